@@ -1,0 +1,57 @@
+"""What every test may use: a workspace of its own, a clock that moves on request, a scrubbed environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+from tests.clock import FakeClock
+
+KEPT = ("MLINTERN_RECORDED", "MLINTERN_LIVE")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No key, endpoint or workspace of the developer's reaches a test; polite waits take no time."""
+    for name in list(os.environ):
+        if name.startswith(("MLINTERN_", "HF_", "ANTHROPIC_")) and name not in KEPT:
+            monkeypatch.delenv(name)
+    for name in ("S2_API_KEY", "OPENALEX_API_KEY", "GITHUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLINTERN_WAIT_SCALE", "0")
+    monkeypatch.setenv("MLINTERN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.open(tmp_path / "home")
+
+
+@pytest.fixture
+def ledger(workspace: Workspace) -> Ledger:
+    return Ledger(workspace.ledger)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def recorded() -> Path:
+    """The folder of recorded outside responses; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("MLINTERN_RECORDED", Path(__file__).parents[2] / "shared" / "recorded"))
+    if not folder.is_dir():
+        pytest.skip("recorded responses are not present (set MLINTERN_RECORDED)")
+    return folder
