@@ -213,7 +213,10 @@ class ModelError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
         self.usage = usage or Usage()
-        super().__init__(f"{message} {next_step}".strip())
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".rstrip()
 
 
 class TransportFailed(ModelError):
@@ -287,7 +290,7 @@ COMPATIBLE = EndpointProfile(  # llama.cpp, vLLM, Ollama, LM Studio: silent whil
 
 
 def endpoint_profile(base_url: str | None, name: str | None = None) -> EndpointProfile:
-    """The profile called ``name``; without one, Anthropic's for its own host (or no URL) and `COMPATIBLE` elsewhere."""
+    """The profile called ``name``; without one, Anthropic's for its own host (or no URL), `COMPATIBLE` elsewhere."""
     if name is not None:
         return {"anthropic": ANTHROPIC, "compatible": COMPATIBLE}[name]
     host = urlsplit(base_url).hostname if base_url else "api.anthropic.com"
