@@ -1,0 +1,170 @@
+"""The history that the model sees: only ever longer, except where a compaction replaces it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlintern.orchestrator.model import Block, CacheTtl, Message, ModelReply, ModelRequest
+
+CHARS_PER_TOKEN = 3.5
+"""Rough, and on the high side for English, code and JSON: the gauge must not run late."""
+
+IMAGE_TOKENS = 1_600
+"""What a picture of the largest size that is not scaled down costs."""
+
+ABANDONED = "This call was not run: the conversation went on without it."
+
+
+class Conversation:
+    """System prompt, tools and messages of one agent.
+
+    ``system`` and ``tools`` never change: a different byte would lose the cache and the thinking that is bound to
+    them. Messages are plain API dicts and are never edited once they are in.
+    """
+
+    def __init__(
+        self,
+        *,
+        system: str,
+        tools: Sequence[Mapping[str, Any]],
+        messages: Sequence[Message] = (),
+        known_tokens: int = 0,
+    ) -> None:
+        self.system: tuple[Block, ...] = ({"type": "text", "text": system},)
+        self.tools = tuple(dict(tool) for tool in tools)
+        self.messages: list[Message] = list(messages)
+        self._known_tokens = known_tokens
+        self._known_messages = len(self.messages) if known_tokens else 0
+
+    def add_user(self, text: str) -> None:
+        """What a person said. May follow tool results; the API reads both as one turn of the user."""
+        self.messages.append({"role": "user", "content": text})
+
+    def add_reply(self, reply: ModelReply) -> None:
+        """The model's reply, verbatim, thinking included."""
+        self.messages.append({"role": "assistant", "content": reply.blocks})
+        self._known_tokens = reply.usage.context_tokens
+        self._known_messages = len(self.messages)
+
+    def add_results(self, results: Sequence[Block]) -> None:
+        """One message of nothing but the results of the last reply's calls, in their order.
+
+        Raises:
+            ValueError: they are not exactly those calls' results.
+        """
+        asked = [use["id"] for use in calls_of(self.messages[-1])] if self.messages else []
+        if [result["tool_use_id"] for result in results] != asked:
+            raise ValueError(f"results must answer {asked} in order")
+        self.messages.append({"role": "user", "content": list(results)})
+
+    def replace(self, messages: Sequence[Message], *, known_tokens: int = 0) -> None:
+        """Put a compacted history in place of this one."""
+        self.messages = list(messages)
+        self._known_tokens = known_tokens
+        self._known_messages = len(self.messages) if known_tokens else 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the next prompt will have: as last reported, plus an estimate of what was added since."""
+        added = sum(estimate_tokens(message["content"]) for message in self.messages[self._known_messages :])
+        if self._known_messages:
+            return self._known_tokens + added
+        return added + estimate_tokens(self.system) + estimate_tokens(self.tools)
+
+    def user_texts(self) -> list[str]:
+        """Everything that people said in the messages at hand, oldest first."""
+        return [text for message in self.messages if (text := user_text(message))]
+
+    def request(
+        self,
+        *,
+        model: str,
+        max_tokens: int,
+        thinking: Mapping[str, Any] | None = None,
+        effort: str | None = None,
+        cache_ttl: CacheTtl | None = None,
+    ) -> ModelRequest:
+        """The next request. Calls that never got a result are answered by a stub, whatever their place."""
+        return ModelRequest(
+            model=model,
+            system=self.system,
+            tools=self.tools,
+            messages=answered(self.messages),
+            max_tokens=max_tokens,
+            thinking=thinking,
+            effort=effort,
+            cache_ttl=cache_ttl,
+        )
+
+
+def calls_of(message: Message) -> list[Block]:
+    """The ``tool_use`` blocks of a message."""
+    content = message["content"]
+    if message["role"] != "assistant" or isinstance(content, str):
+        return []
+    return [block for block in content if block["type"] == "tool_use"]
+
+
+def user_text(message: Message) -> str:
+    """What a person said in ``message``; "" for tool results and replies."""
+    if message["role"] != "user":
+        return ""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(block["text"] for block in content if block["type"] == "text")
+
+
+def answered(messages: Sequence[Message]) -> list[Message]:
+    """``messages`` with an error result for every call that has none in the very next message.
+
+    Matched by adjacency: servers reuse ids, and a result further down does not count. A history in which nothing is
+    missing comes back with the same message objects.
+    """
+    repaired: list[Message] = []
+    for index, message in enumerate(messages):
+        following = messages[index + 1] if index + 1 < len(messages) else None
+        previous = messages[index - 1] if index else None
+        if previous is not None and (asked := calls_of(previous)) and message["role"] == "user":
+            message = _with_results(message, [use["id"] for use in asked])
+        repaired.append(message)
+        if (asked := calls_of(message)) and (following is None or following["role"] != "user"):
+            repaired.append({"role": "user", "content": [stub_result(use["id"]) for use in asked]})
+    return repaired
+
+
+def _with_results(message: Message, ids: Sequence[str]) -> Message:
+    content = message["content"]
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    given = {block["tool_use_id"]: block for block in blocks if block["type"] == "tool_result"}
+    if list(given) == list(ids):
+        return message
+    results = [given.get(each) or stub_result(each) for each in ids]
+    return {"role": "user", "content": [*results, *(b for b in blocks if b["type"] != "tool_result")]}
+
+
+def stub_result(tool_use_id: str, text: str = ABANDONED) -> Block:
+    """An error result for a call that has none."""
+    return {
+        "type": "tool_result",
+        "tool_use_id": tool_use_id,
+        "content": [{"type": "text", "text": text}],
+        "is_error": True,
+    }
+
+
+def estimate_tokens(value: Any) -> int:
+    """A rough count for text, blocks or any JSON value; pictures count by their usual size, not their bytes."""
+    if isinstance(value, str):
+        return int(len(value) / CHARS_PER_TOKEN) + 1
+    if isinstance(value, Mapping):
+        if value.get("type") == "image":
+            return IMAGE_TOKENS
+        if "content" in value and value.get("type") in (None, "tool_result"):
+            return estimate_tokens(value["content"]) + 8
+        return int(len(json.dumps(value, ensure_ascii=False, default=str)) / CHARS_PER_TOKEN) + 1
+    if isinstance(value, Sequence):
+        return sum(estimate_tokens(each) for each in value)
+    return int(len(json.dumps(value, default=str)) / CHARS_PER_TOKEN) + 1
