@@ -8,8 +8,8 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.services.messages_server import SUMMARY, MessagesServer
-from tests.services.messages_turns import (
+from mlintern.orchestrator.rehearsal.messages_server import SUMMARY, MessagesServer
+from mlintern.orchestrator.rehearsal.turns import (
     Answer,
     EndEarly,
     ErrorEvent,

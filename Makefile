@@ -1,0 +1,50 @@
+# make rehearse   the whole job on this machine, without an account: measure, train, evaluate, report
+# make test       every test (make test-fast leaves out what trains a model or starts a cluster)
+# make check      formatting, lint, types, architecture, tests
+# make bench      every benchmark
+#
+# Each target sets up .venv by itself, on a machine that has Python 3.11 or newer.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
+
+.PHONY: install rehearse test test-fast check format bench clean
+
+$(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
+	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[train,dev]'
+	@touch $(READY)
+
+install: $(READY)
+
+rehearse: $(READY)
+	$(BIN)/mlintern-orchestrate --rehearse --yes
+
+test: $(READY)
+	$(BIN)/pytest
+
+test-fast: $(READY)
+	$(BIN)/pytest -m "not slow and not real"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
