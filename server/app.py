@@ -1,0 +1,75 @@
+"""The only place that assembles: services, toolsets, resources, prompts and extensions become one server."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+from typing import Any
+
+import anyio
+from mcp.server import CacheHint, MCPServer
+from mcp.server.subscriptions import InMemorySubscriptionBus
+
+from mlintern.server.instructions import INSTRUCTIONS
+from mlintern.server.lab import Lab
+from mlintern.server.prompts import register_prompts
+from mlintern.server.registry import Registry
+from mlintern.server.resources import register_resources
+from mlintern.server.settings import Settings
+from mlintern.server.strict import StrictServer
+from mlintern.tools.errors import MlinternError
+
+logger = logging.getLogger(__name__)
+
+RECONCILE_AFTER_SECONDS = 1.0
+"""Picking up the jobs of an earlier server waits until the host has its list of tools."""
+
+
+def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab]:
+    """The MCP server of one workspace, not yet served on any transport.
+
+    Args:
+        settings: what the person who starts it decided.
+        lab: the services to use; by default built from ``settings`` when first needed.
+    """
+    lab = lab or Lab(settings)
+    registry = Registry()
+    for name in settings.toolsets:
+        importlib.import_module(f"mlintern.server.toolsets.{name}").register(registry, lab)
+    server = StrictServer(
+        "mlintern",
+        tools=registry.tools,
+        title="mlintern",
+        version=metadata.version("mlintern"),
+        description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
+        instructions=INSTRUCTIONS,
+        subscriptions=InMemorySubscriptionBus(),
+        lifespan=_picks_up_jobs(lab),
+        cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="public")},
+        log_level="WARNING",
+    )
+    register_resources(server, lab)
+    register_prompts(server)
+    return server
+
+
+def _picks_up_jobs(lab: Lab) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
+        async with anyio.create_task_group() as background:
+            background.start_soon(_reconcile, lab)
+            yield lab
+            background.cancel_scope.cancel()
+
+    return lifespan
+
+
+async def _reconcile(lab: Lab) -> None:
+    await lab.clock.sleep(RECONCILE_AFTER_SECONDS)
+    try:
+        await lab.jobs.reconcile()
+    except MlinternError as error:
+        logger.warning("Jobs of an earlier server were not picked up: %s", error)

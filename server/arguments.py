@@ -1,0 +1,85 @@
+"""Arguments that do not fit are refused in words a model can act on: the name, what is wrong, what was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+MOST_SHOWN = 8
+LONGEST_VALUE = 80
+
+Schema = Mapping[str, Any]
+
+
+def close_tool_schema(schema: dict[str, Any]) -> None:
+    """Say in a tool's input schema what `refuse_unknown` enforces: no other arguments."""
+    schema["additionalProperties"] = False
+
+
+def refuse_unknown(tool: str, *, known: Iterable[str], given: Iterable[str]) -> str | None:
+    """A refusal that names every argument in ``given`` that is not in ``known``, or None if there is none."""
+    names = list(known)
+    unknown = [name for name in given if name not in names]
+    if not unknown:
+        return None
+    refusals = " ".join(f"{tool} has no argument {name!r}.{_suggestion(name, names)}" for name in unknown)
+    return f"{refusals} Its arguments are: {', '.join(names) or 'none'}. Nothing was done."
+
+
+def explain(tool: str, error: ValidationError, schema: Schema) -> str:
+    """``error`` as one line for each argument that does not fit, with the name that was probably meant."""
+    problems = error.errors(include_url=False, include_context=False)
+    lines = [_explain_one(problem, schema) for problem in problems[:MOST_SHOWN]]
+    if len(problems) > MOST_SHOWN:
+        lines.append(f"and {len(problems) - MOST_SHOWN} more")
+    return f"{tool} cannot use these arguments:\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _explain_one(problem: Mapping[str, Any], schema: Schema) -> str:
+    location = tuple(problem["loc"])
+    path = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        siblings = _properties(schema, location[:-1])
+        listing = f" Known: {', '.join(siblings)}." if siblings else ""
+        return f"{path}: there is no such field.{_suggestion(str(location[-1]), siblings)}{listing}"
+    if problem["type"] == "missing":
+        return f"{path}: required, and not given."
+    value = repr(problem.get("input"))
+    shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
+    return f"{path}: {problem['msg']}; got {shown}"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _properties(root: Schema, location: tuple[int | str, ...]) -> list[str]:
+    """The names allowed at ``location`` of a pydantic error, which also holds list indices and tags of unions."""
+    nodes = [root]
+    for part in location:
+        nodes = [found for node in nodes for found in _step(root, node, part)]
+    return sorted({name for node in nodes for name in _resolve(root, node).get("properties", {})})
+
+
+def _step(root: Schema, node: Schema, part: int | str) -> list[Schema]:
+    node = _resolve(root, node)
+    if isinstance(part, str) and part in node.get("properties", {}):
+        return [node["properties"][part]]
+    tagged = node.get("discriminator", {}).get("mapping", {}).get(part)
+    if tagged is not None:
+        return [{"$ref": tagged}]
+    if isinstance(part, int) and "items" in node:
+        return [node["items"]]
+    branches = [*node.get("anyOf", []), *node.get("oneOf", [])]
+    stepped = [found for branch in branches for found in _step(root, branch, part)]
+    return stepped or branches
+
+
+def _resolve(root: Schema, node: Schema) -> Schema:
+    while "$ref" in node:
+        node = root["$defs"][node["$ref"].rpartition("/")[2]]
+    return node

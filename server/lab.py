@@ -1,0 +1,89 @@
+"""The services behind the tools, each built when it is first needed, so that starting the server loads none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mlintern.common.clock import Clock, SystemClock
+from mlintern.server.settings import Settings
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlintern.server.approvals import Gate
+    from mlintern.tools.approvals import Approvals
+    from mlintern.tools.evals.service import EvalService
+    from mlintern.tools.hub.inspect_dataset import DatasetInspector
+    from mlintern.tools.jobs.service import JobService
+    from mlintern.tools.runs.service import RunService
+    from mlintern.tools.scripts.store import ScriptStore
+
+
+@dataclass
+class Lab:
+    """Everything that the tools of one server share. Use it from the event loop's thread.
+
+    A test replaces a service by assigning to its name.
+    """
+
+    settings: Settings
+    clock: Clock = field(default_factory=SystemClock)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        return Workspace.open(self.settings.workspace)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.workspace.ledger)
+
+    @cached_property
+    def approvals(self) -> Approvals:
+        from mlintern.tools.approvals import Approvals
+
+        return Approvals(ledger=self.ledger, clock=self.clock, allowances=self.settings.allowances)
+
+    @cached_property
+    def gate(self) -> Gate:
+        from mlintern.server.approvals import Gate
+
+        return Gate(approvals=self.approvals, clock=self.clock)
+
+    @cached_property
+    def scripts(self) -> ScriptStore:
+        from mlintern.tools.scripts.store import ScriptStore
+
+        return ScriptStore(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def jobs(self) -> JobService:
+        from mlintern.tools.jobs.backends.local import LocalBackend
+        from mlintern.tools.jobs.service import JobService
+
+        return JobService(
+            workspace=self.workspace,
+            ledger=self.ledger,
+            clock=self.clock,
+            scripts=self.scripts,
+            backends={"local": LocalBackend(workspace=self.workspace, clock=self.clock)},
+        )
+
+    @cached_property
+    def evals(self) -> EvalService:
+        from mlintern.tools.evals.service import EvalService
+
+        return EvalService(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def runs(self) -> RunService:
+        from mlintern.tools.runs.service import RunService
+
+        return RunService(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def datasets(self) -> DatasetInspector:
+        from mlintern.tools.hub.inspect_dataset import DatasetInspector
+
+        return DatasetInspector(workspace=self.workspace, clock=self.clock)

@@ -1,0 +1,42 @@
+"""What a person decides when they start the server; everything else follows from it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlintern.tools.allowances import Allowances
+from mlintern.tools.errors import BadInput
+
+TOOLSETS = ("papers", "hub", "scripts", "jobs", "evals", "ledger")
+"""In the order in which an agent meets them, which is also the order of ``tools/list``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Attributes:
+    workspace: the state folder; None for ``$MLINTERN_HOME``, else ``~/.mlintern``.
+    toolsets: which groups of tools to offer.
+    allowances: what may start without a question.
+    """
+
+    workspace: Path | None = None
+    toolsets: tuple[str, ...] = TOOLSETS
+    allowances: Allowances = field(default_factory=Allowances)
+
+
+def parse_toolsets(text: str) -> tuple[str, ...]:
+    """Read ``papers,jobs`` into names, in the fixed order, each once.
+
+    Raises:
+        BadInput: a name is unknown, or none is given.
+    """
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    for name in sorted(names - set(TOOLSETS)):
+        near = difflib.get_close_matches(name, TOOLSETS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise BadInput(f"There is no toolset {name!r}.", next_step=f"{hint}There are: {', '.join(TOOLSETS)}.")
+    if not names:
+        raise BadInput("No toolset is named.", next_step=f"There are: {', '.join(TOOLSETS)}.")
+    return tuple(name for name in TOOLSETS if name in names)

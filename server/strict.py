@@ -1,0 +1,89 @@
+"""`MCPServer` with the three rules that hold for every tool here, each in one place.
+
+* An argument that a tool does not have is refused by name (the SDK would ignore it).
+* An error of `mlintern.tools.errors` reaches the model in full, with what to do next. Any other exception is a bug:
+  the model is told that the tool failed, the traceback goes to the log.
+* Text and structured content carry the same answer, for hosts that show the model only one of them. The text is
+  compact JSON without empty fields.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from pydantic import AnyUrl, ValidationError
+
+from mlintern.server.arguments import explain, refuse_unknown
+from mlintern.tools.errors import MlinternError, NotFound
+
+
+class StrictServer(MCPServer[Any]):
+    """An `MCPServer` over ``tools`` that refuses, explains and answers as the module says."""
+
+    def __init__(self, name: str, *, tools: list[Tool], **options: Any) -> None:
+        super().__init__(name, tools=tools, **options)
+        self._schemas = {tool.name: tool.parameters for tool in tools}
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        schema = self._schemas.get(name)
+        if schema is None:
+            raise ToolError(self._no_such_tool(name))
+        refusal = refuse_unknown(name, known=schema.get("properties", {}), given=arguments)
+        if refusal:
+            raise ToolError(refusal)
+        try:
+            result = await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, MlinternError):
+                raise ToolError(str(error.__cause__)) from error
+            if isinstance(error.__cause__, ValidationError) and type(error) is ToolError:
+                raise ToolError(explain(name, error.__cause__, schema)) from error.__cause__
+            raise
+        if isinstance(result, CallToolResult) and result.structured_content is not None:
+            result.content = [TextContent(type="text", text=_as_text(result.structured_content)), *_media(result)]
+        return result
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        try:
+            return await super().read_resource(uri, context)
+        except ResourceError as error:
+            if isinstance(error.__cause__, NotFound):
+                raise ResourceNotFoundError(str(error.__cause__)) from error
+            if isinstance(error.__cause__, MlinternError):
+                raise ResourceError(str(error.__cause__)) from error
+            raise
+
+    def _no_such_tool(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._schemas, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"There is no tool {name!r}.{hint}"
+
+
+def _as_text(structured: dict[str, Any]) -> str:
+    return json.dumps(_without_empty(structured), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _without_empty(value: Any) -> Any:
+    """``value`` without null fields: absent says the same in fewer tokens. Zero, false, "" and [] stay."""
+    if isinstance(value, dict):
+        return {key: _without_empty(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value
+
+
+def _media(result: CallToolResult) -> list[Any]:
+    return [block for block in result.content if not isinstance(block, TextContent)]

@@ -1,0 +1,90 @@
+"""A server with one tool that asks, for tests of the gate: `launch` counts what it really started."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from mcp import Client
+from mcp.client import ClientRequestContext
+from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.types import ElicitRequestParams, ElicitResult
+from pydantic import BaseModel
+
+from mlintern.server.approvals import Approval, Consent, Gate, Verdict
+from mlintern.server.registry import Registry
+from mlintern.server.strict import StrictServer
+from mlintern.tools.approvals import Action
+
+
+class Launched(BaseModel):
+    status: str
+    note: str = ""
+    how_to_approve: str = ""
+    launches: int = 0
+
+
+def action_for(name: str, hours: float = 1.0, usd: float = 0.0) -> Action:
+    digest = hashlib.sha256(f"{name} {hours} {usd}".encode()).hexdigest()[:12]
+    return Action(
+        kind="submit_job",
+        what=f"Start {name}",
+        where="local",
+        hardware="cpu",
+        hours=hours,
+        usd_worst=usd,
+        digest=digest,
+        details=(("Script", f"{name}, 12 lines"),),
+    )
+
+
+async def consent(name: str, hours: float, usd: float, ctx: Context[Gate]) -> Verdict | Elicit[Approval]:
+    return await ctx.request_context.lifespan_context.ask(action_for(name, hours, usd), ctx)
+
+
+def asking_server(gate: Gate, launches: list[str]) -> StrictServer:
+    """A server whose tool `launch` appends to ``launches`` when, and only when, a person agreed."""
+    registry = Registry()
+
+    @registry.tool(title="Launch", read_only=False, open_world=False, destructive=True)
+    async def launch(
+        name: str, consent: Annotated[Consent, Resolve(consent)], hours: float = 1.0, usd: float = 0.0
+    ) -> Launched:
+        """Launch something."""
+        action = action_for(name, hours, usd)
+        verdict = await gate.settle(action, consent)
+        if verdict.status == "approved" and action.digest not in launches:
+            launches.append(action.digest)
+        return Launched(
+            status=verdict.status, note=verdict.note, how_to_approve=verdict.how_to_approve, launches=len(launches)
+        )
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[Gate]:
+        yield gate
+
+    return StrictServer("asking", tools=registry.tools, lifespan=lifespan)
+
+
+class Person:
+    """Answers every question the same way and remembers what was asked."""
+
+    def __init__(self, answer: ElicitResult) -> None:
+        self.answer = answer
+        self.asked: list[ElicitRequestParams] = []
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        self.asked.append(params)
+        return self.answer
+
+
+YES = ElicitResult(action="accept", content={"approve": True})
+UNTICKED = ElicitResult(action="accept", content={"approve": False})
+NO = ElicitResult(action="decline")
+CLOSED = ElicitResult(action="cancel")
+
+
+def client(server: StrictServer, era: str, person: Person | None) -> Client:
+    return Client(server, mode=era, elicitation_callback=person)
