@@ -92,35 +92,49 @@ class Hosts(Protocol):
 
 
 class Nudge(Protocol):
-    """What the guard wants done about a loop.
+    """What the guard says about a circle.
 
-    hint: ``text`` goes to the model inside the last result. refuse: the call was or will be repeated without need;
-    its result is replaced by ``text`` as an error. stop: the run ends with ``text`` as its reason.
+    hint and refuse: ``text`` goes to the model inside the last result (after refuse, `Guard.refusal` answers the
+    repeated call instead of running it). stop: the run ends, ``pattern`` is its reason.
     """
 
     @property
     def level(self) -> Literal["hint", "refuse", "stop"]: ...
     @property
     def text(self) -> str: ...
+    @property
+    def pattern(self) -> str: ...
 
 
 class Guard(Protocol):
-    """Sees every call with its result, in order."""
+    """Sees every call with its result, in order. `loop_guard.LoopGuard` is the real one."""
 
     def refusal(self, *, name: str, arguments: Mapping[str, Any]) -> str | None:
-        """Before a call: the text to answer instead of running it, or None."""
+        """Before a call: what to answer instead of running it, or None."""
         ...
 
-    def observe(self, *, name: str, arguments: Mapping[str, Any], result: str, is_error: bool) -> Nudge | None:
-        """After a call."""
+    def pause_before(self, *, name: str, arguments: Mapping[str, Any]) -> float:
+        """Seconds that should lie between the last answer to this poll and asking again; 0 for other calls."""
         ...
 
-    def observe_prose(self, text: str) -> Nudge | None:
+    def observe(
+        self,
+        *,
+        name: str,
+        arguments: Mapping[str, Any],
+        result: Any,
+        is_error: bool = False,
+        turn: int | None = None,
+    ) -> Nudge | None:
+        """After a call of assistant turn ``turn``."""
+        ...
+
+    def observe_text(self, text: str) -> Nudge | None:
         """After a reply without calls."""
         ...
 
-    def poll_wait(self, *, name: str, arguments: Mapping[str, Any]) -> float:
-        """Seconds to hold back this polling call, so that waiting costs time and not tokens; 0 for others."""
+    def forget(self) -> None:
+        """Start afresh: a person said something new, or the history was compacted."""
         ...
 
 
