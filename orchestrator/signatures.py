@@ -28,11 +28,11 @@ VOLATILE_KEY = re.compile(
     re.IGNORECASE,
 )
 
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 MASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
+    (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\w)", "<time>"),
+        (r"\b\d{4}-\d\d-\d\d(?:[t ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:z|[+-]\d\d:?\d\d)?)?(?!\w)", "<time>"),
         (rf"\b(?:{_MONTHS})[a-z]* \d{{1,2}}(?:,? \d{{4}})?\b", "<time>"),
         (r"(?<![\w:.])\d{1,2}:\d\d:\d\d(?:[.,]\d+)?(?![\w:])", "<time>"),
         (r"\bat \d{1,2}:\d\d\b", "at <time>"),
@@ -56,10 +56,19 @@ MASKS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 _SPACE = re.compile(r"\s+")
+_WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
+END_CHARACTERS = 4_000
 
 
 def masked(text: str) -> str:
-    """``text`` with times, durations, ids and attempt counters replaced by their kind, whitespace folded."""
+    """``text`` with times, durations, ids and attempt counters replaced by their kind, whitespace and case folded.
+
+    Of a long text only both ends are read that closely; its middle counts without its digits.
+    """
+    if len(text) > 3 * END_CHARACTERS:
+        middle = text[END_CHARACTERS:-END_CHARACTERS].translate(_WITHOUT_DIGITS)
+        return f"{masked(text[:END_CHARACTERS])} {middle} {masked(text[-END_CHARACTERS:])}"
+    text = text.lower()
     for pattern, replacement in MASKS:
         text = pattern.sub(replacement, text)
     return _SPACE.sub(" ", text).strip()

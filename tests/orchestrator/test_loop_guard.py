@@ -20,7 +20,7 @@ Call = tuple[str, dict[str, Any], str] | tuple[str, dict[str, Any], str, bool]
 def fired(calls: Iterable[Call], poll_tools: Iterable[str] = POLL) -> list[tuple[int, str]]:
     """(number of the call, level) of every nudge that the trace provokes."""
     guard = LoopGuard(list(poll_tools))
-    found = []
+    found: list[tuple[int, str]] = []
     for number, (name, arguments, result, *error) in enumerate(calls, start=1):
         nudge = guard.observe(name=name, arguments=arguments, result=result, is_error=bool(error and error[0]))
         if nudge is not None:
@@ -148,6 +148,12 @@ def test_a_result_that_differs_only_in_time_duration_id_or_counter_is_the_same(v
 )
 def test_other_numbers_are_news(news: str) -> None:
     assert fired([("look", {"x": 1}, news.format(n=n)) for n in range(1, 30)]) == []
+
+
+def test_a_long_result_counts_as_a_whole() -> None:
+    log = "epoch 1 went by without news\n" * 1_000
+    assert first([("logs", {}, f"{log} took {n} s {log}") for n in range(9)]) == 3
+    assert fired([("logs", {}, f"{log} {'x' * n} {log}") for n in range(9)]) == []
 
 
 def test_a_cosmetic_argument_does_not_fool_it() -> None:
