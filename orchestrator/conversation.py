@@ -117,6 +117,19 @@ def user_text(message: Message) -> str:
     return "\n".join(block["text"] for block in content if block["type"] == "text")
 
 
+def without_thinking(messages: Sequence[Message]) -> list[Message]:
+    """``messages`` with all thinking blocks left out, and replies that were nothing else left out whole."""
+    kept: list[Message] = []
+    for message in messages:
+        if message["role"] == "assistant" and not isinstance(message["content"], str):
+            blocks = [block for block in message["content"] if "thinking" not in block["type"]]
+            if not blocks:
+                continue
+            message = {"role": "assistant", "content": blocks}
+        kept.append(message)
+    return kept
+
+
 def answered(messages: Sequence[Message]) -> list[Message]:
     """``messages`` with an error result for every call that has none in the very next message.
 

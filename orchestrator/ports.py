@@ -207,6 +207,17 @@ class Compactor(Protocol):
         ...
 
 
+# --- plan ----------------------------------------------------------------------------------------------------------
+
+
+class Plan(Protocol):
+    """What the agent means to do."""
+
+    def open_steps(self) -> list[str]:
+        """Steps that are neither done nor given up."""
+        ...
+
+
 # --- journal -------------------------------------------------------------------------------------------------------
 
 

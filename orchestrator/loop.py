@@ -1,0 +1,398 @@
+"""The loop: ask the model, run what it calls, give it the results, until something ends the run.
+
+Everything it needs is passed in (`ports`); everything that can end it is in `stops`. What it does is in the journal
+before it is done, so that `recovery` can take it up again wherever it was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from mlintern.common.clock import Clock
+from mlintern.orchestrator import stops
+from mlintern.orchestrator.conversation import Conversation, without_thinking
+from mlintern.orchestrator.meter import Meter
+from mlintern.orchestrator.model import (
+    ContextOverflow,
+    HistoryRejected,
+    ModelClient,
+    ModelError,
+    ModelReply,
+    Usage,
+)
+from mlintern.orchestrator.ports import (
+    Budget,
+    BudgetExhausted,
+    Compacted,
+    Compaction,
+    CompactionFailed,
+    Compactor,
+    Guard,
+    Journal,
+    Notice,
+    Plan,
+    Stop,
+    TurnEnded,
+    Ui,
+)
+from mlintern.orchestrator.running_jobs import RunningJobs
+from mlintern.orchestrator.tool_runner import Batch, ToolRunner
+
+MAX_PAUSES = 10
+MAX_TRUNCATIONS = 3
+MAX_PLAN_PROMPTS = 2
+MAX_REPAIRS = 2
+CONTINUE = "Please continue."
+CUT_TEXT = "Your reply was cut at its largest length. Continue exactly where it ended."
+CUT_CALLS = "Your reply was cut at its largest length. Not executed: {names}. Make smaller calls, one at a time."
+OPEN_PLAN = (
+    "Your plan still has open steps: {steps}. Carry on with the next one, or update the plan if it no longer holds."
+    " If you are blocked, say what you need."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """What stays the same for a whole session. Changing the model, thinking or effort would lose the cache."""
+
+    model: str
+    max_tokens: int = 32_000
+    max_output_tokens: int = 64_000
+    """The most that a request is raised to after a reply was cut inside a call."""
+
+    max_iterations: int = 300
+    max_minutes: float | None = None
+    thinking: Mapping[str, Any] | None = None
+    effort: str | None = None
+    caching: bool = False
+
+
+@dataclass
+class _Streaks:
+    """How often in a row something happened that must not go on for ever. Any completed batch of calls ends them."""
+
+    pauses: int = 0
+    truncations: int = 0
+    empty: int = 0
+    plan_prompts: int = 0
+    repairs: int = 0
+
+
+class Orchestrator:
+    """One agent at work on one conversation. `say` gives it something to do, `run` does it."""
+
+    def __init__(
+        self,
+        *,
+        model: ModelClient,
+        tools: ToolRunner,
+        conversation: Conversation,
+        journal: Journal,
+        guard: Guard,
+        budget: Budget,
+        compactor: Compactor,
+        ui: Ui,
+        settings: LoopSettings,
+        clock: Clock,
+        jobs: RunningJobs,
+        plan: Plan | None = None,
+        denied: Sequence[str] = (),
+    ) -> None:
+        self.conversation = conversation
+        self.settings = settings
+        self.budget = budget
+        self.jobs = jobs
+        self.turn = 0
+        self.iterations = 0
+        self.denied = denied
+        self._model = model
+        self._tools = tools
+        self._journal = journal
+        self._guard = guard
+        self._compactor = compactor
+        self._ui = ui
+        self._clock = clock
+        self._plan = plan
+        self._started = clock.monotonic()
+        self._streaks = _Streaks()
+        self._batch: Batch | None = None
+        self._scope = anyio.CancelScope()
+        self._why_cancelled: Stop | None = None
+        self._max_tokens = settings.max_tokens
+
+    def say(self, text: str) -> None:
+        """Something that a person says: it is on disk and in the history, and the iterations count anew."""
+        self._journal.append("user", text=text)
+        self.conversation.add_user(text)
+        self._guard.forget()
+        self._streaks = _Streaks()
+        self.iterations = 0
+
+    def cancel(self, stop: Stop) -> None:
+        """End the step that runs now: the run ends with ``stop`` and a valid history."""
+        self._why_cancelled = stop
+        self._scope.cancel()
+
+    async def run(self) -> Stop:
+        """Work until something ends the run; returns what."""
+        stop: Stop | None = None
+        while stop is None:
+            with anyio.CancelScope() as self._scope:
+                stop = self._limit() or await self._step()
+            if self._scope.cancelled_caught:
+                stop = self._close_cancelled_step()
+        self._journal.append("stop", name=stop.name, reason=stop.reason, exit_code=stop.exit_code)
+        self._ui.show(stop)
+        return stop
+
+    def resume(self, batch: Batch) -> None:
+        """Take up the calls of a reply that was in the history when the process died; `run` completes them first."""
+        self._batch = batch
+
+    async def compact(self) -> bool:
+        """Compact now, as ``/compact`` asks; whether anything was done."""
+        return await self._compact(force=True)
+
+    def _limit(self) -> Stop | None:
+        if self.iterations >= self.settings.max_iterations:
+            return stops.max_iterations(self.settings.max_iterations)
+        limit = self.settings.max_minutes
+        if limit is not None and self._clock.monotonic() - self._started >= limit * 60:
+            return stops.max_minutes(limit)
+        return None
+
+    async def _step(self) -> Stop | None:
+        if self._batch is not None:
+            return await self._finish_batch(self._batch)
+        try:
+            if not self._streaks.pauses:  # a paused reply must stay the last message
+                for text in self._ui.typed():
+                    self.say(text)
+                await self._compact(force=False)
+            reply = await self._ask()
+        except BudgetExhausted as exhausted:
+            return stops.budget_exhausted(str(exhausted))
+        except CompactionFailed as failure:
+            return stops.compaction_failed(str(failure))
+        except (ContextOverflow, HistoryRejected) as error:
+            return await self._repair(error)
+        except ModelError as error:
+            return stops.model_failed(error)
+        return await self._act_on(reply)
+
+    async def _ask(self) -> ModelReply:
+        """One reply, paid for whatever became of it."""
+        request = self.conversation.request(
+            model=self.settings.model,
+            max_tokens=self._max_tokens,
+            thinking=self.settings.thinking,
+            effort=self.settings.effort,
+            cache_ttl=("1h" if self.jobs.ids else "5m") if self.settings.caching else None,
+        )
+        reservation = self.budget.reserve(request, prompt_tokens=self.conversation.tokens)
+        self.turn += 1
+        self.iterations += 1
+        self._journal.append("request", turn=self.turn, model=request.model)
+        meter = Meter(self._ui, self._journal)
+        usage: Usage | None = None
+        try:
+            reply = await self._model.call(request, meter.take)
+            usage = reply.usage + reply.discarded
+            return reply
+        except ModelError as error:
+            usage = error.usage
+            raise
+        finally:
+            paid = usage if usage is not None else meter.usage  # cancelled: what had arrived until then
+            self._journal.append("spend", usd=reservation.settle(paid), usage=paid.to_json(), what="turn")
+
+    async def _act_on(self, reply: ModelReply) -> Stop | None:
+        """What each stop reason asks for."""
+        self._show_turn(reply)
+        match reply.stop_reason:
+            case "refusal":
+                self._discard(reply, "refused")
+                details = reply.stop_details or {}
+                return stops.refused(str(details.get("category") or ""), str(details.get("explanation") or ""))
+            case "model_context_window_exceeded":
+                self._discard(reply, "context window exceeded")
+                return await self._repair(ContextOverflow("The model's context window is full."))
+            case "max_tokens":
+                return self._continue_cut(reply)
+            case "pause_turn":
+                self._streaks.pauses += 1
+                if self._streaks.pauses > MAX_PAUSES:
+                    return stops.paused_too_often(MAX_PAUSES)
+                self._keep(reply)
+                return None
+        if reply.tool_uses:
+            self._keep(reply)
+            return await self._finish_batch(Batch(reply.tool_uses, self.turn))
+        return self._end_of_turn(reply)
+
+    async def _finish_batch(self, batch: Batch) -> Stop | None:
+        self._batch = batch
+        await self._tools.run(batch)
+        return self._add_results(batch)
+
+    def _add_results(self, batch: Batch) -> Stop | None:
+        warning = self.budget.warning()
+        if warning:
+            batch.notes.append(warning)
+        self._journal.append("results", notes=batch.notes)
+        self.conversation.add_results(batch.results())
+        self._batch = None
+        self._streaks = _Streaks()
+        self._max_tokens = self.settings.max_tokens
+        return stops.loop_detected(batch.stopped_by) if batch.stopped_by else None
+
+    def _end_of_turn(self, reply: ModelReply) -> Stop | None:
+        """A reply without calls: the end, unless it is empty, the plan has open steps or a person has said more."""
+        typed = self._ui.typed()
+        if not reply.text.strip() and not typed:
+            return self._after_empty(reply)
+        if reply.blocks:
+            self._keep(reply)
+        if typed:
+            for text in typed:
+                self.say(text)
+            return None
+        steps = self._plan.open_steps() if self._plan else []
+        if steps and self._streaks.plan_prompts < MAX_PLAN_PROMPTS:
+            nudge = self._guard.observe_text(reply.text)
+            if nudge is not None and nudge.level == "stop":
+                return stops.loop_detected(nudge.pattern)
+            self._streaks.plan_prompts += 1
+            self._prompt(OPEN_PLAN.format(steps="; ".join(steps)))
+            return None
+        if self.denied:
+            return stops.approval_denied(reply.text, list(self.denied))
+        return stops.plan_unfinished(reply.text, steps) if steps else stops.done(reply.text)
+
+    def _after_empty(self, reply: ModelReply) -> Stop | None:
+        self._discard(reply, "empty")
+        if self._streaks.empty:
+            return stops.empty_response()
+        self._streaks.empty += 1
+        self._prompt(CONTINUE)
+        return None
+
+    def _continue_cut(self, reply: ModelReply) -> Stop | None:
+        """The reply is at its largest length. A cut call is void; the same request gets more room, once."""
+        self._streaks.truncations += 1
+        if self._streaks.truncations > MAX_TRUNCATIONS:
+            self._discard(reply, "cut")
+            return stops.truncated(reply.text)
+        ends_in_call = bool(reply.blocks) and reply.blocks[-1]["type"] == "tool_use"
+        larger = min(self.settings.max_output_tokens, self._max_tokens * 2)
+        if ends_in_call and larger > self._max_tokens:
+            self._discard(reply, "cut inside a call")
+            self._max_tokens = larger
+            return None
+        if reply.tool_uses or not reply.text.strip():
+            self._discard(reply, "cut")
+            names = ", ".join(use.name for use in reply.tool_uses) or "nothing"
+            self._prompt(CUT_CALLS.format(names=names))
+            return None
+        self._keep(reply)
+        self._prompt(CUT_TEXT)
+        return None
+
+    async def _repair(self, error: ModelError) -> Stop | None:
+        """A history that the service does not take: compact it, which also makes it anew; twice in a row at most."""
+        self._streaks.repairs += 1
+        if self._streaks.repairs > MAX_REPAIRS:
+            return stops.model_failed(error)
+        self._ui.show(Notice(text=f"The service did not take the history: {error.message}", level="warning"))
+        try:
+            if isinstance(error, HistoryRejected):
+                self._drop_thinking()
+                return None
+            if await self._compact(force=True):
+                return None
+        except BudgetExhausted as exhausted:
+            return stops.budget_exhausted(str(exhausted))
+        except (CompactionFailed, ModelError) as failure:
+            return stops.compaction_failed(str(failure))
+        return stops.model_failed(error)
+
+    async def _compact(self, *, force: bool) -> bool:
+        compaction = await self._compactor.maybe_compact(self.conversation, force=force)
+        if compaction is None:
+            return False
+        self._journal.append("compaction", **_fields(compaction))
+        self.conversation.replace(compaction.messages, known_tokens=0)
+        self._guard.forget()
+        self._ui.show(
+            Compacted(
+                before_tokens=compaction.before_tokens,
+                after_tokens=compaction.after_tokens,
+                method=compaction.method,
+            )
+        )
+        return True
+
+    def _drop_thinking(self) -> None:
+        """Thinking is bound to what stood before it; where the service says that it is not, it goes."""
+        messages = without_thinking(self.conversation.messages)
+        self._journal.append("compaction", messages=messages, summary="", method="thinking_dropped")
+        self.conversation.replace(messages)
+
+    def _close_cancelled_step(self) -> Stop:
+        """Leave a valid history: what ran has an outcome, even if that is "unknown"."""
+        stop, self._why_cancelled = self._why_cancelled or stops.interrupted(), None
+        self._journal.append("interrupt", by=stop.name)
+        if self._batch is not None:
+            self._tools.close(self._batch)
+            self._add_results(self._batch)
+        return stop
+
+    def _keep(self, reply: ModelReply) -> None:
+        self._journal.append(
+            "reply",
+            turn=self.turn,
+            blocks=reply.blocks,
+            stop_reason=reply.stop_reason,
+            usage=reply.usage.to_json(),
+            request_id=reply.request_id,
+            model=reply.model,
+            errors={use.id: use.error for use in reply.tool_uses if use.error},
+        )
+        self.conversation.add_reply(reply)
+
+    def _discard(self, reply: ModelReply, why: str) -> None:
+        self._journal.append(
+            "discarded", turn=self.turn, stop_reason=reply.stop_reason, usage=reply.usage.to_json(), why=why
+        )
+
+    def _prompt(self, text: str) -> None:
+        """Something that the loop itself says to the model."""
+        self._journal.append("user", text=text, by="loop")
+        self.conversation.add_user(text)
+
+    def _show_turn(self, reply: ModelReply) -> None:
+        self._ui.show(
+            TurnEnded(
+                turn=self.turn,
+                max_turns=self.settings.max_iterations,
+                usage=reply.usage,
+                context_tokens=reply.usage.context_tokens,
+                usd=self.budget.spent_usd,
+                budget_usd=self.budget.limit_usd,
+                model=reply.model or self.settings.model,
+            )
+        )
+
+
+def _fields(compaction: Compaction) -> dict[str, Any]:
+    return {
+        "messages": compaction.messages,
+        "summary": compaction.summary,
+        "before_tokens": compaction.before_tokens,
+        "after_tokens": compaction.after_tokens,
+        "method": compaction.method,
+    }

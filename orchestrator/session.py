@@ -1,0 +1,225 @@
+"""The session on disk: everything that happened, one JSON line each, written before it is acted on.
+
+``<sessions>/<id>/events.jsonl`` is only ever appended to: one ``O_APPEND`` write and an fsync an event, under a lock
+that the kernel drops when the process dies. Beside it lie ``results/`` (what was too large for the model) and the
+logs of the MCP servers. Kinds of events and their fields:
+
+    session_start  goal, model, profile, base_url, system, tools, settings, version
+    user           text
+    request        turn, model
+    reply          turn, blocks, stop_reason, usage, request_id, model
+    discarded      turn, stop_reason, usage, why           a reply that is not part of the history
+    spend          usd, usage, what                        every settlement, whatever became of the call
+    retry          error, attempt, wait_seconds
+    tool_start     id, name, side_effect, arguments_sha256, server
+    tool_end       id, name, content, is_error, unknown, seconds
+    results        notes                                   the turn's results are complete; notes go into the last one
+    guard          level, pattern, text
+    approval       tool, message, approved, note, via
+    compaction     messages, summary, before_tokens, after_tokens, method
+    resume         pending
+    stop           name, reason, exit_code
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from mlintern.common.clock import Clock
+from mlintern.common.files import exclusive_lock, sync_folder
+
+VERSION = 1
+EVENTS = "events.jsonl"
+
+
+class SessionError(Exception):
+    """The session cannot be used: not there, held by another process, damaged, or from a newer version."""
+
+
+def sessions_folder() -> Path:
+    """``$MLINTERN_SESSIONS``, else ``mlintern/sessions`` in ``$XDG_DATA_HOME`` (``~/.local/share``)."""
+    named = os.environ.get("MLINTERN_SESSIONS")
+    if named:
+        return Path(named).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser().absolute() / "mlintern" / "sessions"
+
+
+class Session:
+    """An open session, ours alone until `close`. `ports.Journal`."""
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._stack = contextlib.ExitStack()
+        self._descriptor = -1
+
+    @classmethod
+    def create(cls, root: Path, *, clock: Clock) -> Self:
+        """A new session below ``root``; its id sorts by time."""
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(clock.now()))
+        session = cls(root / f"{stamp}-{secrets.token_hex(3)}", clock=clock)
+        session.folder.mkdir(parents=True, mode=0o700)
+        session._open()
+        return session
+
+    @classmethod
+    def open(cls, root: Path, session_id: str, *, clock: Clock) -> Self:
+        """The session ``session_id``, or the only one that begins so; a line cut by a crash is taken off its end.
+
+        Raises:
+            SessionError: there is none, more than one, or another process has it.
+        """
+        session = cls(find(root, session_id), clock=clock)
+        session._open()
+        session._drop_partial_line()
+        return session
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write one event; when this returns it is on the disk.
+
+        Raises:
+            OSError: it could not be written. Nothing that depends on it may happen.
+        """
+        event = {"v": VERSION, "time": round(self._clock.now(), 3), "kind": kind, **fields}
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str) + "\n"
+        data = line.encode("utf-8", "surrogatepass")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        os.fsync(self._descriptor)
+
+    def child(self, name: str) -> ChildJournal:
+        """A journal for a sub-agent, in a file of its own in this session's folder."""
+        return ChildJournal(self.folder / f"{name}.jsonl", clock=self._clock)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if not self._stack.enter_context(exclusive_lock(self.folder / "lock", blocking=False)):
+            self._stack.close()
+            raise SessionError(f"The session {self.id} is in use by another process.")
+        path = self.folder / EVENTS
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._stack.callback(os.close, self._descriptor)
+        sync_folder(self.folder)
+
+    def _drop_partial_line(self) -> None:
+        size = os.fstat(self._descriptor).st_size
+        keep = size
+        while keep and os.pread(self._descriptor, 1, keep - 1) != b"\n":
+            step = min(keep, 65536)
+            newline = os.pread(self._descriptor, step, keep - step).rfind(b"\n")
+            keep = keep - step + newline + 1
+        if keep < size:
+            os.ftruncate(self._descriptor, keep)
+
+
+class ChildJournal:
+    """`ports.Journal` of a sub-agent: the same lines, without a lock of its own and without fsync."""
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+
+    def append(self, kind: str, **fields: Any) -> None:
+        event = {"v": VERSION, "time": round(self._clock.now(), 3), "kind": kind, **fields}
+        with self._path.open("a", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
+
+
+def find(root: Path, session_id: str) -> Path:
+    """The folder of the session that ``session_id`` names or uniquely begins.
+
+    Raises:
+        SessionError: none or several do.
+    """
+    found = sorted(folder for folder in root.glob(f"{session_id}*") if (folder / EVENTS).is_file())
+    exact = [folder for folder in found if folder.name == session_id]
+    if len(exact or found) != 1:
+        why = f"{len(found)} sessions begin with" if found else "there is no session"
+        raise SessionError(f"{why} {session_id!r} in {root}. See: mlintern-orchestrate sessions".capitalize())
+    return (exact or found)[0]
+
+
+def read_events(folder: Path) -> Iterator[dict[str, Any]]:
+    """The events of a session, oldest first; a last line that was cut by a crash is left out.
+
+    Raises:
+        SessionError: a line in the middle is damaged, or is of a newer version.
+    """
+    with (folder / EVENTS).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                event = json.loads(line.decode("utf-8", "surrogatepass"))
+                version = event["v"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise SessionError(f"{folder / EVENTS}, line {number} is damaged: {error}.") from error
+            if version > VERSION:
+                raise SessionError(
+                    f"The session {folder.name} was written by a newer mlintern; upgrade to resume it."
+                )
+            yield event
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSummary:
+    """A line of ``mlintern-orchestrate sessions``."""
+
+    id: str
+    started: float
+    goal: str
+    model: str
+    turns: int
+    usd: float
+    ended: str
+
+
+def list_sessions(root: Path) -> list[SessionSummary]:
+    """All sessions below ``root``, newest first. Damaged ones are listed as such."""
+    folders = sorted((path.parent for path in root.glob(f"*/{EVENTS}")), reverse=True)
+    return [_summary(folder) for folder in folders]
+
+
+def _summary(folder: Path) -> SessionSummary:
+    started, goal, model, turns, usd, ended = 0.0, "", "", 0, 0.0, "open"
+    try:
+        for event in read_events(folder):
+            match event["kind"]:
+                case "session_start":
+                    started, goal, model = event["time"], event.get("goal", ""), event.get("model", "")
+                case "user":
+                    goal = goal or event["text"]
+                case "reply":
+                    turns, ended = turns + 1, "open"
+                case "spend":
+                    usd += event["usd"] or 0.0
+                case "stop":
+                    ended = event["name"]
+    except SessionError:
+        ended = "damaged"
+    return SessionSummary(id=folder.name, started=started, goal=goal, model=model, turns=turns, usd=usd, ended=ended)
