@@ -51,7 +51,8 @@ class Rates:
 class Price:
     """One row: what ``model`` costs from ``since`` on.
 
-    A request with more than ``long_over`` prompt tokens is charged at ``long``, all of it. ``window`` and ``max_output`` are in tokens.
+    A request with more than ``long_over`` prompt tokens is charged at ``long``, all of it. ``window`` and
+    ``max_output`` are in tokens.
     """
 
     model: str
