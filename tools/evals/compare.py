@@ -1,0 +1,286 @@
+"""Did it get better? Two sources of results, row by row, with a verdict that noise cannot buy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from mlintern.tools.errors import BadInput, MlinternError
+from mlintern.tools.evals.read import samples_of
+from mlintern.tools.evals.rows import EvalRow
+from mlintern.tools.evals.significance import (
+    ALPHA,
+    Difference,
+    agresti_coull_stderr,
+    holm,
+    paired,
+    unpaired,
+)
+
+Verdict = Literal["improved", "regressed", "no_evidence", "not_comparable"]
+Samples = Callable[[EvalRow], "dict[str, float] | None"]
+
+DIFFERENT_MEAN = 1e-4
+"""A sample file whose mean is farther than this from the reported value belongs to something else."""
+
+
+class ComparedRow(BaseModel):
+    """One metric of one task, before and after."""
+
+    task: str
+    metric: str
+    filter: str | None = None
+    baseline: float | None = Field(description="Value of the baseline.")
+    candidate: float | None = Field(description="Value of the candidate.")
+    delta: float | None = Field(default=None, description="candidate - baseline.")
+    ci_low: float | None = Field(default=None, description="95 % confidence interval of delta.")
+    ci_high: float | None = None
+    p_value: float | None = Field(default=None, description="Two-sided, of this row alone.")
+    p_adjusted: float | None = Field(default=None, description="After Holm's correction over all rows compared.")
+    n: int | None = None
+    higher_is_better: bool | None = None
+    method: str = ""
+    verdict: Verdict
+    reason: str = Field(description="What the verdict rests on, in a sentence.")
+    notes: list[str] = Field(default_factory=list)
+
+
+class Comparison(BaseModel):
+    """Baseline against candidate."""
+
+    rows: list[ComparedRow]
+    summary: str = Field(description="The outcome in a sentence or two.")
+    baseline_model: str | None = None
+    candidate_model: str | None = None
+    unmatched: list[str] = Field(default_factory=list, description="Rows that only one side has.")
+    notes: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    baseline: EvalRow
+    candidate: EvalRow
+    obstacles: tuple[str, ...]
+
+
+def compare_rows(
+    baseline: Sequence[EvalRow],
+    candidate: Sequence[EvalRow],
+    *,
+    samples: Samples = samples_of,
+) -> Comparison:
+    """Compare every row of ``baseline`` with its counterpart in ``candidate``.
+
+    Two rows are counterparts if suite, task as written, metric and filter agree. They are comparable if version,
+    few-shot count, n and items agree too. Paired tests are used where both sides kept a score for each item; all
+    p-values of one call are adjusted by Holm's method, and the verdict rests on the adjusted one at 5 %.
+
+    Args:
+        samples: gives the score of each item behind a row, or None; the default reads the harness's files.
+
+    Raises:
+        BadInput: a side holds results of several models, so that it is not one thing to compare.
+    """
+    baseline, notes_b = _latest(baseline, "baseline")
+    candidate, notes_c = _latest(candidate, "candidate")
+    pairs, unmatched = _match(baseline, candidate)
+    results = [_measure(pair, samples) for pair in pairs]
+    adjusted = iter(holm([found.p_value for found, *_ in results if isinstance(found, Difference)]))
+    rows = [
+        _verdict(pair, found, notes, next(adjusted) if isinstance(found, Difference) else None)
+        for pair, (found, notes) in zip(pairs, results, strict=True)
+    ]
+    tested = sum(isinstance(found, Difference) for found, _ in results)
+    if tested > 1:
+        for row in rows:
+            row.method += f"; Holm over {tested} rows" if row.p_adjusted is not None else ""
+    notes = notes_b + notes_c
+    if {(row.source, row.sha256) for row in baseline} & {(row.source, row.sha256) for row in candidate}:
+        notes.append("Both sides read the same result file.")
+    return Comparison(
+        rows=rows,
+        summary=_summary(rows, unmatched),
+        baseline_model=next((row.model for row in baseline if row.model), None),
+        candidate_model=next((row.model for row in candidate if row.model), None),
+        unmatched=unmatched,
+        notes=notes,
+    )
+
+
+def _key(row: EvalRow) -> tuple[str, str, str, str | None]:
+    return row.suite, row.task_raw, row.metric, row.filter
+
+
+def _latest(rows: Sequence[EvalRow], side: str) -> tuple[list[EvalRow], list[str]]:
+    """One row a key: the latest, if an evaluation was repeated; of one model only."""
+    models = sorted({row.model for row in rows if row.model is not None})
+    if len(models) > 1:
+        raise BadInput(
+            f"The {side} holds results of {len(models)} models: {', '.join(models[:4])}.",
+            next_step=f"Name the result file, or the folder, of one model as the {side}.",
+        )
+    latest: dict[tuple[str, str, str, str | None], EvalRow] = {}
+    repeated: list[str] = []
+    for row in sorted(rows, key=lambda row: (row.date or "", row.source)):
+        if _key(row) in latest:
+            repeated.append(row.label)
+        latest[_key(row)] = row
+    note = f"The {side} has several results of {', '.join(sorted(set(repeated))[:3])}: the latest is used."
+    return list(latest.values()), [note] if repeated else []
+
+
+def _match(baseline: Sequence[EvalRow], candidate: Sequence[EvalRow]) -> tuple[list[_Pair], list[str]]:
+    others = {_key(row): row for row in candidate}
+    pairs: list[_Pair] = []
+    alone: list[EvalRow] = []
+    for row in baseline:
+        other = others.pop(_key(row), None)
+        if other is None:
+            alone.append(row)
+        else:
+            pairs.append(_Pair(row, other, tuple(_obstacles(row, other))))
+    unmatched: list[str] = []
+    for row in alone:  # the same benchmark measured in another way deserves a reason, not silence
+        near = next((o for o in others.values() if (o.task, o.metric) == (row.task, row.metric)), None)
+        if near is None:
+            unmatched.append(f"baseline only: {row.label}")
+        else:
+            del others[_key(near)]
+            pairs.append(_Pair(row, near, tuple(_obstacles(row, near))))
+    unmatched += [f"candidate only: {row.label}" for row in others.values()]
+    return pairs, unmatched
+
+
+def _obstacles(a: EvalRow, b: EvalRow) -> Iterable[str]:
+    """Why two rows do not measure the same thing. What only one side states is no obstacle."""
+    if a.suite != b.suite:
+        yield f"different harness ({a.suite}, {b.suite})"
+    elif a.task_raw != b.task_raw:
+        yield f"different task ({a.task_raw}, {b.task_raw})"
+    if a.filter != b.filter:
+        yield f"different filter ({a.filter}, {b.filter})"
+    if None not in (a.version, b.version) and a.version != b.version:
+        yield f"different task version ({a.version}, {b.version})"
+    if None not in (a.fewshot, b.fewshot) and a.fewshot != b.fewshot:
+        yield f"different number of few-shot examples ({a.fewshot}, {b.fewshot})"
+    if None not in (a.n, b.n) and a.n != b.n:
+        yield f"different number of items ({a.n}, {b.n})"
+
+
+def _measure(pair: _Pair, samples: Samples) -> tuple[Difference | str, list[str]]:
+    """The difference, or why there is none to state; and what to know about it."""
+    a, b = pair.baseline, pair.candidate
+    if pair.obstacles:
+        return "Not comparable: " + "; ".join(pair.obstacles) + ".", []
+    try:
+        scores_a, scores_b = samples(a), samples(b)
+    except MlinternError as error:
+        return f"Not comparable: {error}", []
+    notes: list[str] = []
+    if scores_a is not None and scores_b is not None:
+        if _belong(scores_a, a) and _belong(scores_b, b):
+            return _by_item(scores_a, scores_b), notes
+        notes.append("The mean of the samples is not the reported value, so they were not paired.")
+    elif scores_a is not None or scores_b is not None:
+        notes.append(f"Only the {'baseline' if scores_a is not None else 'candidate'} kept scores of single items.")
+    return _by_stderr(a, b, notes), notes
+
+
+def _belong(scores: dict[str, float], row: EvalRow) -> bool:
+    return abs(sum(scores.values()) / len(scores) - row.value) <= DIFFERENT_MEAN
+
+
+def _by_item(a: dict[str, float], b: dict[str, float]) -> Difference | str:
+    if a.keys() != b.keys():
+        only_a, only_b = len(a.keys() - b.keys()), len(b.keys() - a.keys())
+        return (
+            f"Not comparable: different items ({only_a} only in the baseline, {only_b} only in the candidate, "
+            f"{len(a.keys() & b.keys())} in both)."
+        )
+    if len(a) < 2:
+        return "Not comparable: a single item says nothing about a difference."
+    order = sorted(a)
+    return paired([a[item] for item in order], [b[item] for item in order])
+
+
+def _by_stderr(a: EvalRow, b: EvalRow, notes: list[str]) -> Difference | str:
+    if None not in (a.items, b.items) and a.items != b.items:
+        return f"Not comparable: different items (fingerprints {a.items}, {b.items})."
+    stderrs = [_stderr(row, notes) for row in (a, b)]
+    if stderrs[0] is None or stderrs[1] is None:
+        side = "baseline" if stderrs[0] is None else "candidate"
+        return (
+            f"Not comparable: the {side} has no usable standard error and no n, so noise cannot be told from change."
+        )
+    return unpaired(a.value, stderrs[0], b.value, stderrs[1])
+
+
+def _stderr(row: EvalRow, notes: list[str]) -> float | None:
+    if row.stderr:
+        return row.stderr
+    if row.n is not None and row.value in (0.0, 1.0):
+        notes.append(f"A value of {row.value:g} has standard error 0 by formula; Agresti-Coull's is used.")
+        return agresti_coull_stderr(row.value, row.n)
+    return None
+
+
+def _verdict(pair: _Pair, found: Difference | str, notes: list[str], p_adjusted: float | None) -> ComparedRow:
+    a, b = pair.baseline, pair.candidate
+    better = a.higher_is_better if a.higher_is_better is not None else b.higher_is_better
+    row = ComparedRow(
+        task=a.task,
+        metric=a.metric,
+        filter=a.filter,
+        baseline=a.value,
+        candidate=b.value,
+        n=a.n if a.n is not None else b.n,
+        higher_is_better=better,
+        verdict="not_comparable",
+        reason="",
+        notes=[*notes, *_differences(a, b)],
+    )
+    if isinstance(found, str) or p_adjusted is None:
+        row.reason = str(found)
+        return row
+    row.delta, row.ci_low, row.ci_high = found.delta, found.ci_low, found.ci_high
+    row.p_value, row.p_adjusted, row.method = found.p_value, p_adjusted, found.method
+    row.verdict, row.reason = _judged(found, p_adjusted, better)
+    return row
+
+
+def _judged(found: Difference, p_adjusted: float, better: bool | None) -> tuple[Verdict, str]:
+    change = f"{found.delta:+.4g} (95 % interval {found.ci_low:+.4g} to {found.ci_high:+.4g}, p = {p_adjusted:.2g})"
+    if p_adjusted >= ALPHA:
+        return "no_evidence", f"The difference {change} is within what chance gives."
+    if better is None:
+        return "not_comparable", f"It changed by {change}, but whether more is better is unknown for this metric."
+    improved = (found.delta > 0) == better
+    return ("improved" if improved else "regressed"), f"It changed by {change}, more than chance explains."
+
+
+def _differences(a: EvalRow, b: EvalRow) -> list[str]:
+    """Circumstances that differ and that a reader should weigh."""
+    notes = [f"Only one side states its {name}." for name in ("version", "fewshot", "n") if _one_sided(a, b, name)]
+    if a.notes != b.notes:
+        only = [f"baseline: {note}" for note in a.notes if note not in b.notes]
+        only += [f"candidate: {note}" for note in b.notes if note not in a.notes]
+        notes.append("Settings differ (" + "; ".join(only) + ").")
+    return notes
+
+
+def _one_sided(a: EvalRow, b: EvalRow, name: str) -> bool:
+    return (getattr(a, name) is None) != (getattr(b, name) is None)
+
+
+def _summary(rows: Sequence[ComparedRow], unmatched: Sequence[str]) -> str:
+    if not rows:
+        return "Nothing to compare: the two sources share no task and metric. " + "; ".join(unmatched[:6])
+    if len(rows) == 1:
+        row = rows[0]
+        return f"{row.task} {row.metric}: {row.baseline:.4g} to {row.candidate:.4g}, {row.verdict}. {row.reason}"
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in Verdict.__args__}  # type: ignore[attr-defined]
+    stated = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return f"{len(rows)} rows compared: {stated}."

@@ -1,0 +1,151 @@
+"""From a file or a folder to rows: which harness wrote it, and what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.evals.documents import Reader, Reading, ResultFile, open_result
+from mlintern.tools.evals.readers import inspect, lighteval, lm_eval, own, trainer
+from mlintern.tools.evals.rows import EvalProblem, EvalRow
+
+READERS: tuple[Reader, ...] = (own, lighteval, lm_eval, inspect, trainer)
+"""In the order in which they are asked; the first that matches reads."""
+
+RESULT_NAME = re.compile(r"^(?:evaluation|results?|eval_results|all_results|trainer_state)(?:_.*)?\.json$|\.eval$")
+"""Files that claim to be results: if they cannot be read, that is said; other JSON files are passed by."""
+
+MARKERS = (b'"mlintern_evaluation"', b'"results"', b'"log_history"', b'"eval_', b'"eval"')
+SNIFFED = 4 * 2**20
+"""Bytes looked at for a marker in files of a folder, so that a tokenizer or an index is not parsed."""
+MOST_FILES = 5_000
+PASSED_BY = frozenset({"node_modules", "__pycache__", "wandb", "site-packages"})
+
+
+def read_path(path: Path) -> Reading:
+    """All rows of a result file, or of a folder that holds any.
+
+    Raises:
+        NotFound: nothing is there, or the folder holds no results.
+        BadInput: the file is no result of a known harness, or is broken; says which key.
+    """
+    if path.is_dir():
+        return _read_folder(path)
+    file = open_result(path)
+    return _require_reader(file).read(file)
+
+
+def samples_of(row: EvalRow) -> dict[str, float] | None:
+    """The score of each item behind ``row`` by a stable id; None where the harness kept none.
+
+    Raises:
+        BadInput: the samples are there but broken, or the result file changed since the row was read.
+    """
+    path = Path(row.source)
+    if not path.is_file():
+        return None
+    file = open_result(path)
+    if file.sha256 != row.sha256:
+        raise BadInput(
+            f"{path} has changed since {row.label} was read.", next_step="Read it again, then compare again."
+        )
+    return _require_reader(file).samples(file, row)
+
+
+def _read_folder(folder: Path) -> Reading:
+    rows: list[EvalRow] = []
+    problems: list[EvalProblem] = []
+    for path in _candidates(folder):
+        try:
+            file = open_result(path)
+            reader = _reader_of(file)
+            if reader is None:
+                continue
+            reading = reader.read(file)
+        except BadInput as error:
+            if RESULT_NAME.search(path.name):
+                problems.append(EvalProblem(source=str(path), message=error.message, next_step=error.next_step))
+            continue
+        rows.extend(reading.rows)
+        problems.extend(reading.problems)
+    if not rows and not problems:
+        raise NotFound(
+            f"The folder {folder} holds no evaluation results.",
+            next_step="Point at the output of an mlintern evaluation, of lm-eval, lighteval, Inspect or a Trainer.",
+        )
+    return Reading(rows=rows, problems=problems)
+
+
+def _reader_of(file: ResultFile) -> Reader | None:
+    return next((reader for reader in READERS if reader.matches(file)), None)
+
+
+def _require_reader(file: ResultFile) -> Reader:
+    reader = _reader_of(file)
+    if reader is None:
+        raise BadInput(
+            f"{file.path} is not a result file of a known harness.",
+            next_step="Known are evaluation.json (mlintern), results_*.json (lm-eval, lighteval), .eval and .json "
+            "logs (Inspect), trainer_state.json and eval_results.json (transformers).",
+        )
+    return reader
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Files of the folder that may hold results, oldest names first, without those that repeat another."""
+    found = list(_walk(folder))
+    names = set(found)
+    chosen: list[Path] = []
+    states = _latest_states(found)
+    for path in found:
+        beside = path.with_name
+        if path.name == "all_results.json" and beside("eval_results.json") in names:
+            continue
+        if path.name == "trainer_state.json" and path not in states:
+            continue
+        if path.name == "metrics.jsonl":
+            if beside("evaluation.json") in names:
+                continue
+        elif path.suffix == ".json" and not _has_marker(path):
+            continue
+        chosen.append(path)
+    return chosen
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    seen = 0
+    pending = [folder]
+    while pending:
+        here = pending.pop(0)
+        for path in sorted(here.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                if not path.name.startswith(".") and path.name not in PASSED_BY:
+                    pending.append(path)
+            elif path.suffix in (".json", ".eval") or path.name == "metrics.jsonl":
+                seen += 1
+                if seen > MOST_FILES:
+                    raise BadInput(
+                        f"{folder} holds more than {MOST_FILES} JSON files.",
+                        next_step="Point at the folder of one evaluation.",
+                    )
+                yield path
+
+
+def _latest_states(found: list[Path]) -> set[Path]:
+    """Every checkpoint repeats the history so far: of one run, the latest state is enough."""
+    latest: dict[Path, tuple[float, Path]] = {}
+    for path in found:
+        if path.name != "trainer_state.json":
+            continue
+        checkpoint = re.fullmatch(r"checkpoint-(\d+)", path.parent.name)
+        run, step = (path.parent.parent, float(checkpoint[1])) if checkpoint else (path.parent, float("inf"))
+        latest[run] = max(latest.get(run, (-1.0, path)), (step, path))
+    return {path for _, path in latest.values()}
+
+
+def _has_marker(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(SNIFFED)
+    return any(marker in head for marker in MARKERS)

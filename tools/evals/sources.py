@@ -1,0 +1,87 @@
+"""What a caller may name as a source of results: a job, a file or folder, a Hub repository."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+
+HUB_URL = re.compile(r"^(?:https?://[^/]+/|hf://)(?:(?:datasets|spaces|models)/)?([\w.-]+/[\w.-]+)")
+HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+class HubResults(Protocol):
+    """Fetches the evaluation results of a Hub repository into a local folder."""
+
+    def fetch(self, repo_id: str) -> Path:
+        """The folder that holds them now. Raises an error of `mlintern.tools.errors`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that was found: where its files lie, and which job wrote them, if one did."""
+
+    path: Path
+    job_id: str | None = None
+    state: str | None = None
+
+
+def locate(source: str, *, workspace: Workspace, ledger: Ledger, hub: HubResults | None = None) -> Source:
+    """Find what ``source`` names: a job id of this workspace, else an existing path, else a Hub repository.
+
+    Raises:
+        NotFound: nothing has that name; near job ids are suggested.
+        BadInput: it is empty, or a Hub repository while no Hub access is configured.
+    """
+    name = source.strip()
+    if not name:
+        raise BadInput("The source is empty.", next_step="Give a job id, a path, or a Hub repository.")
+    job = _job(name, workspace, ledger)
+    if job is not None:
+        return job
+    path = Path(name).expanduser()
+    try:
+        if path.exists():
+            return Source(path=path.absolute())
+    except OSError as error:  # a name longer than the file system allows
+        raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
+    url = HUB_URL.match(name)
+    repo_id = url[1] if url else name if HUB_ID.match(name) else None
+    if repo_id is None:
+        raise NotFound(f"There is no job, file or folder {name!r}.{_near(name, ledger)}", next_step=_hint())
+    if hub is None:
+        raise BadInput(
+            f"There is no job, file or folder {name!r}, and Hub repositories cannot be read here.",
+            next_step=f"Fetch its results first (`hf download {repo_id} --include '*.json' '*.eval'`), "
+            "then give the folder.",
+        )
+    return Source(path=hub.fetch(repo_id))
+
+
+def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
+    if "/" in name or name in (".", ".."):
+        return None
+    with ledger.read() as connection:
+        row = connection.execute("SELECT state FROM jobs WHERE job_id = ?", (name,)).fetchone()
+    folder = workspace.job(name)
+    if row is None:
+        return None
+    return Source(path=folder, job_id=name, state=str(row["state"]))
+
+
+def _near(name: str, ledger: Ledger) -> str:
+    with ledger.read() as connection:
+        rows = connection.execute("SELECT job_id FROM jobs ORDER BY created_at DESC LIMIT 1000").fetchall()
+    near = difflib.get_close_matches(name, [str(row["job_id"]) for row in rows], n=3)
+    return f" Did you mean {', '.join(near)}?" if near else ""
+
+
+def _hint() -> str:
+    return "Give a job id (list_jobs), a result file, or the folder that holds it."
