@@ -92,7 +92,7 @@ class Gate:
         return await anyio.to_thread.run_sync(self._settle, action, consent)
 
     def how_to_approve(self, action: Action) -> str:
-        return f"{self._command} approve {action.digest}"
+        return f"{self._command} approve {action.short_digest}"
 
     def _look_up(self, action: Action) -> Decision:
         self._approvals.standing(action)
@@ -100,6 +100,8 @@ class Gate:
         if decision is None or (decision.state == "denied" and decision.via == "dialog"):
             # Whoever declined in the dialog may have changed their mind; a no from the command line stands for a day.
             return self._approvals.pending(action)
+        if decision.state in ("pending", "approved") and action.costs_more_than(decision.action):
+            return self._approvals.pending(action)  # prices rose: a yes to less is no yes to more
         return decision
 
     def _settle(self, action: Action, consent: Consent) -> Verdict:

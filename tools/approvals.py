@@ -20,6 +20,7 @@ LIFETIME_SECONDS = 24 * 3600.0
 """How long a decision holds. What was right yesterday should be asked again today."""
 
 SHORTEST_PREFIX = 6
+SHOWN_DIGITS = 12
 COLUMNS = "id, digest, action, decision, via, note, created_at, decided_at"
 
 State = Literal["pending", "approved", "denied", "used"]
@@ -63,7 +64,18 @@ class Action:
         """One line with cost, hardware, hours and digest: hosts cut a question after its first lines."""
         place = f"{self.where} {self.hardware}".rstrip()
         hours = f", up to {self.hours:.3g} h" if self.hours else ""
-        return f"{self.what} on {place}: {self.cost}{hours} (digest {self.digest})"
+        return f"{self.what} on {place}: {self.cost}{hours} (digest {self.short_digest})"
+
+    @property
+    def short_digest(self) -> str:
+        """As much of the digest as people compare and type; decisions are bound to all of it."""
+        return self.digest[:SHOWN_DIGITS]
+
+    def costs_more_than(self, other: Action) -> bool:
+        """Whether its worst case is above that of ``other``; an unknown price is above every known one."""
+        if self.usd_worst is None or other.usd_worst is None:
+            return self.usd_worst is None and other.usd_worst is not None
+        return self.usd_worst > other.usd_worst
 
     @classmethod
     def from_json(cls, text: str) -> Action:
@@ -128,10 +140,10 @@ class Approvals:
             return True
 
     def pending(self, action: Action) -> Decision:
-        """Write down that ``action`` waits for a person, once however often it is asked."""
+        """Write down that ``action`` waits for a person, once however often it is asked at the same price."""
         with self._ledger.transaction() as connection:
             decision = self._latest(connection, action.digest)
-            if decision is not None and decision.state == "pending":
+            if decision is not None and decision.state == "pending" and decision.action == action:
                 return decision
             return self._insert(connection, action, state="pending", via="")
 

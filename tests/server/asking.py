@@ -27,7 +27,8 @@ class Launched(BaseModel):
 
 
 def action_for(name: str, hours: float = 1.0, usd: float = 0.0) -> Action:
-    digest = hashlib.sha256(f"{name} {hours} {usd}".encode()).hexdigest()[:12]
+    """As for a job, the price is not part of what the digest names."""
+    digest = hashlib.sha256(f"{name} {hours}".encode()).hexdigest()[:12]
     return Action(
         kind="submit_job",
         what=f"Start {name}",

@@ -172,6 +172,16 @@ async def test_what_was_allowed_in_advance_starts_without_a_question(desk: Desk,
 
 
 @BOTH_ERAS
+async def test_a_yes_is_no_yes_to_a_higher_price(desk: Desk, era: str) -> None:
+    await desk.call(era, None, usd=1.0)
+    desk.approvals.approve(action_for("train.py").digest, via="command line")
+    assert answer(await desk.call(era, None, usd=2.0))["status"] == "cannot_ask"
+    assert desk.launches == []
+    desk.approvals.approve(action_for("train.py").digest, via="command line")
+    assert answer(await desk.call(era, None, usd=2.0))["status"] == "approved"
+
+
+@BOTH_ERAS
 async def test_past_the_budget_nobody_is_asked(desk: Desk, era: str) -> None:
     desk.allowances = Allowances.parse(budget_usd=5)
     person = Person(YES)

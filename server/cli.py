@@ -1,0 +1,219 @@
+"""``mlintern-server``: serve the tools, decide on questions, look after the installation.
+
+Parsed with argparse: hosts start this program anew for every session, and a larger parser would cost as much time as
+the rest of our start-up. Standard output belongs to the protocol while serving; what people read goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
+from mlintern.tools.allowances import Allowances
+from mlintern.tools.errors import BadInput, MlinternError
+
+if TYPE_CHECKING:
+    from mlintern.server.lab import Lab
+
+COMMANDS = ("serve", "approvals", "approve", "deny", "doctor", "install")
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 1 failed with a message, 2 wrong usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments.insert(0, "serve")
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except MlinternError as error:
+        print(f"mlintern-server: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlintern-server", description="Tools that post-train language models, over the Model Context Protocol."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    workspace = argparse.ArgumentParser(add_help=False)
+    workspace.add_argument(
+        "--workspace", type=Path, metavar="DIR", help="the state folder (default: $MLINTERN_HOME, else ~/.mlintern)"
+    )
+    serving = argparse.ArgumentParser(add_help=False, parents=[workspace])
+    serving.add_argument(
+        "--toolsets", metavar="NAME,...", default=",".join(TOOLSETS), help="offer only these (default: %(default)s)"
+    )
+    serving.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="BACKEND<=LIMIT",
+        help="start such jobs without asking: 'local<=30m' (each free job), 'hf<=5usd' (all of them together)",
+    )
+    serving.add_argument(
+        "--budget",
+        type=float,
+        metavar="USD",
+        help="paid jobs start without asking up to this sum, and never beyond it",
+    )
+
+    serve = commands.add_parser("serve", parents=[serving], help="serve on stdin and stdout, or over HTTP (default)")
+    serve.add_argument("--http", metavar="HOST:PORT", help="serve streamable HTTP on a loopback address instead")
+    serve.set_defaults(run=_serve)
+
+    approvals = commands.add_parser("approvals", parents=[workspace], help="show what waits for your decision")
+    approvals.add_argument("--all", action="store_true", help="also what was decided, newest first")
+    approvals.set_defaults(run=_approvals)
+
+    for name, run in (("approve", _approve), ("deny", _deny)):
+        decide = commands.add_parser(name, parents=[workspace], help=f"{name} one action by its digest")
+        decide.add_argument("digest", metavar="DIGEST", help="from the question, or from: mlintern-server approvals")
+        decide.add_argument("--note", default="", help="passed to the agent word for word")
+        decide.set_defaults(run=run)
+
+    doctor = commands.add_parser("doctor", parents=[workspace], help="say what is usable and what is missing")
+    doctor.set_defaults(run=_doctor)
+
+    install = commands.add_parser("install", parents=[serving], help="write this server into a host's configuration")
+    install.add_argument("host", metavar="HOST", help="claude-desktop, claude-code, cursor or vscode")
+    install.add_argument("--print", action="store_true", dest="print_only", help="show the entry, write nothing")
+    install.set_defaults(run=_install)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        print(f"mlintern-server {metadata.version('mlintern')}")
+        parser.exit()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
+        workspace=options.workspace,
+        toolsets=parse_toolsets(options.toolsets),
+        allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
+    )
+
+
+def _lab(options: argparse.Namespace) -> Lab:
+    from mlintern.server.lab import Lab
+
+    return Lab(Settings(workspace=options.workspace))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    address = parse_address(options.http) if options.http else None
+
+    import anyio
+
+    from mlintern.server.app import build_server
+
+    server = build_server(settings)
+    if address is None:
+        anyio.run(server.run_stdio_async)
+    else:
+        from mlintern.server.http import serve_http
+
+        anyio.run(serve_http, server, *address)
+    return 0
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``127.0.0.1:8321``, ``[::1]:8321`` or ``localhost:8321``; port 0 takes a free one.
+
+    Raises:
+        BadInput: it is no such address, or not one of this machine alone. There is no sign-in on this server.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise BadInput(f"--http {text!r} is not HOST:PORT.", next_step="Write for example --http 127.0.0.1:8321.")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise BadInput(
+            f"--http {text!r} is not a loopback address, and this server has no sign-in: whoever reaches it can run"
+            " code here.",
+            next_step="Bind to 127.0.0.1 and reach it through an SSH tunnel or a proxy that authenticates.",
+        )
+    return host, int(port)
+
+
+def _approvals(options: argparse.Namespace) -> int:
+    from mlintern.common.clock import iso
+
+    decisions = _lab(options).approvals.list(state=None if options.all else "pending")
+    if not decisions:
+        print("Nothing waits for a decision." if not options.all else "Nothing was asked.")
+    for decision in decisions:
+        by = f" by {decision.via}" if decision.via else ""
+        print(f"{decision.digest}  {decision.state}{by}  asked {iso(decision.asked_at)}")
+        print(f"    {decision.action.headline}")
+        for label, value in decision.action.details:
+            print(f"    {label}: {value}")
+        if decision.note:
+            print(f"    Note: {decision.note}")
+    return 0
+
+
+def _approve(options: argparse.Namespace) -> int:
+    decision = _lab(options).approvals.approve(options.digest, note=options.note, via="command line")
+    print(f"Approved: {decision.action.headline}")
+    print("It starts when the agent asks again.")
+    return 0
+
+
+def _deny(options: argparse.Namespace) -> int:
+    decision = _lab(options).approvals.deny(options.digest, note=options.note, via="command line")
+    print(f"Denied: {decision.action.headline}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    import anyio
+
+    from mlintern.server.doctor import examine
+
+    findings = anyio.run(examine, _lab(options))
+    for finding in findings:
+        print(finding)
+    return EXIT_FAILED if any(finding.blocks for finding in findings) else 0
+
+
+def _install(options: argparse.Namespace) -> int:
+    from mlintern.server.install import install, this_server
+
+    settings = _settings(options)  # what the host would fail on is refused here
+    arguments = ["serve"]
+    if settings.workspace is not None:
+        arguments += ["--workspace", str(settings.workspace.expanduser().absolute())]
+    if settings.toolsets != TOOLSETS:
+        arguments += ["--toolsets", ",".join(settings.toolsets)]
+    for rule in options.allow:
+        arguments += ["--allow", rule]
+    if options.budget is not None:
+        arguments += ["--budget", f"{options.budget:g}"]
+    print(install(options.host, server=this_server(arguments), print_only=options.print_only))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

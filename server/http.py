@@ -1,0 +1,28 @@
+"""Streamable HTTP on a loopback address; the SDK checks Host and Origin, so no web page can reach it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+from mcp.server import MCPServer
+
+PATH = "/mcp"
+
+
+async def serve_http(server: MCPServer[Any], host: str, port: int) -> None:
+    """Serve until interrupted. Port 0 takes a free one; the address is printed to stderr once it accepts."""
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        app = server.streamable_http_app(streamable_http_path=PATH, host=host)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, log_config=None)
+        print(
+            f"mlintern-server listens on http://{shown}:{listener.getsockname()[1]}{PATH}",
+            file=sys.stderr,
+            flush=True,
+        )
+        await uvicorn.Server(config).serve(sockets=[listener])

@@ -1,0 +1,62 @@
+"""Read results, tell improvement from noise, and see early that a run is failing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mlintern.server.lab import Lab
+from mlintern.server.registry import Registry
+from mlintern.tools.evals.compare import Comparison
+from mlintern.tools.evals.rows import EvalPage
+from mlintern.tools.health.results import Diagnosis
+
+Side = "a job_id, a result file or a folder of them, or a Hub repository"
+
+
+def register(registry: Registry, lab: Lab) -> None:
+    @registry.tool(title="Read evaluation", read_only=True, open_world=True)
+    async def read_eval(
+        source: Annotated[str, Field(description=f"What to read: {Side}")],
+        task: Annotated[
+            str | None, Field(description="Only this task, in any harness's spelling; * stands for anything")
+        ] = None,
+        limit: Annotated[int, Field(ge=1, le=500, description="Rows on a page")] = 40,
+        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+    ) -> EvalPage:
+        """Read evaluation results of any harness as rows of task, metric, value, standard error and n.
+
+        Understands the files of mlintern's own evaluation script, lm-evaluation-harness, lighteval, inspect and the
+        TRL trainers. Values are on one scale, and a standard error that was computed here is marked as derived.
+        It runs no evaluation: submit a script rendered from a recipe with trainer "evaluation" for that.
+        """
+        return await lab.evals.read(source, task=task, limit=limit, cursor=cursor)
+
+    @registry.tool(title="Compare evaluations", read_only=True, open_world=True)
+    async def compare_evals(
+        baseline: Annotated[str, Field(description=f"The model before: {Side}")],
+        candidate: Annotated[str, Field(description=f"The model after: {Side}")],
+        task: Annotated[str | None, Field(description="Compare only this task")] = None,
+        metric: Annotated[str | None, Field(description="Compare only this metric, such as accuracy")] = None,
+    ) -> Comparison:
+        """Test whether a candidate is better than a baseline, metric by metric, with intervals and a verdict.
+
+        Uses a paired test where both sides kept a score for each item, corrects for the number of rows compared, and
+        answers improved, regressed, no_evidence or not_comparable, with the reason. "no_evidence" means that noise
+        explains the difference, not that the models are equal.
+        """
+        return await lab.evals.compare(baseline, candidate, task=task, metric=metric)
+
+    @registry.tool(title="Diagnose run", read_only=True, open_world=False)
+    async def diagnose_run(
+        source: Annotated[
+            str, Field(description="A job_id, or the path of a trainer_state.json, metrics or log file")
+        ],
+    ) -> Diagnosis:
+        """Judge the health of a training run, finished or still running, from its logged metrics.
+
+        Names what it finds, such as divergence, reward collapse, KL blow-up, overfitting or a stall, with the step,
+        the evidence and what to change. Reads metrics only: the quality of the model is read_eval's subject.
+        """
+        return await lab.diagnose(source)
