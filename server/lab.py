@@ -86,4 +86,4 @@ class Lab:
     def datasets(self) -> DatasetInspector:
         from mlintern.tools.hub.inspect_dataset import DatasetInspector
 
-        return DatasetInspector(workspace=self.workspace, clock=self.clock)
+        return DatasetInspector(workspace=self.workspace)

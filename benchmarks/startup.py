@@ -1,0 +1,158 @@
+"""Does mlintern-server start and answer nearly as fast as the bare SDK?
+
+Measures, over stdio as a host would:
+
+* start-up: from starting the process to the answer to ``tools/list``;
+* calls: ``tools/call`` one after another, the tool with the least work of its own.
+
+Both against a bare `MCPServer` with one tool, in interleaved pairs on the same machine. Bounds: start-up at most 1.5
+times, a call at most 1.3 times the bare server's. Exits with 1 when one is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BARE = """
+from mcp.server import MCPServer
+
+server = MCPServer("bare", log_level="WARNING")
+
+@server.tool()
+async def list_jobs(limit: int = 20) -> dict[str, int]:
+    return {"limit": limit}
+
+server.run()
+"""
+
+START_UP_BOUND = 1.5
+CALL_BOUND = 1.3
+PROTOCOL = "2025-11-25"
+
+
+class Server:
+    """A server process and the JSON-RPC lines to and from it."""
+
+    def __init__(self, command: list[str], *, home: Path) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "MLINTERN_HOME": str(home)},
+        )
+        self._id = 0
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=20)
+
+    def connect(self) -> list[Any]:
+        """The handshake, and the list of tools."""
+        client = {"name": "benchmark", "version": "0"}
+        self.ask("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": client})
+        self._send({"method": "notifications/initialized"})
+        tools: list[Any] = self.ask("tools/list", {})["tools"]
+        return tools
+
+    def call(self) -> None:
+        result = self.ask("tools/call", {"name": "list_jobs", "arguments": {"limit": 5}})
+        if result.get("isError"):
+            raise SystemExit(f"The call failed: {result}")
+
+    def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        self._id += 1
+        self._send({"id": self._id, "method": method, "params": params})
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            message = json.loads(line)
+            if message.get("id") == self._id:
+                if "error" in message:
+                    raise SystemExit(f"{method} failed: {message['error']}")
+                result: dict[str, Any] = message["result"]
+                return result
+        raise SystemExit(f"The server ended before it answered {method}.")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+def seconds_to_tools(command: list[str], *, home: Path) -> tuple[float, int]:
+    start = time.perf_counter()
+    with Server(command, home=home) as server:
+        tools = server.connect()
+        return time.perf_counter() - start, len(tools)
+
+
+def seconds_a_call(server: Server, *, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        server.call()
+    return (time.perf_counter() - start) / calls
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=9, help="start-ups of each (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of calls to each (default %(default)s)")
+    parser.add_argument("--calls", type=int, default=60, help="calls a round (default %(default)s)")
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        bare_script = home / "bare.py"
+        bare_script.write_text(BARE)
+        bare = [sys.executable, str(bare_script)]
+        ours = [sys.executable, "-m", "mlintern.server", "serve"]
+
+        for command in (bare, ours):  # fills the disk cache and compiles byte code
+            seconds_to_tools(command, home=home)
+        starts: dict[str, list[float]] = {"bare": [], "ours": []}
+        tools = 0
+        for _ in range(options.pairs):
+            starts["bare"].append(seconds_to_tools(bare, home=home)[0])
+            seconds, tools = seconds_to_tools(ours, home=home)
+            starts["ours"].append(seconds)
+
+        calls: dict[str, list[float]] = {"bare": [], "ours": []}
+        with Server(bare, home=home) as bare_server, Server(ours, home=home) as our_server:
+            for server in (bare_server, our_server):
+                server.connect()
+                seconds_a_call(server, calls=options.calls)
+            for _ in range(options.rounds):
+                calls["bare"].append(seconds_a_call(bare_server, calls=options.calls))
+                calls["ours"].append(seconds_a_call(our_server, calls=options.calls))
+
+    start_bare, start_ours = (statistics.median(starts[name]) for name in ("bare", "ours"))
+    call_bare, call_ours = (statistics.median(calls[name]) for name in ("bare", "ours"))
+    start_ratio, call_ratio = start_ours / start_bare, call_ours / call_bare
+    print(f"{'':<28}{'bare SDK':>12}{'mlintern':>12}{'ratio':>8}{'bound':>8}")
+    print(f"{'tools offered':<28}{1:>12}{tools:>12}")
+    print(
+        f"{'start to tools/list (s)':<28}{start_bare:>12.3f}{start_ours:>12.3f}{start_ratio:>8.2f}{START_UP_BOUND:>8}"
+    )
+    print(f"{'a call (ms)':<28}{call_bare * 1e3:>12.2f}{call_ours * 1e3:>12.2f}{call_ratio:>8.2f}{CALL_BOUND:>8}")
+    print(f"{'calls a second':<28}{1 / call_bare:>12.0f}{1 / call_ours:>12.0f}")
+    return int(start_ratio > START_UP_BOUND or call_ratio > CALL_BOUND)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
