@@ -7,7 +7,7 @@ The rules, all at the tail of the calls only:
 * 3 turns of near-identical prose without a call.
 
 Waiting is no circle: a poll whose state lawfully stays (queued, running) may repeat 30 times, a cycle around it 20
-times, before one hint, and is never refused; `poll_wait` slows it instead. A circle that goes on after the hint is
+times, before one hint, and is never refused; `pause_before` slows it instead. A circle that goes on after the hint is
 refused, then stops the run. Any other call ends the streak and is a fresh start, unless the same circle comes back a
 third time within `MEMORY` calls.
 """
@@ -127,7 +127,7 @@ class LoopGuard:
         nudges = [*self._circles(), *self._same_error(seen, arguments, result, is_error)]
         return max(nudges, key=lambda nudge: LEVELS.index(nudge.level), default=None)
 
-    def observe_prose(self, text: str) -> Nudge | None:
+    def observe_text(self, text: str) -> Nudge | None:
         """Take note of an assistant turn that holds prose and no call."""
         prose = masked(text)[:PROSE_CHARACTERS]
         if not prose:
@@ -155,7 +155,7 @@ class LoopGuard:
             f"{seen.quote}\nMake a new plan: a different tool, different arguments, or tell the user what blocks you."
         )
 
-    def poll_wait(self, *, name: str, arguments: Mapping[str, Any]) -> float:
+    def pause_before(self, *, name: str, arguments: Mapping[str, Any]) -> float:
         """Seconds that should lie between the last answer to this poll and asking again: 0, then 2, 4, ... 60."""
         key = call_key(name, arguments)
         unchanged, signature = 0, None

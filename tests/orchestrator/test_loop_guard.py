@@ -217,12 +217,12 @@ def test_polling_is_slowed_until_something_changes() -> None:
     guard = LoopGuard(POLL)
     waits = []
     for _ in range(9):
-        waits.append(guard.poll_wait(name="poll_job", arguments={"job_id": "j"}))
+        waits.append(guard.pause_before(name="poll_job", arguments={"job_id": "j"}))
         guard.observe(name="poll_job", arguments={"job_id": "j"}, result="RUNNING", is_error=False)
     assert waits == [0, 0, 2, 4, 8, 16, 32, 60, 60]
-    assert guard.poll_wait(name="poll_job", arguments={"job_id": "other"}) == 0
+    assert guard.pause_before(name="poll_job", arguments={"job_id": "other"}) == 0
     guard.observe(name="poll_job", arguments={"job_id": "j"}, result="RUNNING step 5", is_error=False)
-    assert guard.poll_wait(name="poll_job", arguments={"job_id": "j"}) == 0
+    assert guard.pause_before(name="poll_job", arguments={"job_id": "j"}) == 0
 
 
 def test_a_refused_call_is_answered_with_its_earlier_result_until_the_agent_moves_on() -> None:
@@ -262,16 +262,16 @@ def test_equal_calls_of_one_turn_count_once() -> None:
 def test_near_identical_prose_without_a_call_escalates_and_a_call_resets_it() -> None:
     guard = LoopGuard()
     prose = "I will now continue with the next step of the plan, which is to train the model. Attempt {n}."
-    levels = [nudge.level if (nudge := guard.observe_prose(prose.format(n=n))) else None for n in range(6)]
+    levels = [nudge.level if (nudge := guard.observe_text(prose.format(n=n))) else None for n in range(6)]
     assert levels == [None, None, "hint", "refuse", "stop", None]
     guard.observe(name="a", arguments={}, result="s", is_error=False)
-    assert guard.observe_prose(prose.format(n=7)) is None
+    assert guard.observe_text(prose.format(n=7)) is None
 
 
 def test_different_prose_is_no_loop() -> None:
     guard = LoopGuard()
     for subject in ("data", "learning rate", "evaluation", "reward model", "tokenizer"):
-        assert guard.observe_prose(f"Now about the {subject}: {subject[::-1] * 8} and what follows from it.") is None
+        assert guard.observe_text(f"Now about the {subject}: {subject[::-1] * 8} and what follows from it.") is None
 
 
 def test_a_nudge_names_the_pattern_and_speaks_in_the_guards_name() -> None:
