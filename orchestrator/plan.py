@@ -35,9 +35,9 @@ class Plan:
 
     tool = Tool(
         name=NAME,
-        description="Replace your plan. Give all its steps in order, also those that are done. At most one step may be "
-        "in_progress; mark a step done only when it is, and dropped when you gave it up. Use it for work of three or "
-        "more steps, and before you start and after you finish each step.",
+        description="Replace your plan. Give all its steps in order, also those that are done. At most one step may "
+        "be in_progress; mark a step done only when it is, and dropped when you gave it up. Use it for work of three "
+        "or more steps, and before you start and after you finish each step.",
         input_schema={
             "type": "object",
             "properties": {
