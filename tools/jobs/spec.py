@@ -1,0 +1,201 @@
+"""What a job is: its states, its specification, and the seam between the service and a compute backend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, get_args
+
+from mlintern.tools.jobs.results import Hardware
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"]
+STATES: tuple[JobState, ...] = get_args(JobState)
+FINAL: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "timed_out", "lost"})
+
+
+def may_follow(state: JobState, following: JobState) -> bool:
+    """Whether a job recorded in ``state`` may be recorded as ``following`` next. Final states are final.
+
+    A queued job may end without ever having been seen to run: it was short, or cancelled, or refused.
+    """
+    if state in FINAL:
+        return False
+    return following in FINAL or (state == "queued" and following == "running")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Everything that decides what a job does, where, and at what worst cost.
+
+    ``env`` holds plain values and ``secrets`` the names of variables whose values the job gets without their ever
+    being written down. ``usd_per_hour`` and ``usd_worst`` (time-out times price) say what was known at planning; they
+    are not part of the digest, so that a changed price list does not make a second job of the same one.
+    """
+
+    script_id: str
+    script_sha256: str
+    backend: str
+    hardware: str
+    timeout_seconds: float
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+    experiment: str | None = None
+    run_name: str | None = None
+    usd_per_hour: float = 0.0
+    usd_worst: float = 0.0
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hex of the SHA-256 of the canonical JSON of the specification: what a person's consent is bound to."""
+        identity = asdict(self)
+        del identity["usd_per_hour"], identity["usd_worst"]
+        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+    @property
+    def job_id(self) -> str:
+        """``job-`` and the first 12 hex of the digest: the same specification is the same job, in every server."""
+        return f"job-{self.digest[:12]}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        known = dict(value)
+        known["args"] = tuple(known["args"])
+        known["env"] = tuple((name, text) for name, text in known["env"])
+        known["secrets"] = tuple(known["secrets"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class JobHandle:
+    """How a backend finds a job again: ``reference`` is its own id for it, ``details`` is JSON of its choosing."""
+
+    backend: str
+    reference: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class ScriptFile(Protocol):
+    """The part of a stored script that a job needs (`mlintern.tools.scripts.store.Script` has it)."""
+
+    @property
+    def script_id(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def recipe(self) -> dict[str, Any] | None: ...
+    @property
+    def requirements(self) -> tuple[str, ...]: ...
+    @property
+    def python(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Submission:
+    """All that a backend is given to start a job. ``secrets`` maps names to values: never write or log them."""
+
+    job_id: str
+    spec: JobSpec
+    script: ScriptFile
+    folder: Path
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """What a backend knows about a job at this moment.
+
+    Attributes:
+        run_seconds: measured (not wall-clock) seconds that are paid for so far, None if the backend cannot tell.
+        detail: why it is where it is, for people: ``"2 jobs ahead"``, ``"PENDING: Resources"``.
+        restartable: the backend has a record of the job, but surely nothing of it ran or will run by itself; the
+            service submits it again.
+        resources: measured use: ``cpu_seconds``, ``peak_rss_bytes``, ``wall_seconds``.
+    """
+
+    state: JobState
+    started_at: float | None = None
+    finished_at: float | None = None
+    run_seconds: float | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    detail: str = ""
+    restartable: bool = False
+    resources: Mapping[str, float] = field(default_factory=dict)
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """New bytes of a job's log since a cursor, and the cursor to ask with next time."""
+
+    data: bytes
+    cursor: str
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the service may take for granted about a backend.
+
+    Attributes:
+        shares_files: ``log.txt`` and ``output/`` of the job folder are written by the job itself; otherwise the
+            service copies the log and rebuilds the telemetry from its marked lines.
+        lookup_seconds: `Backend.find` is to be trusted when it finds nothing that long after the submission was
+            sent. 0 means at once: then an unconfirmed submission is simply made again.
+        poll_seconds: how often it is polite to ask for the status while someone waits.
+        enforces_timeout: it ends an overdue job by itself; the service's own limit is then only a second line.
+    """
+
+    shares_files: bool = False
+    lookup_seconds: float = 120.0
+    poll_seconds: float = 5.0
+    enforces_timeout: bool = True
+
+
+class Backend(Protocol):
+    """A place where scripts run. One file each in `backends/`.
+
+    Every method may raise `ServiceError` or `BackendError`. For `submit` the kind matters: `Offline` says "no answer
+    came, the job may exist" and makes the service look it up; every other error says that surely nothing was started.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def hardware(self) -> Sequence[Hardware]:
+        """What can be asked for, the default first."""
+        ...
+
+    async def submit(self, submission: Submission) -> JobHandle:
+        """Start the job, marked with its ``job_id`` so that `find` can see it. Idempotent where the backend can."""
+        ...
+
+    async def find(self, job_id: str) -> JobHandle | None:
+        """The handle of a submission whose answer never came, or None if the backend has no such job."""
+        ...
+
+    async def status(self, handle: JobHandle) -> BackendStatus:
+        """The state now. A job that the backend does not know any more is ``lost``."""
+        ...
+
+    async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
+        """New log output since ``cursor`` (None: from the start); unused where ``shares_files``."""
+        ...
+
+    async def cancel(self, handle: JobHandle, *, reason: str) -> None:
+        """Ask for the end of the job and return; `status` tells when it is over. Harmless on a finished job."""
+        ...
