@@ -47,9 +47,12 @@ def _explain_one(problem: Mapping[str, Any], schema: Schema) -> str:
         return f"{path}: there is no such field.{_suggestion(str(location[-1]), siblings)}{listing}"
     if problem["type"] == "missing":
         return f"{path}: required, and not given."
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error" or isinstance(problem.get("input"), dict | list):
+        return f"{path}: {message}"
     value = repr(problem.get("input"))
     shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
-    return f"{path}: {problem['msg']}; got {shown}"
+    return f"{path}: {message}; got {shown}"
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,7 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     workspace.add_argument(
         "--workspace", type=Path, metavar="DIR", help="the state folder (default: $MLINTERN_HOME, else ~/.mlintern)"
     )
-    serving = argparse.ArgumentParser(add_help=False, parents=[workspace])
+    interpreter = argparse.ArgumentParser(add_help=False)
+    interpreter.add_argument(
+        "--python",
+        default=os.environ.get("MLINTERN_PYTHON"),
+        metavar="PATH",
+        help="interpreter for local jobs (default: $MLINTERN_PYTHON, else this one; uv where it lacks something)",
+    )
+    serving = argparse.ArgumentParser(add_help=False, parents=[workspace, interpreter])
     serving.add_argument(
         "--toolsets", metavar="NAME,...", default=",".join(TOOLSETS), help="offer only these (default: %(default)s)"
     )
@@ -70,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         help="paid jobs start without asking up to this sum, and never beyond it",
     )
 
+    serving.add_argument(
+        "--slots", type=int, default=1, metavar="N", help="local CPU jobs that run at once (default: %(default)s)"
+    )
+
     serve = commands.add_parser("serve", parents=[serving], help="serve on stdin and stdout, or over HTTP (default)")
     serve.add_argument("--http", metavar="HOST:PORT", help="serve streamable HTTP on a loopback address instead")
     serve.set_defaults(run=_serve)
@@ -84,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         decide.add_argument("--note", default="", help="passed to the agent word for word")
         decide.set_defaults(run=run)
 
-    doctor = commands.add_parser("doctor", parents=[workspace], help="say what is usable and what is missing")
+    doctor = commands.add_parser(
+        "doctor", parents=[workspace, interpreter], help="say what is usable and what is missing"
+    )
     doctor.set_defaults(run=_doctor)
 
     install = commands.add_parser("install", parents=[serving], help="write this server into a host's configuration")
@@ -107,13 +121,21 @@ def _settings(options: argparse.Namespace) -> Settings:
         workspace=options.workspace,
         toolsets=parse_toolsets(options.toolsets),
         allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
+        python=options.python,
+        slots=_at_least_one(options.slots),
     )
 
 
 def _lab(options: argparse.Namespace) -> Lab:
     from mlintern.server.lab import Lab
 
-    return Lab(Settings(workspace=options.workspace))
+    return Lab(Settings(workspace=options.workspace, python=getattr(options, "python", None)))
+
+
+def _at_least_one(slots: int) -> int:
+    if slots < 1:
+        raise BadInput(f"--slots {slots} leaves no room for a job.", next_step="Give 1 or more.")
+    return slots
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -207,6 +229,10 @@ def _install(options: argparse.Namespace) -> int:
         arguments += ["--workspace", str(settings.workspace.expanduser().absolute())]
     if settings.toolsets != TOOLSETS:
         arguments += ["--toolsets", ",".join(settings.toolsets)]
+    if options.python:
+        arguments += ["--python", options.python]
+    if settings.slots != 1:
+        arguments += ["--slots", str(settings.slots)]
     for rule in options.allow:
         arguments += ["--allow", rule]
     if options.budget is not None:

@@ -67,7 +67,14 @@ class Lab:
             ledger=self.ledger,
             clock=self.clock,
             scripts=self.scripts,
-            backends={"local": LocalBackend(workspace=self.workspace, clock=self.clock)},
+            backends={
+                "local": LocalBackend(
+                    workspace=self.workspace,
+                    clock=self.clock,
+                    slots=self.settings.slots,
+                    python=self.settings.python,
+                )
+            },
         )
 
     @cached_property

@@ -1,0 +1,109 @@
+"""``mlintern-server doctor``: what is usable here, and what is missing with the command that gets it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+import anyio.to_thread
+
+from mlintern.server.lab import Lab
+from mlintern.tools.errors import MlinternError
+
+TRAINING_PACKAGES = ("torch", "trl", "transformers", "datasets", "accelerate", "peft")
+KEYS = {
+    "HF_TOKEN": "Hugging Face: private and gated repositories, publishing, HF Jobs",
+    "S2_API_KEY": "Semantic Scholar: more requests an hour",
+    "OPENALEX_API_KEY": "OpenAlex: more requests a day",
+    "GITHUB_TOKEN": "GitHub: code search",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor. ``blocks`` says that without it nothing works at all."""
+
+    status: Literal["ok", "missing", "note"]
+    subject: str
+    message: str
+    next_step: str = ""
+    blocks: bool = False
+
+    def __str__(self) -> str:
+        text = f"{self.status:<8}{self.subject}: {self.message}"
+        return f"{text}\n        {self.next_step}" if self.next_step else text
+
+
+async def examine(lab: Lab) -> list[Finding]:
+    """Look at the workspace, this Python, what local training needs, every backend, and the keys."""
+    findings = [_python(), _workspace(lab)]
+    if findings[-1].blocks:
+        return findings
+    findings += await anyio.to_thread.run_sync(lambda: list(_training(lab)))
+    findings += await _backends(lab)
+    findings += [_key(name, use) for name, use in KEYS.items()]
+    return findings
+
+
+def _python() -> Finding:
+    version = metadata.version("mlintern")
+    return Finding("ok", "mlintern", f"{version} on Python {platform.python_version()} ({sys.executable})")
+
+
+def _workspace(lab: Lab) -> Finding:
+    try:
+        ledger = lab.ledger
+        with ledger.read() as connection:
+            jobs = connection.execute("SELECT COUNT(*) FROM jobs").fetchone()[0]
+    except MlinternError as error:
+        return Finding("missing", "workspace", error.message, error.next_step, blocks=True)
+    waiting = len(lab.approvals.list(state="pending"))
+    asks = f", {waiting} question{'s' if waiting != 1 else ''} waiting for you" if waiting else ""
+    return Finding("ok", "workspace", f"{lab.workspace.root} ({jobs} jobs{asks})")
+
+
+def _training(lab: Lab) -> Iterator[Finding]:
+    """Local jobs run with an interpreter that has the training packages, or in an environment that uv makes."""
+    from mlintern.tools.jobs.backends.interpreter import installed_in
+
+    interpreter = lab.settings.python or sys.executable
+    try:
+        found = installed_in(interpreter).distributions
+    except MlinternError as error:
+        yield Finding("missing", "interpreter", error.message, error.next_step)
+        return
+    absent = [name for name in TRAINING_PACKAGES if name not in found]
+    if not absent:
+        versions = ", ".join(f"{name} {found[name][0]}" for name in TRAINING_PACKAGES)
+        yield Finding("ok", "local training", f"{interpreter} has {versions}")
+    else:
+        yield Finding(
+            "note",
+            "local training",
+            f"{interpreter} lacks {', '.join(absent)}, so uv builds an environment when a script first needs one.",
+            "To have them at once: pip install 'mlintern[train]'",
+        )
+
+
+async def _backends(lab: Lab) -> list[Finding]:
+    listing = await lab.jobs.hardware()
+    findings = []
+    for source in listing.sources:
+        names = [item.name for item in listing.items if item.backend == source.name]
+        if source.status == "ok":
+            findings.append(Finding("ok", f"backend {source.name}", ", ".join(names) or "no hardware"))
+        else:
+            message = source.message or source.status
+            findings.append(Finding("missing", f"backend {source.name}", message))
+    return findings
+
+
+def _key(name: str, use: str) -> Finding:
+    if os.environ.get(name):
+        return Finding("ok", name, f"set ({use})")
+    return Finding("note", name, f"not set ({use})")
