@@ -1,0 +1,199 @@
+"""Where a request may not go, and where a token may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from mlintern.tools.errors import Blocked, ServiceError
+from mlintern.tools.web import Web
+from mlintern.tools.web.guard import is_public
+from mlintern.tools.workspace import Workspace
+from tests.clock import FakeClock
+from tests.services.standin import StandIn
+
+pytestmark = pytest.mark.anyio
+
+PRIVATE = [
+    "http://127.0.0.1/",
+    "http://localhost:8080/",
+    "http://10.1.2.3/",
+    "http://192.168.0.1/admin",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[::1]/",
+    "http://[fe80::1]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://0.0.0.0/",
+    "http://2130706433/",
+    "http://0x7f.1/",
+    "http://metadata.internal/",
+    "http://user:secret@example.org/",
+]
+
+
+def recording(seen: list[httpx.Request], answer: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTransport:
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return answer(request)
+
+    return httpx.MockTransport(handle)
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+async def test_an_address_inside_the_network_is_refused_before_anything_is_sent(
+    url: str, workspace: Workspace, clock: FakeClock
+) -> None:
+    sent: list[httpx.Request] = []
+    web = Web(workspace, clock, environ={}, transport=recording(sent, lambda _: httpx.Response(200)))
+    with pytest.raises(Blocked):
+        await web.get("web", url)
+    assert not sent
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+async def test_a_redirect_into_the_network_is_refused(
+    url: str, workspace: Workspace, clock: FakeClock, tmp_path: object
+) -> None:
+    sent: list[httpx.Request] = []
+    transport = recording(sent, lambda _: httpx.Response(302, headers={"location": url}))
+    web = Web(workspace, clock, environ={"XDG_CACHE_HOME": str(tmp_path)}, transport=transport)
+    with pytest.raises(Blocked):
+        await web.get("arxiv", "html/2305.18290")
+    assert len(sent) == 1
+
+
+async def test_a_name_that_resolves_into_the_network_is_refused(workspace: Workspace, clock: FakeClock) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["93.184.216.34", "127.0.0.1"]
+
+    with StandIn([]).running() as inside:
+        web = Web(workspace, clock, environ={}, resolve=resolve)
+        with pytest.raises(Blocked) as refused:
+            await web.get("web", f"http://paper.example:{inside.port}/x")
+        assert not inside.seen
+        assert "resolves" in str(refused.value)
+        await web.close()
+
+
+async def test_what_was_checked_is_what_is_connected_to(workspace: Workspace, clock: FakeClock) -> None:
+    """A name server that gives a second answer (DNS rebinding) is not asked a second time."""
+    answers = [["127.0.0.1"], ["10.0.0.1"]]
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return answers.pop(0)
+
+    async def hello(request: Request) -> Response:
+        return PlainTextResponse(request.headers["host"])
+
+    with StandIn([Route("/x", hello)]).running() as home:
+        base = f"http://mirror.example:{home.port}"
+        web = Web(workspace, clock, environ={"HF_ENDPOINT": base}, resolve=resolve)
+        answer = await web.get("huggingface", "x")
+        assert answer.text == f"mirror.example:{home.port}"
+        assert answers == [["10.0.0.1"]]
+        await web.close()
+
+
+async def test_a_configured_base_url_may_be_inside_but_only_for_its_own_service(
+    workspace: Workspace, clock: FakeClock
+) -> None:
+    async def hello(request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    with StandIn([Route("/x", hello)]).running() as home:
+        web = Web(workspace, clock, environ={"HF_ENDPOINT": home.url})
+        assert (await web.get("huggingface", "x")).text == "hello"
+        for service, url in (("web", f"{home.url}/x"), ("huggingface", f"http://127.0.0.1:{home.port + 1}/x")):
+            with pytest.raises(Blocked):
+                await web.get(service, url)
+        await web.close()
+
+
+async def test_a_redirect_never_carries_a_token_to_another_host(workspace: Workspace, clock: FakeClock) -> None:
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "huggingface.co":
+            return httpx.Response(302, headers={"location": "https://cdn.example.org/blob"})
+        return httpx.Response(200, text="blob")
+
+    web = Web(workspace, clock, environ={"HF_TOKEN": "hf_secret"}, transport=recording(sent, answer))
+    await web.get("huggingface", "a/resolve/main/x", headers={"X-Mine": "private"})
+    assert [request.headers.get("authorization") for request in sent] == ["Bearer hf_secret", None]
+    assert "x-mine" not in sent[1].headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://huggingface.co.evil.org/x",
+        "https://evil.org/huggingface.co/x",
+        "https://evil.org/?https://huggingface.co",
+        "https://evil.org#huggingface.co",
+        "http://huggingface.co/x",
+        "https://huggingface.co:8443/x",
+        "https://datasets-server.huggingface.co/x",
+    ],
+)
+async def test_a_token_goes_to_its_own_origin_compared_as_parsed(
+    url: str, workspace: Workspace, clock: FakeClock
+) -> None:
+    sent: list[httpx.Request] = []
+    transport = recording(sent, lambda _: httpx.Response(200))
+    web = Web(workspace, clock, environ={"HF_TOKEN": "hf_secret"}, transport=transport)
+    await web.get("huggingface", url)
+    assert "authorization" not in sent[0].headers
+    assert "hf_secret" not in str(sent[0].url)
+
+
+async def test_a_token_in_a_parameter_is_sent_but_neither_shown_nor_stored(
+    workspace: Workspace, clock: FakeClock
+) -> None:
+    sent: list[httpx.Request] = []
+    transport = recording(sent, lambda _: httpx.Response(200, json={}))
+    web = Web(workspace, clock, environ={"OPENALEX_API_KEY": "oa_secret"}, transport=transport)
+    answer = await web.get("openalex", "works", params={"search": "x"})
+    assert sent[0].url.params["api_key"] == "oa_secret"
+    assert "oa_secret" not in answer.url
+    files = [path for path in workspace.root.rglob("*") if path.is_file()]
+    assert files and all(b"oa_secret" not in path.read_bytes() for path in files)
+
+
+async def test_a_token_that_a_service_echoes_is_redacted(workspace: Workspace, clock: FakeClock) -> None:
+    echo = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": "bad key oa_secret"}))
+    web = Web(workspace, clock, environ={"OPENALEX_API_KEY": "oa_secret"}, transport=echo)
+    with pytest.raises(ServiceError) as refused:
+        await web.get("openalex", "works")
+    assert "oa_secret" not in str(refused.value)
+
+
+async def test_what_one_token_may_see_is_not_served_to_another(workspace: Workspace, clock: FakeClock) -> None:
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, text=request.headers["authorization"]))
+    for token in ("one", "two"):
+        web = Web(workspace, clock, environ={"HF_TOKEN": token}, transport=transport)
+        assert (await web.get("huggingface", "x")).text == f"Bearer {token}"
+
+
+async def test_redirects_without_end_end(workspace: Workspace, clock: FakeClock) -> None:
+    async def around(request: Request) -> Response:
+        return RedirectResponse("/x")
+
+    with StandIn([Route("/x", around)]).running() as home:
+        web = Web(workspace, clock, environ={"HF_ENDPOINT": home.url})
+        with pytest.raises(ServiceError):
+            await web.get("huggingface", "x")
+        assert len(home.seen) == 6
+        await web.close()
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_is_as_public_wrapped_in_ipv6_as_bare(address: object) -> None:
+    assert is_public(f"::ffff:{address}") == is_public(str(address))

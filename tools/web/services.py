@@ -1,0 +1,226 @@
+"""The outside services as data: where each lives, how often it may be asked, which token is its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+from mlintern.tools.errors import BadInput
+
+DAY = 86_400.0
+SEARCH_AGE = DAY
+"""How long an answer to a search is served from the cache, seconds."""
+IDENTITY_AGE = 30 * DAY
+"""The same for what an id stands for."""
+FOREVER = math.inf
+"""The same for what never changes: one version of a paper, one commit of a file."""
+
+MEBIBYTE = 1 << 20
+Origin = tuple[str, str, int]
+"""Scheme, hostname, port: what a token and a permission are bound to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One outside service.
+
+    Attributes:
+        name: as callers and errors name it.
+        title: as people name it.
+        base_variable: the environment variable that moves it; empty for a service without a home (any public URL).
+        base_url: where it lives otherwise.
+        gate: services with the same gate share one rate.
+        interval: least seconds between two requests, kept over all processes.
+        interval_with_token: the same where a token is set.
+        one_at_a_time: no second connection while one is open, over all processes.
+        token_variable: the environment variable that holds its token.
+        token_header: header and format of the token, such as ``("Authorization", "Bearer {}")``.
+        token_parameter: query parameter of the token, for services that take it there.
+        first_wait: seconds before the second try after a 429 that names no time; doubles.
+        cooldown: seconds for which the breaker stays open the first time; doubles.
+        cache_age: seconds for which an answer is fresh unless the caller says otherwise.
+        missing_age: the same for "there is no such thing" (404).
+        timeout: seconds that one exchange may take.
+        max_bytes: the largest body that is read.
+        limit_advice: what a person can do about being limited.
+    """
+
+    name: str
+    title: str
+    base_variable: str = ""
+    base_url: str = ""
+    gate: str = ""
+    interval: float = 0.0
+    interval_with_token: float | None = None
+    one_at_a_time: bool = False
+    token_variable: str = ""
+    token_header: tuple[str, str] | None = None
+    token_parameter: str = ""
+    first_wait: float = 1.0
+    cooldown: float = 120.0
+    cache_age: float = SEARCH_AGE
+    missing_age: float = 0.0
+    timeout: float = 20.0
+    max_bytes: int = 16 * MEBIBYTE
+    limit_advice: str = ""
+
+
+_ARXIV_TERMS = {"gate": "arxiv", "interval": 3.0, "one_at_a_time": True, "first_wait": 60.0, "cooldown": 60.0}
+"""arXiv's terms of use: one request every three seconds and one connection, summed over all of its interfaces."""
+
+SERVICES: tuple[Service, ...] = (
+    Service(
+        name="arxiv_api",
+        title="the arXiv API",
+        base_variable="MLINTERN_ARXIV_API_URL",
+        base_url="https://export.arxiv.org/api/query",
+        **_ARXIV_TERMS,  # type: ignore[arg-type]
+    ),
+    Service(
+        name="arxiv",
+        title="arXiv",
+        base_variable="MLINTERN_ARXIV_URL",
+        base_url="https://arxiv.org",
+        missing_age=DAY,
+        timeout=40.0,
+        max_bytes=64 * MEBIBYTE,
+        **_ARXIV_TERMS,  # type: ignore[arg-type]
+    ),
+    Service(
+        name="ar5iv",
+        title="ar5iv",
+        base_variable="MLINTERN_AR5IV_URL",
+        base_url="https://ar5iv.labs.arxiv.org",
+        interval=1.0,
+        missing_age=DAY,
+        timeout=30.0,
+        max_bytes=64 * MEBIBYTE,
+    ),
+    Service(
+        name="semantic_scholar",
+        title="Semantic Scholar",
+        base_variable="MLINTERN_S2_URL",
+        base_url="https://api.semanticscholar.org",
+        interval=3.0,
+        interval_with_token=1.1,
+        token_variable="S2_API_KEY",
+        token_header=("x-api-key", "{}"),
+        limit_advice="Without a key all users share one pool; set S2_API_KEY to get a rate of your own.",
+    ),
+    Service(
+        name="openalex",
+        title="OpenAlex",
+        base_variable="MLINTERN_OPENALEX_URL",
+        base_url="https://api.openalex.org",
+        interval=0.1,
+        token_variable="OPENALEX_API_KEY",
+        token_parameter="api_key",
+        limit_advice="Without a key the daily allowance is a few hundred requests; set OPENALEX_API_KEY.",
+    ),
+    Service(
+        name="huggingface",
+        title="Hugging Face",
+        base_variable="HF_ENDPOINT",
+        base_url="https://huggingface.co",
+        token_variable="HF_TOKEN",
+        token_header=("Authorization", "Bearer {}"),
+        limit_advice="Set HF_TOKEN to get a larger allowance.",
+    ),
+    Service(
+        name="datasets_server",
+        title="the Hugging Face dataset viewer",
+        base_variable="MLINTERN_DATASETS_SERVER_URL",
+        base_url="https://datasets-server.huggingface.co",
+    ),
+    Service(
+        name="github",
+        title="GitHub",
+        base_variable="MLINTERN_GITHUB_URL",
+        base_url="https://api.github.com",
+        token_variable="GITHUB_TOKEN",
+        token_header=("Authorization", "Bearer {}"),
+        limit_advice="Without a token GitHub allows 60 requests an hour; set GITHUB_TOKEN.",
+    ),
+    Service(name="web", title="the web"),
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A `Service` where this environment puts it.
+
+    ``chosen`` says that a person set the base URL: only then may it be inside a private network.
+    """
+
+    service: Service
+    base: str
+    origin: Origin | None
+    chosen: bool
+    token: str
+
+    @property
+    def interval(self) -> float:
+        with_token = self.service.interval_with_token
+        return with_token if self.token and with_token is not None else self.service.interval
+
+    def url(self, path: str) -> str:
+        """``path`` under the base URL; an absolute http(s) URL stays as it is.
+
+        Raises:
+            BadInput: a relative path for a service without a home, or a scheme other than http(s).
+        """
+        if urlsplit(path).scheme in ("http", "https"):
+            return path
+        if not self.base or "://" in path:
+            raise BadInput(f"{path!r} is not an http(s) address.", next_step="Give a full https:// URL.")
+        return f"{self.base}/{path.lstrip('/')}" if path else self.base
+
+    def is_home(self, url: str) -> bool:
+        """Whether ``url`` has the very origin of the base URL, compared as parsed, never as text."""
+        return self.origin is not None and origin_of(url) == self.origin
+
+
+def locate(service: Service, environ: Mapping[str, str]) -> Endpoint:
+    """Where ``service`` lives in this environment, and its token.
+
+    Raises:
+        BadInput: the environment variable holds something that is no http(s) URL.
+    """
+    moved = environ.get(service.base_variable, "").strip() if service.base_variable else ""
+    base = _complete(service, (moved or service.base_url).rstrip("/"))
+    token = environ.get(service.token_variable, "").strip() if service.token_variable else ""
+    if not base:
+        return Endpoint(service, "", None, False, "")
+    try:
+        origin = origin_of(base)
+    except ValueError:
+        origin = ("", "", 0)
+    if origin[0] not in ("http", "https") or not origin[1]:
+        raise BadInput(
+            f"{service.base_variable}={moved!r} is not an http(s) URL.",
+            next_step=f"Unset it to use {service.base_url}.",
+        )
+    return Endpoint(service, base, origin, bool(moved), token)
+
+
+def origin_of(url: str) -> Origin:
+    """Scheme, lower-case hostname and port of ``url``; raises ValueError for a port that is none."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, (parts.hostname or "").rstrip("."), port
+
+
+def redirect_target(url: str, location: str) -> str:
+    """Where a ``Location`` header on the answer of ``url`` leads."""
+    return urljoin(url, location)
+
+
+def _complete(service: Service, base: str) -> str:
+    """``base`` with what people leave out or add: arXiv's API is one address, Semantic Scholar's is a host."""
+    if service.name == "arxiv_api" and base and not base.endswith("/query"):
+        return f"{base}/query" if base.endswith("/api") else f"{base}/api/query"
+    if service.name == "semantic_scholar":
+        return base.removesuffix("/graph/v1")
+    return base
