@@ -21,7 +21,8 @@ class Conversation:
     """System prompt, tools and messages of one agent.
 
     ``system`` and ``tools`` never change: a different byte would lose the cache and the thinking that is bound to
-    them. Messages are plain API dicts and are never edited once they are in.
+    them. Messages are plain API dicts and are never edited once they are in. ``known_tokens`` is the size up to and
+    with the last reply in ``messages``, as its usage gave it; 0 if unknown.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class Conversation:
         self.tools = tuple(dict(tool) for tool in tools)
         self.messages: list[Message] = list(messages)
         self._known_tokens = known_tokens
-        self._known_messages = len(self.messages) if known_tokens else 0
+        replies = [number for number, message in enumerate(self.messages, 1) if message["role"] == "assistant"]
+        self._known_messages = replies[-1] if known_tokens and replies else 0
 
     def add_user(self, text: str) -> None:
         """What a person said. May follow tool results; the API reads both as one turn of the user."""

@@ -46,11 +46,11 @@ MAX_PAUSES = 10
 MAX_TRUNCATIONS = 3
 MAX_PLAN_PROMPTS = 2
 MAX_REPAIRS = 2
-CONTINUE = "Please continue."
-CUT_TEXT = "Your reply was cut at its largest length. Continue exactly where it ended."
-CUT_CALLS = "Your reply was cut at its largest length. Not executed: {names}. Make smaller calls, one at a time."
+CONTINUE = "[mlintern loop] Your reply was empty. Please continue."
+CUT_TEXT = "[mlintern loop] Your reply was cut at its largest length. Continue exactly where it ended."
+CUT_CALLS = "[mlintern loop] Your reply was cut at its largest length. Not executed: {names}. Make smaller calls, one at a time."
 OPEN_PLAN = (
-    "Your plan still has open steps: {steps}. Carry on with the next one, or update the plan if it no longer holds."
+    "[mlintern loop] Your plan still has open steps: {steps}. Carry on with the next one, or update the plan if it no longer holds."
     " If you are blocked, say what you need."
 )
 
@@ -196,7 +196,7 @@ class Orchestrator:
         reservation = self.budget.reserve(request, prompt_tokens=self.conversation.tokens)
         self.turn += 1
         self.iterations += 1
-        self._journal.append("request", turn=self.turn, model=request.model)
+        self._journal.append("request", turn=self.turn, model=request.model, worst_usd=reservation.worst_usd)
         meter = Meter(self._ui, self._journal)
         usage: Usage | None = None
         try:

@@ -6,7 +6,7 @@ implement them, and a test may put anything else in their place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -148,6 +148,9 @@ class BudgetExhausted(Exception):
 class Reservation(Protocol):
     """The worst case of one call, held until it is known what it cost."""
 
+    @property
+    def worst_usd(self) -> float: ...
+
     def settle(self, usage: Usage) -> float:
         """Charge what it cost; returns USD. Settling with an empty usage releases it."""
         ...
@@ -233,6 +236,18 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Started:
+    """The session is open and its servers are connected, or named with the reason why not."""
+
+    session_id: str
+    model: str
+    tools: Sequence[str]
+    servers: Sequence[str]
+    failures: Mapping[str, str]
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolStarted:
     id: str
     name: str
@@ -303,8 +318,34 @@ class Stop:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The process ends. ``stop`` is how its last run ended; ``running_jobs`` go on without us."""
+
+    stop: Stop
+    session_id: str
+    turns: int
+    usd: float
+    running_jobs: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """The agent's last words."""
+        return str(self.stop.details.get("text") or "")
+
+
 Event = (
-    ModelEvent | ToolStarted | ToolFinished | GuardFired | Compacted | TurnEnded | ApprovalAnswered | Notice | Stop
+    ModelEvent
+    | Started
+    | ToolStarted
+    | ToolFinished
+    | GuardFired
+    | Compacted
+    | TurnEnded
+    | ApprovalAnswered
+    | Notice
+    | Stop
+    | Finished
 )
 
 

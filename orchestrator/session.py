@@ -5,8 +5,8 @@ that the kernel drops when the process dies. Beside it lie ``results/`` (what wa
 logs of the MCP servers. Kinds of events and their fields:
 
     session_start  goal, model, profile, base_url, system, tools, settings, version
-    user           text
-    request        turn, model
+    user           text, by                                "loop" where the loop itself says it
+    request        turn, model, worst_usd
     reply          turn, blocks, stop_reason, usage, request_id, model
     discarded      turn, stop_reason, usage, why           a reply that is not part of the history
     spend          usd, usage, what                        every settlement, whatever became of the call
@@ -17,7 +17,8 @@ logs of the MCP servers. Kinds of events and their fields:
     guard          level, pattern, text
     approval       tool, message, approved, note, via
     compaction     messages, summary, before_tokens, after_tokens, method
-    resume         pending
+    interrupt      by
+    resume         model, unknown                          ids of calls whose outcome nobody knows
     stop           name, reason, exit_code
 """
 

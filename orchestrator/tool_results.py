@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from mcp.types import (
     TextResourceContents,
 )
 
+from mlintern.common.redact import redact, secrets_of
 from mlintern.orchestrator.model import Block
 from mlintern.orchestrator.ports import Tool, ToolOutcome
 
@@ -99,8 +101,8 @@ class ReadSavedResult:
 def outcome_of(result: CallToolResult, *, tool: str, saved: SavedResults) -> ToolOutcome:
     """``result`` as blocks of a ``tool_result``: text, pictures, and a line for everything that is neither.
 
-    Text and structured content that say the same are given once, compactly. Text over the cap is cut; the whole is
-    kept in a file that the cut names.
+    Text and structured content that say the same are given once, compactly. Secrets are blotted out before anything
+    else sees them. Text over the cap is cut; the whole is kept in a file that the cut names.
     """
     blocks: list[Block] = []
     for content in result.content:
@@ -110,6 +112,10 @@ def outcome_of(result: CallToolResult, *, tool: str, saved: SavedResults) -> Too
         blocks = _with_structured(blocks, structured)
     if not blocks:
         blocks = [{"type": "text", "text": "(the tool returned nothing)"}]
+    known = secrets_of(os.environ)
+    for block in blocks:
+        if block["type"] == "text":
+            block["text"] = redact(block["text"], known=known)
     return ToolOutcome(
         content=capped(blocks, tool=tool, saved=saved),
         is_error=bool(result.is_error),

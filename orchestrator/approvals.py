@@ -1,0 +1,192 @@
+"""Answer what servers ask: by rules given in advance, else by a person at the terminal, else with no, at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+
+from mlintern.orchestrator.allow_rules import Asked, Rule
+from mlintern.orchestrator.mcp_connection import Answer, Question
+from mlintern.orchestrator.ports import ApprovalAnswered, Journal, Ui
+
+ReadText = Callable[[str, str], Awaitable[str | None]]
+"""(server, uri) -> the text of a resource, or None."""
+
+NOBODY = (
+    "Nobody is there to ask, and no --allow rule covers this. The user can run again with a rule such as"
+    " --allow {tool}:{place}<=..., or approve it themselves."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A person's answer. ``allowance`` is a rule that they gave with it, for this session only."""
+
+    approved: bool
+    note: str = ""
+    allowance: Rule | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A question as a person sees it. ``script`` gives the script's text, as a diff to the last approved one."""
+
+    question: Question
+    asked: Asked | None
+    script: Callable[[], Awaitable[str]] | None = None
+
+
+class Person(Protocol):
+    """Whoever sits at the terminal."""
+
+    async def decide(self, request: Request) -> Decision:
+        """Yes or no to one action. Waits for as long as the person takes."""
+        ...
+
+    async def fill_in(self, question: Question) -> Answer:
+        """A form that asks for something else than consent."""
+        ...
+
+
+@dataclass
+class Approver:
+    """Gives each question an answer; one at a time reaches the person. Is an `mcp_connection.Elicit`.
+
+    Attributes:
+        denied: what was denied for lack of a person or a rule and not approved since.
+    """
+
+    rules: list[Rule]
+    journal: Journal
+    ui: Ui
+    person: Person | None = None
+    read_text: ReadText | None = None
+    spent: dict[str, float] = field(default_factory=dict)
+    last_script: str = ""
+    denied: list[str] = field(default_factory=list)
+    _one: anyio.Lock = field(default_factory=anyio.Lock)
+
+    async def __call__(self, question: Question) -> Answer:
+        async with self._one:
+            if question.url or not is_consent(question.schema):
+                return await self._other(question)
+            asked = Asked.parse(question.message)
+            rule = self._rule_for(question, asked)
+            if rule is not None and asked is not None:
+                self.spent[rule.text] = self.spent.get(rule.text, 0.0) + (asked.usd_worst or 0.0)
+                decision, via = Decision(approved=True), f"rule {rule.text}"
+            elif self.person is not None:
+                script = self._script_reader(question)
+                decision = await self.person.decide(Request(question=question, asked=asked, script=script))
+                via = "terminal"
+            else:
+                place = asked.place if asked else "PLACE"
+                decision = Decision(approved=False, note=NOBODY.format(tool=question.tool or "TOOL", place=place))
+                via = "no rule"
+            self._record(question, asked, decision, via=via)
+            return _answer(decision)
+
+    def _rule_for(self, question: Question, asked: Asked | None) -> Rule | None:
+        if asked is None or not asked.agrees_with(question.arguments):
+            return None
+        for rule in self.rules:
+            if rule.covers(asked, tool=question.tool, spent_usd=self.spent.get(rule.text, 0.0)):
+                return rule
+        return None
+
+    async def _other(self, question: Question) -> Answer:
+        answer = await self.person.fill_in(question) if self.person is not None else Answer(action="decline")
+        approved = answer.action == "accept"
+        via = "terminal" if self.person is not None else "no person"
+        self._record(question, None, Decision(approved=approved), via=via)
+        return answer
+
+    def _record(self, question: Question, asked: Asked | None, decision: Decision, *, via: str) -> None:
+        headline = question.message.partition("\n")[0]
+        script_id = str(question.arguments.get("script_id") or "")
+        self.journal.append(
+            "approval",
+            tool=question.tool,
+            server=question.server,
+            message=question.message,
+            approved=decision.approved,
+            note=decision.note,
+            via=via,
+            usd_worst=asked.usd_worst if asked else None,
+            digest=asked.digest if asked else "",
+            script_id=script_id,
+        )
+        if decision.approved:
+            self.last_script = script_id or self.last_script
+            self.denied.clear()
+        elif via != "terminal":
+            self.denied.append(headline)
+        if decision.allowance is not None:
+            self.rules.append(decision.allowance)
+        self.ui.show(
+            ApprovalAnswered(
+                tool=question.tool,
+                message=headline,
+                approved=decision.approved,
+                note=decision.note,
+                via=via,
+            )
+        )
+
+    def _script_reader(self, question: Question) -> Callable[[], Awaitable[str]] | None:
+        script_id = question.arguments.get("script_id")
+        if self.read_text is None or not isinstance(script_id, str):
+            return None
+
+        async def read() -> str:
+            new = await self._script(question.server, script_id)
+            if new is None:
+                return f"The script {script_id} cannot be read from {question.server}."
+            old = await self._script(question.server, self.last_script) if self.last_script else None
+            if old is None or self.last_script == script_id:
+                return new
+            return diff(old, new, names=(self.last_script, script_id))
+
+        return read
+
+    async def _script(self, server: str, script_id: str) -> str | None:
+        assert self.read_text is not None, "only called where there is a reader"
+        return await self.read_text(server, f"mlintern://scripts/{script_id}")
+
+
+def restore(approver: Approver, events: Sequence[Mapping[str, Any]]) -> None:
+    """Take over from a session's events what its rules have spent. No allowance given by a person comes back."""
+    for event in events:
+        if event["kind"] != "approval" or not event["approved"]:
+            continue
+        approver.last_script = event.get("script_id") or approver.last_script
+        if event["via"].startswith("rule "):
+            text = event["via"].removeprefix("rule ")
+            approver.spent[text] = approver.spent.get(text, 0.0) + (event.get("usd_worst") or 0.0)
+
+
+def is_consent(schema: Mapping[str, Any]) -> bool:
+    """Whether a form asks for a yes or a no: a boolean ``approve``, and nothing else that must be filled in."""
+    properties = schema.get("properties") or {}
+    approve = properties.get("approve")
+    required = set(schema.get("required") or ())
+    return isinstance(approve, Mapping) and approve.get("type") == "boolean" and required <= {"approve"}
+
+
+def diff(old: str, new: str, *, names: tuple[str, str]) -> str:
+    """``new`` as a unified diff to ``old``."""
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
+    return "\n".join(lines) or "The script is the same as the last approved one."
+
+
+def _answer(decision: Decision) -> Answer:
+    if not decision.approved and not decision.note:
+        return Answer(action="decline")
+    content: dict[str, Any] = {"approve": decision.approved}
+    if decision.note:
+        content["note"] = decision.note  # to the model, word for word
+    return Answer(action="accept", content=content)

@@ -1,0 +1,141 @@
+"""Read a session back: the history as it was, the calls that were under way, what it has cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlintern.orchestrator.conversation import without_thinking
+from mlintern.orchestrator.model import Block, EndpointProfile, Message, ToolUse, Usage
+from mlintern.orchestrator.ports import SideEffect, ToolOutcome
+from mlintern.orchestrator.tool_runner import Batch
+
+LOST = (
+    "The process ended while this call ran; whether it happened is unknown. Look at the state before you repeat it."
+)
+
+
+@dataclass
+class OpenCalls:
+    """The calls of the last reply, which have no complete results yet."""
+
+    uses: tuple[ToolUse, ...]
+    turn: int
+    started: dict[str, SideEffect] = field(default_factory=dict)
+    ended: dict[str, ToolOutcome] = field(default_factory=dict)
+
+    @property
+    def unknown(self) -> list[ToolUse]:
+        """Calls that had begun, do not only read, and of which nobody knows whether they happened."""
+        return [
+            use
+            for use in self.uses
+            if use.id not in self.ended and self.started.get(use.id, "read_only") != "read_only"
+        ]
+
+    def batch(self) -> Batch:
+        """What is left to do: calls with an outcome keep it; what never began, or only reads, runs (again)."""
+        return Batch(self.uses, self.turn, outcomes=dict(self.ended))
+
+
+@dataclass
+class Recovered:
+    """A session as its events say. ``lost_usd`` is the worst case of a call that was under way at the end."""
+
+    header: dict[str, Any] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    open_calls: OpenCalls | None = None
+    turn: int = 0
+    usd: float = 0.0
+    lost_usd: float = 0.0
+    known_tokens: int = 0
+    last_stop_reason: str = ""
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    """Those that other parts take something from: approvals and tool results."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether the agent had its last word: there is nothing to take up without a new message."""
+        if not self.messages or self.open_calls is not None:
+            return not self.messages
+        return self.messages[-1]["role"] == "assistant" and self.last_stop_reason != "pause_turn"
+
+
+def recover(events: Iterable[Mapping[str, Any]]) -> Recovered:
+    """Fold a session's events, oldest first."""
+    found = Recovered()
+    for event in events:
+        _apply(found, event)
+    return found
+
+
+def _apply(found: Recovered, event: Mapping[str, Any]) -> None:
+    match event["kind"]:
+        case "session_start":
+            found.header = dict(event)
+        case "user":
+            found.messages.append({"role": "user", "content": event["text"]})
+        case "request":
+            found.turn = event["turn"]
+            found.lost_usd = float(event.get("worst_usd") or 0.0)
+        case "spend":
+            found.usd += float(event["usd"] or 0.0)
+            if event.get("what") in ("turn", "lost"):
+                found.lost_usd = 0.0
+        case "reply":
+            _apply_reply(found, event)
+        case "tool_start" if found.open_calls is not None:
+            found.open_calls.started[event["id"]] = event["side_effect"]
+        case "tool_end":
+            found.events.append(event)
+            if found.open_calls is not None:
+                found.open_calls.ended[event["id"]] = ToolOutcome(
+                    content=event["content"], is_error=event["is_error"], unknown=event.get("unknown", False)
+                )
+        case "results" if found.open_calls is not None:
+            batch = found.open_calls.batch()
+            batch.notes += event["notes"]
+            found.messages.append({"role": "user", "content": batch.results()})
+            found.open_calls = None
+        case "compaction":
+            found.messages, found.known_tokens = list(event["messages"]), 0
+        case "approval":
+            found.events.append(event)
+
+
+def _apply_reply(found: Recovered, event: Mapping[str, Any]) -> None:
+    blocks: list[Block] = event["blocks"]
+    errors = event.get("errors") or {}
+    uses = tuple(
+        ToolUse(
+            id=block["id"],
+            name=block["name"],
+            arguments=None if block["id"] in errors else block["input"],
+            error=errors.get(block["id"]),
+        )
+        for block in blocks
+        if block["type"] == "tool_use"
+    )
+    found.messages.append({"role": "assistant", "content": blocks})
+    found.known_tokens = Usage.from_json(event["usage"]).context_tokens
+    found.last_stop_reason = event["stop_reason"]
+    found.open_calls = OpenCalls(uses, event["turn"]) if uses else None
+
+
+def adapted(messages: Sequence[Message], *, same_model: bool, profile: EndpointProfile) -> list[Message]:
+    """``messages`` for another model or endpoint: thinking is bound to its model, a summary block to its service."""
+    kept = list(messages) if same_model else without_thinking(messages)
+    if profile.server_compaction and same_model:
+        return kept
+    return [_with_readable_summary(message) for message in kept]
+
+
+def _with_readable_summary(message: Message) -> Message:
+    content = message["content"]
+    if isinstance(content, str) or all(block["type"] != "compaction" for block in content):
+        return message
+    summary = "\n".join(block.get("content") or "" for block in content if block["type"] == "compaction")
+    rest = [block for block in content if block["type"] != "compaction"]
+    text = {"type": "text", "text": f"<summary_of_earlier_work>\n{summary}\n</summary_of_earlier_work>"}
+    return {"role": "user", "content": [text, *(block for block in rest if block["type"] == "text")]}
