@@ -14,11 +14,6 @@ LONGEST_VALUE = 80
 Schema = Mapping[str, Any]
 
 
-def close_tool_schema(schema: dict[str, Any]) -> None:
-    """Say in a tool's input schema what `refuse_unknown` enforces: no other arguments."""
-    schema["additionalProperties"] = False
-
-
 def refuse_unknown(tool: str, *, known: Iterable[str], given: Iterable[str]) -> str | None:
     """A refusal that names every argument in ``given`` that is not in ``known``, or None if there is none."""
     names = list(known)

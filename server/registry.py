@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 
-from mlintern.server.arguments import close_tool_schema
+from mlintern.server.schemas import close, concise
 
 ToolFunction = TypeVar("ToolFunction", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ class Registry:
             tool = Tool.from_function(
                 function,
                 title=title,
-                description=inspect.cleandoc(function.__doc__ or ""),
+                description=_paragraphs(inspect.cleandoc(function.__doc__ or "")),
                 annotations=ToolAnnotations(
                     title=title,
                     read_only_hint=read_only,
@@ -56,8 +56,14 @@ class Registry:
                 meta=meta,
                 structured_output=True,
             )
-            close_tool_schema(tool.parameters)
+            tool.parameters = close(concise(tool.parameters, optional_nulls=False))
+            tool.fn_metadata.output_schema = concise(tool.fn_metadata.output_schema or {})
             self.tools.append(tool)
             return function
 
         return register
+
+
+def _paragraphs(text: str) -> str:
+    """``text`` with the line breaks of the source file undone; empty lines still end a paragraph."""
+    return "\n".join(" ".join(paragraph.split("\n")) for paragraph in text.split("\n\n"))

@@ -51,7 +51,7 @@ class StrictServer(MCPServer[Any]):
                 raise ToolError(explain(name, error.__cause__, schema)) from error.__cause__
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
-            result.content = [TextContent(type="text", text=_as_text(result.structured_content)), *_media(result)]
+            return as_result(result.structured_content)
         return result
 
     async def read_resource(
@@ -72,8 +72,10 @@ class StrictServer(MCPServer[Any]):
         return f"There is no tool {name!r}.{hint}"
 
 
-def _as_text(structured: dict[str, Any]) -> str:
-    return json.dumps(_without_empty(structured), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def as_result(structured: dict[str, Any]) -> CallToolResult:
+    """``structured`` (JSON values) on both channels."""
+    text = json.dumps(_without_empty(structured), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured)
 
 
 def _without_empty(value: Any) -> Any:
@@ -83,7 +85,3 @@ def _without_empty(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_empty(item) for item in value]
     return value
-
-
-def _media(result: CallToolResult) -> list[Any]:
-    return [block for block in result.content if not isinstance(block, TextContent)]

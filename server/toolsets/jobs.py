@@ -42,7 +42,10 @@ Timeout = Annotated[
     ),
 ]
 Arguments = Annotated[list[str] | None, Field(description="Command-line arguments of the script")]
-Environment = Annotated[dict[str, str] | None, Field(description="Plain environment variables; no secrets")]
+Environment = Annotated[
+    dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] | None,
+    Field(description="Plain environment variables; no secrets"),
+]
 Secrets = Annotated[
     list[str] | None,
     Field(description="Names of variables in the server's environment to pass on, such as HF_TOKEN; never values"),
