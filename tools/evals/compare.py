@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput, MlinternError
-from mlintern.tools.evals.read import samples_of
+from mlintern.tools.evals.read import SampleFiles
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.evals.significance import (
     ALPHA,
@@ -70,7 +70,7 @@ def compare_rows(
     baseline: Sequence[EvalRow],
     candidate: Sequence[EvalRow],
     *,
-    samples: Samples = samples_of,
+    samples: Samples | None = None,
 ) -> Comparison:
     """Compare every row of ``baseline`` with its counterpart in ``candidate``.
 
@@ -79,7 +79,7 @@ def compare_rows(
     p-values of one call are adjusted by Holm's method, and the verdict rests on the adjusted one at 5 %.
 
     Args:
-        samples: gives the score of each item behind a row, or None; the default reads the harness's files.
+        samples: gives the score of each item behind a row, or None; by default the harness's files are read.
 
     Raises:
         BadInput: a side holds results of several models, so that it is not one thing to compare.
@@ -87,7 +87,8 @@ def compare_rows(
     baseline, notes_b = _latest(baseline, "baseline")
     candidate, notes_c = _latest(candidate, "candidate")
     pairs, unmatched = _match(baseline, candidate)
-    results = [_measure(pair, samples) for pair in pairs]
+    score_items = samples or SampleFiles()
+    results = [_measure(pair, score_items) for pair in pairs]
     adjusted = iter(holm([found.p_value for found, *_ in results if isinstance(found, Difference)]))
     rows = [
         _verdict(pair, found, notes, next(adjusted) if isinstance(found, Difference) else None)

@@ -37,21 +37,28 @@ def read_path(path: Path) -> Reading:
     return _require_reader(file).read(file)
 
 
-def samples_of(row: EvalRow) -> dict[str, float] | None:
-    """The score of each item behind ``row`` by a stable id; None where the harness kept none.
+class SampleFiles:
+    """Gives the score of each item behind a row; opens and hashes each result file once."""
 
-    Raises:
-        BadInput: the samples are there but broken, or the result file changed since the row was read.
-    """
-    path = Path(row.source)
-    if not path.is_file():
-        return None
-    file = open_result(path)
-    if file.sha256 != row.sha256:
-        raise BadInput(
-            f"{path} has changed since {row.label} was read.", next_step="Read it again, then compare again."
-        )
-    return _require_reader(file).samples(file, row)
+    def __init__(self) -> None:
+        self._opened: dict[str, ResultFile] = {}
+
+    def __call__(self, row: EvalRow) -> dict[str, float] | None:
+        """Scores by a stable id of the item; None where the harness kept none, or its files are gone.
+
+        Raises:
+            BadInput: the samples are there but broken, or the result file changed since the row was read.
+        """
+        path = Path(row.source)
+        if not path.is_file():
+            return None
+        file = self._opened.get(row.source) or open_result(path)
+        self._opened[row.source] = file
+        if file.sha256 != row.sha256:
+            raise BadInput(
+                f"{path} has changed since {row.label} was read.", next_step="Read it again, then compare again."
+            )
+        return _require_reader(file).samples(file, row)
 
 
 def _read_folder(folder: Path) -> Reading:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.read import read_path, samples_of
+from mlintern.tools.evals.read import SampleFiles, read_path
 from mlintern.tools.evals.readers.lighteval import task_of
 from mlintern.tools.evals.rows import EvalRow
 from tests.tools.evals.results import (
@@ -27,6 +27,10 @@ def only(rows: list[EvalRow], **wanted: Any) -> EvalRow:
     found = [row for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
     assert len(found) == 1, f"{len(found)} rows match {wanted}"
     return found[0]
+
+
+def samples_of(row: EvalRow) -> dict[str, float] | None:
+    return SampleFiles()(row)
 
 
 def write(path: Path, value: Any) -> Path:
