@@ -1,0 +1,72 @@
+"""The PEP 723 header of a script: which Python and which packages it needs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlintern.tools.errors import BadInput
+
+_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""The expression of the inline script metadata specification (PEP 723)."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a script asks for. ``python`` is a version specifier such as ``>=3.11``."""
+
+    python: str | None
+    requirements: tuple[str, ...]
+
+
+def write_header(*, python: str, requirements: Sequence[str]) -> str:
+    """The comment block that `uv run` and `read_header` read, requirements sorted."""
+    lines = ["# /// script", f'# requires-python = "{python}"', "# dependencies = ["]
+    lines += [f'#     "{requirement}",' for requirement in sorted(requirements)]
+    return "\n".join([*lines, "# ]", "# ///"])
+
+
+def read_header(text: str) -> Header | None:
+    """The header of a script's source, or None if it has none.
+
+    Raises:
+        BadInput: there are two, or it is no TOML, or a field has the wrong type.
+    """
+    blocks = [match for match in _BLOCK.finditer(text) if match["type"] == "script"]
+    if not blocks:
+        return None
+    if len(blocks) > 1:
+        raise BadInput("The script has several PEP 723 headers.", next_step="Keep one `# /// script` block.")
+    lines = blocks[0]["content"].splitlines()
+    toml = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+    try:
+        data: dict[str, Any] = tomllib.loads(toml)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(
+            f"The PEP 723 header is no TOML: {error}.", next_step="Mend the `# /// script` block."
+        ) from None
+    python, requirements = data.get("requires-python"), data.get("dependencies", [])
+    if not (python is None or isinstance(python, str)) or not isinstance(requirements, list):
+        raise BadInput(
+            "The PEP 723 header is wrong.", next_step="requires-python is a string, dependencies a list of strings."
+        )
+    for requirement in requirements:
+        check_requirement(requirement)
+    return Header(python, tuple(requirements))
+
+
+def check_requirement(requirement: object) -> None:
+    """Refuse what no installer would understand.
+
+    Raises:
+        BadInput: it is no PEP 508 requirement.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        Requirement(str(requirement))
+    except InvalidRequirement as error:
+        raise BadInput(f"{requirement!r} is no requirement: {error}.", next_step="Write 'name==version'.") from None

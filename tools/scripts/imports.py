@@ -1,0 +1,103 @@
+"""The import block of a rendered script: what its code uses, in the order that isort and ruff give it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Mapping
+
+from mlintern.tools.scripts.literals import LINE
+
+AVAILABLE: Mapping[str, str] = {
+    "hashlib": "import hashlib",
+    "json": "import json",
+    "math": "import math",
+    "os": "import os",
+    "re": "import re",
+    "string": "import string",
+    "time": "import time",
+    "Counter": "from collections import Counter",
+    "Iterator": "from collections.abc import Iterator",
+    "partial": "from functools import partial",
+    "dataclass": "from dataclasses import dataclass",
+    "Path": "from pathlib import Path",
+    "Any": "from typing import Any",
+    "torch": "import torch",
+    "Dataset": "from datasets import Dataset",
+    "load_dataset": "from datasets import load_dataset",
+    "load_from_disk": "from datasets import load_from_disk",
+    "HfApi": "from huggingface_hub import HfApi",
+    "LoraConfig": "from peft import LoraConfig",
+    "AutoModelForCausalLM": "from transformers import AutoModelForCausalLM",
+    "AutoTokenizer": "from transformers import AutoTokenizer",
+    "TrainerCallback": "from transformers import TrainerCallback",
+    "set_seed": "from transformers import set_seed",
+    "is_torch_bf16_gpu_available": "from transformers.utils import is_torch_bf16_gpu_available",
+    "SFTConfig": "from trl import SFTConfig",
+    "SFTTrainer": "from trl import SFTTrainer",
+    "DPOConfig": "from trl import DPOConfig",
+    "DPOTrainer": "from trl import DPOTrainer",
+    "GRPOConfig": "from trl import GRPOConfig",
+    "GRPOTrainer": "from trl import GRPOTrainer",
+}
+"""Name that a template may use -> the import that binds it."""
+
+
+def names_used(source: str) -> set[str]:
+    """Names that ``source`` reads."""
+    nodes = ast.walk(ast.parse(source))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def import_block(source: str, extra: Iterable[str]) -> str:
+    """Imports for the names of `AVAILABLE` that ``source`` uses, and the statements ``extra`` of snippets."""
+    used = names_used(source)
+    modules: dict[str, set[str]] = {}
+    members: dict[str, set[str]] = {}
+    for statement in [*(AVAILABLE[name] for name in AVAILABLE if name in used), *extra]:
+        node = ast.parse(statement).body[0]
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                modules.setdefault(_root(alias.name), set()).add(ast.unparse(ast.Import([alias])))
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            members.setdefault(module, set()).update(ast.unparse(alias) for alias in node.names)
+    sections = []
+    for is_section in (_is_future, _is_standard, _is_third_party):
+        lines = [line for root in sorted(modules) if is_section(root) for line in sorted(modules[root])]
+        lines = sorted(lines, key=str.lower)
+        lines += [_from(name, members[name]) for name in sorted(members, key=str.lower) if is_section(_root(name))]
+        if lines:
+            sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def _root(module: str) -> str:
+    return module.split(".")[0]
+
+
+def _is_future(root: str) -> bool:
+    return root == "__future__"
+
+
+def _is_standard(root: str) -> bool:
+    return root in sys.stdlib_module_names and not _is_future(root)
+
+
+def _is_third_party(root: str) -> bool:
+    return not _is_standard(root) and not _is_future(root)
+
+
+def _from(module: str, names: set[str]) -> str:
+    ordered = sorted(names, key=_member_order)
+    line = f"from {module} import {', '.join(ordered)}"
+    if len(line) <= LINE:
+        return line
+    return "\n".join([f"from {module} import (", *(f"    {name}," for name in ordered), ")"])
+
+
+def _member_order(name: str) -> tuple[int, str]:
+    """Constants first, then classes, then the rest, as isort's default has it."""
+    if name.isupper() and len(name) > 1:
+        return (0, name)
+    return (1 if name[:1].isupper() else 2, name)

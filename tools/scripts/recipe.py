@@ -1,0 +1,210 @@
+"""A training or evaluation run as data: what to render a script from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.header import check_requirement
+from mlintern.tools.scripts.hyperparameters import (
+    CONFIG_CLASSES,
+    check_hyperparameters,
+    hoist_recipe_fields,
+)
+from mlintern.tools.scripts.parts import EvaluationPlan, Lora, Source, Strict, validation_errors
+from mlintern.tools.scripts.rewards import Reward
+from mlintern.tools.scripts.snippets import read_snippet
+from mlintern.tools.scripts.sources import normalise_source
+from mlintern.tools.scripts.trainers.removed import TRAINERS
+from mlintern.tools.scripts.trainers.schema import did_you_mean
+
+Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+HUB_REPOSITORY = r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$"
+
+
+class _Run(Strict):
+    """What every script needs."""
+
+    name: str = Field("", max_length=120, description="How people will call the script; default: trainer and model.")
+    model: Source = Field(description="Hub id, or the folder of a saved model such as <job>/output/model.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub model.")
+    seed: Seed = 0
+    use_cpu: bool | None = Field(None, description="None: the GPU if there is one when the script runs.")
+    requirements: list[str] = Field([], description="Further packages that your snippets import, as 'name==version'.")
+
+    @property
+    def title(self) -> str:
+        trainer = str(getattr(self, "trainer", "script"))
+        return self.name or f"{trainer}-{self.model.rstrip('/').rsplit('/', 1)[-1]}"
+
+    @model_validator(mode="after")
+    def _run_fits(self) -> Self:
+        with validation_errors():
+            self.model = normalise_source(self.model)
+            for requirement in self.requirements:
+                check_requirement(requirement)
+        return self
+
+
+class _Training(_Run):
+    """What every trainer shares."""
+
+    dataset: Source = Field(description="Hub id, or a local parquet, jsonl, csv or saved dataset.")
+    dataset_config: str | None = Field(None, description="Configuration of a Hub dataset.")
+    dataset_revision: str | None = None
+    split: str = Field("train", min_length=1, description="Split; a local file has the single split `train`.")
+    columns: dict[str, str] = Field(
+        {}, description="Rename columns: name that the trainer expects -> name in the dataset."
+    )
+    prepare: str | None = Field(
+        None, description="Source of a function row -> row, applied after `columns`; what it returns is the new row."
+    )
+    limit: int | None = Field(None, ge=1, description="Train on that many rows, drawn with the seed. None: all.")
+    validation_rows: int = Field(0, ge=0, description="Rows held out of the training data, to log eval_loss.")
+    hyperparameters: dict[str, Any] = Field({}, description="Fields of TRL's configuration class; describe_trainer.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the data; 1 if max_steps is not given either.")
+    max_steps: int | None = Field(None, ge=1)
+    lora: Lora | None = Field(None, description="Train an adapter, merged into the saved model. {} for defaults.")
+    dtype: Dtype | None = Field(None, description="Of the weights. Default: float32; bfloat16 with LoRA.")
+    save_steps: float = Field(0.25, ge=0, description="Checkpoint every so many steps; below 1 a share; 0 for none.")
+    save_total_limit: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    resume: bool = Field(True, description="Go on from the last checkpoint in the output folder, if there is one.")
+    resume_from_checkpoint: str | None = Field(
+        None, description="Folder of a checkpoint of another job to start from."
+    )
+    evaluation: EvaluationPlan | None = Field(None, description="Measure the model on held-out items at the end.")
+    push_to_hub: str | None = Field(None, pattern=HUB_REPOSITORY, description="Repository for the model. Off: None.")
+    hub_private: bool = Field(True, description="Whether a repository made by push_to_hub is private.")
+
+    config_class: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hoist(cls, data: Any) -> Any:
+        with validation_errors():
+            return hoist_recipe_fields(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> Self:
+        with validation_errors():
+            self.dataset = normalise_source(self.dataset)
+            if self.epochs is not None and self.max_steps is not None:
+                raise BadInput("Both epochs and max_steps are given.", next_step="Keep one; max_steps would win.")
+            if len(set(self.columns.values())) < len(self.columns):
+                raise BadInput(
+                    "`columns` gives one column of the dataset two names.",
+                    next_step="Use `prepare` to copy a column.",
+                )
+            if self.resume_from_checkpoint is not None:
+                self.resume_from_checkpoint = normalise_source(self.resume_from_checkpoint)
+            if self.prepare is not None:
+                read_snippet(self.prepare, what="prepare", parameters=1, prefer="prepare")
+            if self.save_steps > 1 and self.save_steps != int(self.save_steps):
+                raise BadInput(
+                    f"save_steps {self.save_steps} is no whole number.", next_step="Use one, or a share below 1."
+                )
+            if self.weights_dtype == "float16" and self.lora is None:
+                raise BadInput(
+                    "float16 weights cannot be trained: their gradients overflow.",
+                    next_step='Use dtype "float32" with hyperparameters {"fp16": true, "bf16": false}, or LoRA.',
+                )
+            if self.evaluation is not None and self._trains_on(self.evaluation):
+                raise BadInput(
+                    f"The evaluation reads the training data ({self.dataset}, split {self.split}).",
+                    next_step="Evaluate on rows that are not trained on: another file or split.",
+                )
+            check_hyperparameters(
+                self.config_class, self.hyperparameters, validation=self.validation_rows > 0, seed=self.seed
+            )
+        return self
+
+    def _trains_on(self, plan: EvaluationPlan) -> bool:
+        mine = (self.dataset, self.dataset_config, self.split)
+        return mine == (plan.dataset, plan.dataset_config, plan.split)
+
+    @property
+    def weights_dtype(self) -> str:
+        return self.dtype or ("float32" if self.lora is None else "bfloat16")
+
+
+class SftRecipe(_Training):
+    """Supervised fine-tuning on `text`, on `messages`, or on `prompt` and `completion`."""
+
+    trainer: Literal["sft"]
+    config_class: ClassVar[str] = "SFTConfig"
+
+
+class DpoRecipe(_Training):
+    """Direct preference optimisation on `prompt`, `chosen` and `rejected`."""
+
+    trainer: Literal["dpo"]
+    config_class: ClassVar[str] = "DPOConfig"
+
+
+class GrpoRecipe(_Training):
+    """Group-relative policy optimisation on `prompt`, with rewards that may read the other columns."""
+
+    trainer: Literal["grpo"]
+    rewards: list[Reward] = Field(min_length=1, max_length=16, description="What a completion is rewarded for.")
+    config_class: ClassVar[str] = "GRPOConfig"
+
+    @model_validator(mode="after")
+    def _weights_are_given_once(self) -> Self:
+        with validation_errors():
+            if "reward_weights" in self.hyperparameters:
+                raise BadInput(
+                    "reward_weights stands in hyperparameters.", next_step="Give each of `rewards` its own `weight`."
+                )
+        return self
+
+
+class EvaluationRecipe(EvaluationPlan, _Run):
+    """Measure a model; the same plan can stand in a training recipe's `evaluation`."""
+
+    trainer: Literal["evaluation"]
+    dtype: Dtype = Field("auto", description="Of the weights. auto: as they were saved.")
+
+
+TrainingRecipe = SftRecipe | DpoRecipe | GrpoRecipe
+Recipe = Annotated[SftRecipe | DpoRecipe | GrpoRecipe | EvaluationRecipe, Field(discriminator="trainer")]
+"""What `render_script` takes."""
+
+_ADAPTER: TypeAdapter[SftRecipe | DpoRecipe | GrpoRecipe | EvaluationRecipe] = TypeAdapter(Recipe)
+RENDERED = ("sft", "dpo", "grpo", "evaluation")
+
+
+def parse_recipe(data: Mapping[str, Any]) -> SftRecipe | DpoRecipe | GrpoRecipe | EvaluationRecipe:
+    """The recipe that ``data`` (parsed JSON) describes.
+
+    Raises:
+        BadInput: a field is unknown, missing or wrong; the message names every one, with what to write instead.
+    """
+    trainer = str(data.get("trainer", "")).lower()
+    if trainer not in RENDERED:
+        raise BadInput(
+            f"No script can be rendered for trainer {trainer!r}." if trainer else "The recipe has no `trainer`.",
+            next_step=_other_trainer(trainer),
+        )
+    try:
+        return _ADAPTER.validate_python({**data, "trainer": trainer})
+    except ValidationError as error:
+        raise BadInput("The recipe cannot be used: " + "; ".join(map(_sentence, error.errors()))) from None
+
+
+def _other_trainer(trainer: str) -> str:
+    if trainer in TRAINERS:
+        gone = TRAINERS[trainer]
+        return f"It is no stable trainer of {gone.since}. Use {gone.use}."
+    if trainer in CONFIG_CLASSES:
+        return "describe_trainer describes it; write its script yourself and store it with edit_script(code=...)."
+    return did_you_mean(trainer, RENDERED) or f"One of: {', '.join(RENDERED)}."
+
+
+def _sentence(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"] if part not in RENDERED)
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
