@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     approvals = commands.add_parser("approvals", parents=[workspace], help="show what waits for your decision")
     approvals.add_argument("--all", action="store_true", help="also what was decided, newest first")
+    approvals.add_argument("--web", action="store_true", help="decide on a page in your browser instead")
     approvals.set_defaults(run=_approvals)
 
     for name, run in (("approve", _approve), ("deny", _deny)):
@@ -182,6 +183,13 @@ def parse_address(text: str) -> tuple[str, int]:
 def _approvals(options: argparse.Namespace) -> int:
     from mlintern.common.clock import iso
 
+    if options.web:
+        import anyio
+
+        from mlintern.server.web.serve import serve_page
+
+        anyio.run(serve_page, _lab(options))
+        return 0
     decisions = _lab(options).approvals.list(state=None if options.all else "pending")
     if not decisions:
         print("Nothing waits for a decision." if not options.all else "Nothing was asked.")
