@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -35,11 +36,23 @@ from mlintern.orchestrator.retry import Attempts, RetryPolicy
 if TYPE_CHECKING:
     from anthropic import APIStatusError, AsyncAnthropic
 
+logger = logging.getLogger(__name__)
+
+FACTS_SECONDS = 15.0
 REPLY_SECONDS = 1800.0
 """No reply takes longer; pings would otherwise keep a dead stream alive for ever."""
 
 STREAM_FAULTS = (ValueError, AssertionError, AttributeError, IndexError, KeyError, TypeError, RuntimeError)
 """What the SDK raises when events are missing, out of order or of another shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What an endpoint says about a model: sizes in tokens, None where it does not say."""
+
+    window: int | None = None
+    max_output: int | None = None
+    adaptive_thinking: bool = False
 
 
 class AnthropicModel:
@@ -83,6 +96,25 @@ class AnthropicModel:
                     raise
                 on_event(Retrying(error=error, attempt=attempts.count, wait_seconds=wait))
                 await self._clock.sleep(wait)
+
+    async def facts(self, model: str) -> ModelFacts:
+        """What the endpoint says about ``model``; nothing where it does not say."""
+        import anthropic
+        import httpx2
+
+        try:
+            with anyio.move_on_after(FACTS_SECONDS):
+                info = await self._connect().models.retrieve(model)
+                thinking = getattr(getattr(info, "capabilities", None), "thinking", None)
+                adaptive = getattr(getattr(getattr(thinking, "types", None), "adaptive", None), "supported", False)
+                return ModelFacts(
+                    window=getattr(info, "max_input_tokens", None),
+                    max_output=getattr(info, "max_tokens", None),
+                    adaptive_thinking=adaptive is True,
+                )
+        except (anthropic.APIError, httpx2.TransportError, *STREAM_FAULTS) as error:
+            logger.info("the endpoint says nothing about %s: %s", model, error)
+        return ModelFacts()
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -57,7 +57,8 @@ class Approver:
     """Gives each question an answer; one at a time reaches the person. Is an `mcp_connection.Elicit`.
 
     Attributes:
-        denied: what was denied for lack of a person or a rule and not approved since.
+        denied: what was denied for lack of a person or a rule, with nothing approved since.
+        given: what was approved in this session, one line each.
     """
 
     rules: list[Rule]
@@ -68,6 +69,7 @@ class Approver:
     spent: dict[str, float] = field(default_factory=dict)
     last_script: str = ""
     denied: list[str] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
     _one: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def __call__(self, question: Question) -> Answer:
@@ -123,6 +125,7 @@ class Approver:
         if decision.approved:
             self.last_script = script_id or self.last_script
             self.denied.clear()
+            self.given.append(f"{headline} ({via})")
         elif via != "terminal":
             self.denied.append(headline)
         if decision.allowance is not None:
@@ -164,6 +167,7 @@ def restore(approver: Approver, events: Sequence[Mapping[str, Any]]) -> None:
         if event["kind"] != "approval" or not event["approved"]:
             continue
         approver.last_script = event.get("script_id") or approver.last_script
+        approver.given.append(f"{event['message'].partition(chr(10))[0]} ({event['via']})")
         if event["via"].startswith("rule "):
             text = event["via"].removeprefix("rule ")
             approver.spent[text] = approver.spent.get(text, 0.0) + (event.get("usd_worst") or 0.0)

@@ -22,13 +22,13 @@ from mlintern.orchestrator.model import (
     ModelClient,
     ModelError,
     ModelReply,
+    ToolUse,
     Usage,
 )
 from mlintern.orchestrator.ports import (
     Budget,
     BudgetExhausted,
     Compacted,
-    Compaction,
     CompactionFailed,
     Compactor,
     Guard,
@@ -48,10 +48,13 @@ MAX_PLAN_PROMPTS = 2
 MAX_REPAIRS = 2
 CONTINUE = "[mlintern loop] Your reply was empty. Please continue."
 CUT_TEXT = "[mlintern loop] Your reply was cut at its largest length. Continue exactly where it ended."
-CUT_CALLS = "[mlintern loop] Your reply was cut at its largest length. Not executed: {names}. Make smaller calls, one at a time."
+CUT_CALLS = (
+    "[mlintern loop] Your reply was cut at its largest length. Not executed: {names}. Make smaller calls, one at a"
+    " time."
+)
 OPEN_PLAN = (
-    "[mlintern loop] Your plan still has open steps: {steps}. Carry on with the next one, or update the plan if it no longer holds."
-    " If you are blocked, say what you need."
+    "[mlintern loop] Your plan still has open steps: {steps}. Carry on with the next one, or update the plan if it no"
+    " longer holds. If you are blocked, say what you need."
 )
 
 
@@ -120,12 +123,16 @@ class Orchestrator:
         self._started = clock.monotonic()
         self._streaks = _Streaks()
         self._batch: Batch | None = None
+        self._waiting: list[str] = []
         self._scope = anyio.CancelScope()
         self._why_cancelled: Stop | None = None
         self._max_tokens = settings.max_tokens
 
     def say(self, text: str) -> None:
         """Something that a person says: it is on disk and in the history, and the iterations count anew."""
+        if self._batch is not None:
+            self._waiting.append(text)  # results come before anything else
+            return
         self._journal.append("user", text=text)
         self.conversation.add_user(text)
         self._guard.forget()
@@ -149,6 +156,10 @@ class Orchestrator:
         self._ui.show(stop)
         return stop
 
+    def give_up(self, batch: Batch, uses: Sequence[ToolUse], text: str) -> None:
+        """Answer ``uses`` of ``batch`` with ``text``: nobody knows whether they happened, so they do not run."""
+        self._tools.close(Batch(uses, batch.turn, batch.outcomes), text)
+
     def resume(self, batch: Batch) -> None:
         """Take up the calls of a reply that was in the history when the process died; `run` completes them first."""
         self._batch = batch
@@ -170,7 +181,8 @@ class Orchestrator:
             return await self._finish_batch(self._batch)
         try:
             if not self._streaks.pauses:  # a paused reply must stay the last message
-                for text in self._ui.typed():
+                waiting, self._waiting = self._waiting, []
+                for text in (*waiting, *self._ui.typed()):
                     self.say(text)
                 await self._compact(force=False)
             reply = await self._ask()
@@ -324,7 +336,7 @@ class Orchestrator:
         compaction = await self._compactor.maybe_compact(self.conversation, force=force)
         if compaction is None:
             return False
-        self._journal.append("compaction", **_fields(compaction))
+        self._journal.append("compaction", **vars(compaction))
         self.conversation.replace(compaction.messages, known_tokens=0)
         self._guard.forget()
         self._ui.show(
@@ -386,13 +398,3 @@ class Orchestrator:
                 model=reply.model or self.settings.model,
             )
         )
-
-
-def _fields(compaction: Compaction) -> dict[str, Any]:
-    return {
-        "messages": compaction.messages,
-        "summary": compaction.summary,
-        "before_tokens": compaction.before_tokens,
-        "after_tokens": compaction.after_tokens,
-        "method": compaction.method,
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
+from mlintern.orchestrator.face import Headless
 from mlintern.orchestrator.model import Retrying, TextDelta, ThinkingDelta
 from mlintern.orchestrator.ports import (
     ApprovalAnswered,
@@ -27,7 +28,7 @@ from mlintern.orchestrator.ports import (
 VERSION = 1
 
 
-class JsonlUi:
+class JsonlUi(Headless):
     """`ports.Ui` that prints one flushed line an event, or with ``only_result`` nothing but the result."""
 
     def __init__(self, out: TextIO, *, only_result: bool = False) -> None:
@@ -40,9 +41,6 @@ class JsonlUi:
             return
         self._out.write(json.dumps({"v": VERSION, **record}, ensure_ascii=False, default=str) + "\n")
         self._out.flush()
-
-    def typed(self) -> list[str]:
-        return []
 
 
 def as_record(event: Event) -> dict[str, Any] | None:

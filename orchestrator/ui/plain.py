@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from mlintern.orchestrator.face import Headless
 from mlintern.orchestrator.model import Retrying, TextDelta
 from mlintern.orchestrator.ports import (
     ApprovalAnswered,
@@ -20,7 +21,7 @@ from mlintern.orchestrator.ports import (
 from mlintern.orchestrator.ui import lines
 
 
-class PlainUi:
+class PlainUi(Headless):
     """`ports.Ui`. What happens goes to ``log``; with ``result``, the agent's last words go there at the end."""
 
     def __init__(self, log: TextIO, *, result: TextIO | None = None) -> None:
@@ -56,9 +57,6 @@ class PlainUi:
                 self._line(event.text)
             case Finished():
                 self._finish(event)
-
-    def typed(self) -> list[str]:
-        return []
 
     def _finish(self, finished: Finished) -> None:
         for line in lines.finished_lines(finished):

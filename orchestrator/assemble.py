@@ -1,0 +1,245 @@
+"""Put an agent together: session, servers, model, budget, guard, compaction, tools. The only place that knows all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mlintern.common.clock import Clock
+from mlintern.orchestrator.anthropic_model import AnthropicModel
+from mlintern.orchestrator.approvals import Approver, Person, restore
+from mlintern.orchestrator.budget import ModelBudget
+from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.facts import LabFacts
+from mlintern.orchestrator.loop import LoopSettings, Orchestrator
+from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.mcp_hosts import McpHosts
+from mlintern.orchestrator.options import Endpoint, Options, Sizes, settle
+from mlintern.orchestrator.plan import Plan
+from mlintern.orchestrator.ports import LocalTool, Started, Tool, ToolOutcome, Ui
+from mlintern.orchestrator.recovery import LOST, Recovered, adapted, recover
+from mlintern.orchestrator.running_jobs import RunningJobs
+from mlintern.orchestrator.session import Session, read_events
+from mlintern.orchestrator.summary import Caller
+from mlintern.orchestrator.tool_results import ReadSavedResult, SavedResults
+from mlintern.orchestrator.tool_runner import ToolRunner
+
+PROMPT = Path(__file__).parent / "prompts" / "system.md"
+INSTRUCTION_CHARS = 2_000
+SUMMARY_TOKENS = 16_000
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Everything that is alive while the agent is."""
+
+    orchestrator: Orchestrator
+    session: Session
+    hosts: McpHosts
+    approver: Approver
+    plan: Plan
+    recovered: Recovered | None
+    window: int
+
+
+@asynccontextmanager
+async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | None) -> AsyncGenerator[Agent, None]:
+    """An agent that is ready to `Orchestrator.say` and `run`, on a new session or on the one to resume.
+
+    Raises:
+        SessionError: the session to resume cannot be used.
+        UnknownPrice: there is a budget, and nobody knows what the model costs.
+    """
+    with _session(options, clock) as (session, recovered):
+        approver = Approver(rules=list(options.allow), journal=session, ui=ui, person=person)
+        saved = SavedResults(session.results)
+        plan = Plan()
+        local: list[LocalTool] = [plan, ReadSavedResult(saved)]
+        header = recovered.header if recovered else {}
+        endpoint = Endpoint.choose(options, header)
+        ModelBudget(options.budget_usd, options.prices).check(endpoint.model)
+        model = AnthropicModel(
+            profile=endpoint.profile,
+            clock=clock,
+            base_url=endpoint.base_url,
+            api_key=options.api_key,
+            policy=options.retry,
+        )
+        async with (
+            contextlib.aclosing(model),
+            McpHosts.connect(
+                options.entries,
+                bad=options.bad_entries,
+                saved=saved,
+                elicit=approver,
+                logs=session.folder,
+                reserved=[each.tool.name for each in local],
+            ) as hosts,
+        ):
+            approver.read_text = hosts.read_text
+            settings, sizes = await settle(options, endpoint, header, model)
+            building = _Building(options, ui, clock, session, recovered, endpoint, settings, sizes)
+            yield await building.agent(model, hosts, local, approver, plan)
+
+
+@contextlib.contextmanager
+def _session(options: Options, clock: Clock) -> Iterator[tuple[Session, Recovered | None]]:
+    if options.resume is None:
+        with Session.create(options.sessions, clock=clock) as session:
+            yield session, None
+    else:
+        with Session.open(options.sessions, options.resume, clock=clock) as session:
+            yield session, recover(read_events(session.folder))
+
+
+@dataclass(frozen=True)
+class _Building:
+    options: Options
+    ui: Ui
+    clock: Clock
+    session: Session
+    recovered: Recovered | None
+    endpoint: Endpoint
+    settings: LoopSettings
+    sizes: Sizes
+
+    async def agent(
+        self, model: AnthropicModel, hosts: McpHosts, local: Sequence[LocalTool], approver: Approver, plan: Plan
+    ) -> Agent:
+        tools = sorted((*hosts.tools, *(each.tool for each in local)), key=lambda tool: tool.name)
+        budget = self._budget()
+        guard = LoopGuard(poll_tools=[tool.name for tool in tools if tool.polls])
+        jobs = RunningJobs()
+        runner = ToolRunner(
+            hosts=hosts, local=local, guard=guard, journal=self.session, ui=self.ui, clock=self.clock, jobs=jobs
+        )
+        conversation = self._conversation(hosts, tools)
+        orchestrator = Orchestrator(
+            model=model,
+            tools=runner,
+            conversation=conversation,
+            journal=self.session,
+            guard=guard,
+            budget=budget,
+            compactor=self._compactor(model, hosts, budget, approver, plan),
+            ui=self.ui,
+            settings=self.settings,
+            clock=self.clock,
+            jobs=jobs,
+            plan=plan,
+            denied=approver.denied if approver.person is None else (),
+        )
+        agent = Agent(orchestrator, self.session, hosts, approver, plan, self.recovered, self.sizes.window)
+        if self.recovered is not None:
+            await self._take_up(agent, self.recovered)
+        self._show_start(hosts, tools)
+        return agent
+
+    def _budget(self) -> ModelBudget:
+        spent = self.recovered.usd + self.recovered.lost_usd if self.recovered else 0.0
+        return ModelBudget(self.options.budget_usd, self.options.prices, spent_usd=spent)
+
+    def _conversation(self, hosts: McpHosts, tools: Sequence[Tool]) -> Conversation:
+        """A resumed conversation has the system prompt and the tools that it began with, to the byte."""
+        found = self.recovered
+        if found is not None and found.header:
+            return Conversation(
+                system=found.header["system"],
+                tools=found.header["tools"],
+                messages=adapted(found.messages, same_model=self.endpoint.same, profile=self.endpoint.profile),
+                known_tokens=found.known_tokens if self.endpoint.same else 0,
+            )
+        conversation = Conversation(
+            system=system_text(hosts.instructions), tools=[tool.definition() for tool in tools]
+        )
+        self.session.append(
+            "session_start",
+            model=self.settings.model,
+            profile=self.endpoint.profile.name,
+            base_url=self.endpoint.base_url,
+            system=conversation.system[0]["text"],
+            tools=list(conversation.tools),
+            settings={
+                "max_tokens": self.settings.max_tokens,
+                "thinking": self.settings.thinking,
+                "effort": self.settings.effort,
+                "window": self.sizes.window,
+            },
+            version=version("mlintern"),
+        )
+        return conversation
+
+    def _compactor(
+        self, model: AnthropicModel, hosts: McpHosts, budget: ModelBudget, approver: Approver, plan: Plan
+    ) -> HistoryCompactor:
+        caller = Caller(
+            model=model,
+            budget=budget,
+            journal=self.session,
+            name=self.settings.model,
+            max_tokens=min(SUMMARY_TOKENS, self.settings.max_tokens),
+            thinking=self.settings.thinking,
+            effort=self.settings.effort,
+            cache_ttl="5m" if self.settings.caching else None,
+        )
+        return HistoryCompactor(
+            summarizers=summarizers(self.endpoint.profile, caller, window=self.sizes.window),
+            trigger=self.sizes.trigger,
+            window=self.sizes.window,
+            read_facts=LabFacts(hosts, budget=budget, approvals=lambda: approver.given),
+            plan=plan,
+        )
+
+    async def _take_up(self, agent: Agent, found: Recovered) -> None:
+        """Go on where the process died: the cost of a lost call, the plan, the jobs, the calls without results."""
+        restore(agent.approver, found.events)
+        agent.plan.restore(found.messages)
+        agent.orchestrator.turn = found.turn
+        for event in found.events:
+            if event["kind"] == "tool_end":
+                agent.orchestrator.jobs.observe(None, ToolOutcome(content=event["content"]).text)
+        unknown = found.open_calls.unknown if found.open_calls else []
+        self.session.append("resume", model=self.settings.model, unknown=[use.id for use in unknown])
+        if found.lost_usd:
+            self.session.append("spend", usd=found.lost_usd, usage={}, what="lost")
+        if found.open_calls is None:
+            return
+        batch = found.open_calls.batch()
+        if unknown:
+            text = LOST + await _jobs_now(agent.hosts)
+            agent.orchestrator.give_up(batch, unknown, text)
+        agent.orchestrator.resume(batch)
+
+    def _show_start(self, hosts: McpHosts, tools: Sequence[Tool]) -> None:
+        self.ui.show(
+            Started(
+                session_id=self.session.id,
+                model=self.settings.model,
+                tools=[tool.name for tool in tools],
+                servers=sorted({tool.server for tool in hosts.tools}),
+                failures={bad.name: bad.reason for bad in hosts.failures},
+                resumed=self.recovered is not None,
+            )
+        )
+
+
+def system_text(instructions: Mapping[str, str]) -> str:
+    """The system prompt, with what the connected servers say about their use."""
+    text = PROMPT.read_text(encoding="utf-8").partition("-->\n")[2].strip()
+    for server, said in instructions.items():
+        text += f"\n\n# The server {server}\n{said[:INSTRUCTION_CHARS]}"
+    return text
+
+
+async def _jobs_now(hosts: McpHosts) -> str:
+    """The latest jobs, for a model that has to find out whether its submission went through; "" if unknown."""
+    tool = hosts.by_remote_name("list_jobs")
+    if tool is None:
+        return ""
+    outcome = await hosts.call(tool.name, {"limit": 10})
+    return "" if outcome.is_error else f"\nThe latest jobs, read just now by {tool.name}:\n{outcome.text}"

@@ -1,0 +1,278 @@
+"""``mlintern-orchestrate``: run the agent, list sessions, export one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlintern.orchestrator.face import Face
+    from mlintern.orchestrator.options import Options
+    from mlintern.orchestrator.ports import Stop
+
+USAGE = 2
+NO_KEY = """\
+There is no key for the model. Set one of
+
+  ANTHROPIC_API_KEY=...          a key for Claude
+  --base-url URL                 any server that speaks the Messages API (llama.cpp, vLLM, Ollama, LM Studio)
+
+Without either, `mlintern-orchestrate --rehearse` runs the whole loop on this machine with a fixed plan instead of a
+model: it needs no account and no network."""
+
+EPILOG = """\
+commands:
+  mlintern-orchestrate sessions              list the sessions on this machine
+  mlintern-orchestrate export ID [options]   write one as Markdown or as a trace for the Hub's viewer
+
+exit codes:
+  0 done, 1 internal error, 2 usage, 3 approval needed or denied, 4 budget, 5 a limit of the run (turns, time,
+  context, unfinished plan), 6 loop guard, 7 the model's service failed, 8 key or billing, 9 the model refused,
+  10 no MCP server, 130 interrupted, 143 terminated"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["sessions"]:
+        return _sessions(arguments[1:])
+    if arguments[:1] == ["export"]:
+        return _export(arguments[1:])
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    _set_up_logging(verbose=chosen.verbose)
+    try:
+        return _run(chosen)
+    except ValueError as error:  # every option that cannot be used ends here, with its own words
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlintern-orchestrate",
+        description="Post-train a language model: Claude, or any model behind the Messages API, over MCP tools.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("goal", nargs="?", help="what to reach, in a sentence: model, benchmark, target, limits")
+    parser.add_argument("-p", "--print", action="store_true", dest="headless", help="ask nothing, print the result")
+    parser.add_argument("--output", choices=("text", "json", "stream-json"), default="text", help="with -p (text)")
+    parser.add_argument("--resume", metavar="ID", help="take up a session; the beginning of its id is enough")
+    parser.add_argument("--verbose", action="store_true", help="log what happens inside to stderr")
+    _add_model_options(parser.add_argument_group("model"))
+    _add_limit_options(parser.add_argument_group("limits"))
+    consent = parser.add_argument_group("consent")
+    consent.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="allow in advance: submit_job:local<=30m, submit_job:hf<=5usd (repeatable)",
+    )
+    consent.add_argument("--yes", action="store_true", help="allow jobs on this machine that cost nothing")
+    parser.add_argument("--mcp-config", metavar="FILE", type=Path, help="servers to use instead of our own")
+    parser.add_argument("--notify", metavar="TARGET", help="tell when approval is needed, done or failed; see docs")
+    parser.add_argument(
+        "--rehearse",
+        nargs="?",
+        const="short",
+        choices=("short", "long"),
+        help="run the whole loop on this machine with a fixed plan in the model's place",
+    )
+    return parser
+
+
+def _add_model_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", help="an id, or sonnet (default), opus, haiku")
+    group.add_argument("--base-url", metavar="URL", help="another endpoint that speaks the Messages API")
+    group.add_argument(
+        "--endpoint-profile",
+        choices=("anthropic", "compatible"),
+        help="what the endpoint understands (anthropic for api.anthropic.com, else compatible)",
+    )
+    group.add_argument("--effort", choices=("low", "medium", "high", "xhigh", "max"), help="how much to think")
+    group.add_argument("--max-tokens", type=_count, metavar="N", help="longest reply")
+    group.add_argument("--compact-at", type=_count, metavar="TOKENS", help="compact at this size (170000)")
+    group.add_argument(
+        "--price-in", type=float, metavar="USD", help="per million tokens, for a model of unknown price"
+    )
+    group.add_argument("--price-out", type=float, metavar="USD", help="per million tokens")
+
+
+def _add_limit_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--max-iterations", type=_count, default=300, metavar="N", help="replies (300)")
+    group.add_argument("--max-minutes", type=_amount, metavar="N", help="wall clock")
+    group.add_argument("--budget-usd", type=_amount, metavar="USD", help="what the model may cost")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above zero")
+    return value
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from mlintern.common.clock import SystemClock
+
+    interactive = not chosen.headless and sys.stdin.isatty() and sys.stdout.isatty()
+    if chosen.rehearse:
+        from mlintern.orchestrator import rehearsal
+
+        return rehearsal.rehearse(long=chosen.rehearse == "long", yes=chosen.yes, face=_face(chosen, interactive))
+    if chosen.goal is None and chosen.resume is None and not interactive:
+        raise ValueError('say what to do: mlintern-orchestrate "goal"')
+    if not _has_key(chosen):
+        print(NO_KEY, file=sys.stderr)
+        return USAGE
+    options = _options(chosen)
+    face = _face(chosen, interactive)
+    import anyio
+
+    from mlintern.orchestrator.run import run_agent
+
+    async def work() -> Stop:
+        return await run_agent(options, chosen.goal, face=face, clock=SystemClock())
+
+    stop = anyio.run(work)
+    if stop.exit_code == USAGE:
+        print(stop.reason, file=sys.stderr)
+    return stop.exit_code
+
+
+def _has_key(chosen: argparse.Namespace) -> bool:
+    if chosen.base_url or os.environ.get("ANTHROPIC_BASE_URL"):
+        return True
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE")
+    if any(os.environ.get(name) for name in names):
+        return True
+    if chosen.resume is not None:
+        from mlintern.orchestrator.session import SessionError, find, read_events, sessions_folder
+
+        try:
+            header = next(read_events(find(sessions_folder(), chosen.resume)), {})
+        except SessionError as error:
+            raise ValueError(str(error)) from error
+        return bool(header.get("base_url"))
+    return False
+
+
+def _options(chosen: argparse.Namespace) -> Options:
+    from mlintern.orchestrator.allow_rules import LOCAL_JOBS, Rule
+    from mlintern.orchestrator.mcp_config import BadEntry, ConfigError, ServerEntry, own_server, read_config
+    from mlintern.orchestrator.options import DEFAULT_MODEL, MODELS, Options
+    from mlintern.orchestrator.prices import PRICES
+
+    rules = [Rule.parse(text) for text in chosen.allow] + ([LOCAL_JOBS] if chosen.yes else [])
+    entries: tuple[ServerEntry, ...] = (own_server(),)
+    bad: tuple[BadEntry, ...] = ()
+    if chosen.mcp_config is not None:
+        try:
+            entries, bad = read_config(chosen.mcp_config)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+    prices = PRICES
+    if (chosen.price_in is None) != (chosen.price_out is None):
+        raise ValueError("--price-in and --price-out belong together")
+    if chosen.price_in is not None:
+        model = MODELS.get(chosen.model, chosen.model) or DEFAULT_MODEL
+        prices = PRICES.with_price(model, input=chosen.price_in, output=chosen.price_out)
+    return Options(
+        entries=entries,
+        bad_entries=bad,
+        model=chosen.model,
+        base_url=chosen.base_url,
+        endpoint_profile=chosen.endpoint_profile,
+        effort=chosen.effort,
+        max_tokens=chosen.max_tokens,
+        max_iterations=chosen.max_iterations,
+        max_minutes=chosen.max_minutes,
+        budget_usd=chosen.budget_usd,
+        prices=prices,
+        compact_at=chosen.compact_at,
+        allow=rules,
+        resume=chosen.resume,
+    )
+
+
+def _face(chosen: argparse.Namespace, interactive: bool) -> Face:
+    if chosen.headless and chosen.output != "text":
+        from mlintern.orchestrator.ui.jsonl import JsonlUi
+
+        return JsonlUi(sys.stdout, only_result=chosen.output == "json")
+    from mlintern.orchestrator.ui.plain import PlainUi
+
+    if chosen.headless:
+        return PlainUi(sys.stderr, result=sys.stdout)
+    if not interactive:
+        return PlainUi(sys.stdout)
+    from mlintern.orchestrator.ui.terminal import TerminalUi
+
+    return TerminalUi(once=bool(chosen.rehearse))
+
+
+def _sessions(arguments: Sequence[str]) -> int:
+    from mlintern.common.clock import iso
+    from mlintern.orchestrator.session import list_sessions, sessions_folder
+    from mlintern.orchestrator.ui.lines import cut, usd
+
+    parser = argparse.ArgumentParser(prog="mlintern-orchestrate sessions", description="List the sessions.")
+    parser.parse_args(arguments)
+    folder = sessions_folder()
+    found = list_sessions(folder)
+    for each in found:
+        print(f"{each.id}  {iso(each.started)}  {each.ended:<18} {each.turns:>4} turns  {usd(each.usd):>8}", end="  ")
+        print(cut(each.goal, 60))
+    if not found:
+        print(f"There are no sessions in {folder}.", file=sys.stderr)
+    return 0
+
+
+def _export(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mlintern-orchestrate export", description="Write a session out, with secrets blotted out."
+    )
+    parser.add_argument("session", metavar="ID", help="a session's id, or its beginning")
+    parser.add_argument("--format", choices=("markdown", "trace"), default="markdown", help="markdown")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to stdout")
+    chosen = parser.parse_args(arguments)
+    from mlintern.orchestrator.export import as_markdown, as_trace
+    from mlintern.orchestrator.session import SessionError, find, read_events, sessions_folder
+
+    try:
+        events = list(read_events(find(sessions_folder(), chosen.session)))
+    except SessionError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    text = as_trace(events) if chosen.format == "trace" else as_markdown(events)
+    if chosen.out is None:
+        sys.stdout.write(text)
+    else:
+        chosen.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(asctime)s %(name)s %(levelname)s %(message)s",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Run an assembled agent to its end: what it is told, signals, what is said at the end."""
+
+from __future__ import annotations
+
+import signal
+
+import anyio
+import anyio.abc
+
+from mlintern.common.clock import Clock
+from mlintern.orchestrator import stops
+from mlintern.orchestrator.assemble import Agent, assemble
+from mlintern.orchestrator.face import Controls, Face
+from mlintern.orchestrator.options import Options
+from mlintern.orchestrator.ports import Finished, Stop
+from mlintern.orchestrator.prices import UnknownPrice
+from mlintern.orchestrator.session import SessionError
+
+SECOND_PRESS_SECONDS = 2.0
+
+
+async def run_agent(options: Options, goal: str | None, *, face: Face, clock: Clock) -> Stop:
+    """Work on ``goal`` (None: on what a resumed session left open), then on whatever the face asks for next."""
+    try:
+        async with assemble(options, ui=face, clock=clock, person=face.person) as agent:
+            stop = await _converse(agent, goal, face, clock)
+            face.show(
+                Finished(
+                    stop=stop,
+                    session_id=agent.session.id,
+                    turns=agent.orchestrator.turn,
+                    usd=agent.orchestrator.budget.spent_usd,
+                    running_jobs=agent.orchestrator.jobs.ids,
+                )
+            )
+            return stop
+    except (SessionError, UnknownPrice) as error:
+        return Stop(name="usage", reason=str(error), exit_code=stops.USAGE)
+    except OSError as error:
+        return stops.internal(error)
+
+
+async def _converse(agent: Agent, goal: str | None, face: Face, clock: Clock) -> Stop:
+    if agent.hosts.failures and not agent.hosts.tools:
+        return stops.no_servers([f"{bad.name}: {bad.reason}" for bad in agent.hosts.failures])
+    keyboard = _Keyboard(agent, clock, interactive=face.person is not None)
+    found = agent.recovered
+    stop: Stop | None = None
+    async with anyio.create_task_group() as tasks, face.attached(Controls(agent, keyboard)):
+        tasks.start_soon(_listen, keyboard)
+        with keyboard.scope:
+            if goal is None and found is not None and not found.idle:
+                stop = await keyboard.run()
+            while not keyboard.quitting:
+                text = goal if goal is not None else await face.next_message()
+                if text is None:
+                    break
+                goal = None
+                agent.orchestrator.say(text)
+                stop = await keyboard.run()
+        tasks.cancel_scope.cancel()
+    return keyboard.quitting or stop or stops.done(_last_words(agent))
+
+
+class _Keyboard:
+    """`face.Interrupts`: knows whether a step runs, and when Ctrl-C was pressed last."""
+
+    def __init__(self, agent: Agent, clock: Clock, *, interactive: bool) -> None:
+        self.scope = anyio.CancelScope()
+        self.quitting: Stop | None = None
+        self._agent = agent
+        self._clock = clock
+        self._interactive = interactive
+        self._running = False
+        self._pressed = float("-inf")
+
+    async def run(self) -> Stop:
+        self._running = True
+        try:
+            return await self._agent.orchestrator.run()
+        finally:
+            self._running = False
+
+    def press(self) -> None:
+        now = self._clock.monotonic()
+        again = now - self._pressed <= SECOND_PRESS_SECONDS
+        self._pressed = now
+        if again or not self._interactive:
+            self.end(stops.interrupted())
+        elif self._running:
+            self._agent.orchestrator.cancel(stops.interrupted())
+
+    def quit(self) -> None:
+        self.end(stops.done(_last_words(self._agent)))
+
+    def end(self, stop: Stop) -> None:
+        self.quitting = self.quitting or stop
+        if self._running:
+            self._agent.orchestrator.cancel(stop)
+        else:
+            self.scope.cancel()
+
+
+async def _listen(keyboard: _Keyboard) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if number == signal.SIGTERM:
+                keyboard.end(stops.terminated())
+            else:
+                keyboard.press()
+
+
+def _last_words(agent: Agent) -> str:
+    for message in reversed(agent.orchestrator.conversation.messages):
+        if message["role"] == "assistant" and not isinstance(message["content"], str):
+            return "".join(block["text"] for block in message["content"] if block["type"] == "text")
+    return ""
