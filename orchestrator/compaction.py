@@ -1,0 +1,258 @@
+"""Shorten a conversation that has become long, and lose nothing that matters.
+
+The beginning is replaced by a summary; kept word for word are the goal, what the user said since and the latest
+turns. Facts (plan, jobs, scores, money, failures, identifiers) are collected by program. The new history holds no
+thinking: thinking is bound to the exact messages before it, and those are gone.
+
+    client:  user(goal, words, summary, facts)                       + latest turns
+    server:  assistant(compaction block) + user(goal, words, facts)  + latest turns
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from mlintern.orchestrator.carried import Carried, latest_words, of_at_most
+from mlintern.orchestrator.conversation import Conversation, estimate_tokens, user_text, without_thinking
+from mlintern.orchestrator.facts import OWN_NOTE, ReadFacts, Section, harvest
+from mlintern.orchestrator.model import AuthFailed, BillingFailed, Block, EndpointProfile, Message, ModelError
+from mlintern.orchestrator.plan import Plan
+from mlintern.orchestrator.ports import Compaction, CompactionFailed
+from mlintern.orchestrator.prices import Price
+from mlintern.orchestrator.summary import (
+    Caller,
+    ClientSummarizer,
+    NoSummary,
+    ServerSummarizer,
+    Summarizer,
+    Summary,
+    TranscriptSummarizer,
+    joined,
+    shortened,
+)
+
+DEFAULT_TRIGGER = 170_000
+DEFAULT_WINDOW = 200_000
+MUST_SHRINK_TO = 0.6
+"""Of the trigger: what is larger after a compaction would come again at once."""
+
+FULL = 0.95
+"""Of the window: beyond this there is no waiting for a better moment."""
+
+MIN_TURNS_BETWEEN = 5
+MAX_HASTY = 3
+MAX_FAILURES = 3
+SAID_TOKENS = 20_000
+TAIL_TOKENS = 20_000
+MIN_ROOM = 500
+
+
+def default_trigger(price: Price | None, window: int | None = None) -> int:
+    """Tokens at which to compact: 170k, less for a smaller window and where a longer prompt costs more per token."""
+    window = window or (price.window if price else None) or DEFAULT_WINDOW
+    trigger = min(DEFAULT_TRIGGER, int(0.85 * window))
+    if price is not None and price.long_over is not None:
+        trigger = min(trigger, int(0.95 * price.long_over))
+    return trigger
+
+
+def summarizers(profile: EndpointProfile, caller: Caller, *, window: int) -> tuple[Summarizer, ...]:
+    """How to get a summary from an endpoint, in the order of trying. Chosen by its profile, never by probing."""
+    caller = replace(caller, max_tokens=min(caller.max_tokens, max(1_000, window // 8)))
+    client = (
+        ClientSummarizer(caller, knows_blocks=profile.server_compaction),
+        TranscriptSummarizer(caller, max_tokens=window // 2),
+    )
+    return (ServerSummarizer(caller), *client) if profile.server_compaction else client
+
+
+@dataclass
+class HistoryCompactor:
+    """`ports.Compactor`. One for each conversation; it counts how often it had to act.
+
+    ``trigger`` and ``window`` are in tokens, ``summarizers`` are tried in order.
+    """
+
+    summarizers: Sequence[Summarizer]
+    trigger: int = DEFAULT_TRIGGER
+    window: int = DEFAULT_WINDOW
+    read_facts: ReadFacts | None = None
+    plan: Plan | None = None
+    _replies_at_last: int | None = field(default=None, init=False)
+    _hasty: int = field(default=0, init=False)
+    _failures: int = field(default=0, init=False)
+
+    async def maybe_compact(self, conversation: Conversation, *, force: bool = False) -> Compaction | None:
+        """See `ports.Compactor`."""
+        before = conversation.tokens
+        urgent = force or before >= FULL * self.window
+        if before < self.trigger and not urgent:
+            return None
+        soon = self._turns_since(conversation) < MIN_TURNS_BETWEEN
+        if soon and not urgent:
+            return None
+        self._hasty = self._hasty + 1 if soon else 0
+        if self._hasty >= MAX_HASTY:
+            raise CompactionFailed(
+                f"compaction_thrashing: {self._hasty} compactions in a row were needed within {MIN_TURNS_BETWEEN} "
+                "turns each. What the tools return fills the context faster than it can be emptied; ask for less."
+            )
+        room = self._room(conversation)
+        cut = self._cut(conversation.messages, room)
+        summary = await self._summary(conversation, conversation.messages[:cut], urgent=urgent)
+        if summary is None:
+            return None
+        facts = list(await self.read_facts()) if self.read_facts else []
+        messages = self._shorter(conversation.messages, cut, summary, facts, room)
+        after = _fixed(conversation) + estimate_tokens(messages)
+        if after >= MUST_SHRINK_TO * self.trigger:
+            raise self._ineffective(conversation, f"{after} tokens remain of {before}")
+        self._replies_at_last = _replies(messages)
+        return Compaction(
+            messages=messages,
+            summary=summary.text,
+            before_tokens=before,
+            after_tokens=after,
+            method=summary.method,
+        )
+
+    def _turns_since(self, conversation: Conversation) -> float:
+        """Replies since the last compaction; infinite if there was none."""
+        if self._replies_at_last is None:
+            return float("inf")
+        return max(0, _replies(conversation.messages) - self._replies_at_last)
+
+    def _room(self, conversation: Conversation) -> int:
+        """Tokens that the new messages may have; system prompt and tools stay as they are."""
+        room = int(MUST_SHRINK_TO * self.trigger) - _fixed(conversation)
+        if room < MIN_ROOM:
+            raise self._ineffective(conversation, "there is no room for a conversation")
+        return room
+
+    def _ineffective(self, conversation: Conversation, what: str) -> CompactionFailed:
+        return CompactionFailed(
+            f"compaction_ineffective: {what}; it must be under {MUST_SHRINK_TO:.0%} of the trigger "
+            f"({self.trigger}), and system prompt and tools alone have {_fixed(conversation)}. Raise --compact-at, "
+            "connect fewer tools, or use a model with a larger window."
+        )
+
+    async def _summary(self, conversation: Conversation, head: Sequence[Message], *, urgent: bool) -> Summary | None:
+        """A summary of ``head``; None if none could be had and it can be tried again at the next turn."""
+        problems = []
+        for summarizer in self.summarizers:
+            try:
+                summary = await summarizer.summarize(conversation, head)
+            except (AuthFailed, BillingFailed):
+                raise
+            except (ModelError, NoSummary) as error:
+                problems.append(str(error))
+            else:
+                self._failures = 0
+                return summary
+        self._failures += 1
+        if urgent or self._failures >= MAX_FAILURES:
+            raise CompactionFailed(
+                f"summary_failed: the conversation must be compacted, but no summary could be had: {problems}"
+            )
+        return None
+
+    def _shorter(
+        self, messages: Sequence[Message], cut: int, summary: Summary, facts: list[Section], room: int
+    ) -> list[Message]:
+        """The new history. Every part has its share of ``room``; the goal has what the others leave."""
+        head, tail = messages[:cut], self._tail(messages[cut:], room)
+        earlier, taken = Carried.read(head)
+        said = [text for message in head[taken:] if (text := _words(message))]
+        goal, *said = (earlier.goal, *earlier.said, *said) if earlier else (said or [""])
+        words, left_out = latest_words(said, min(SAID_TOKENS, room // 4))
+        sections = [*facts, *harvest(head, carried=earlier.sections if earlier else ())]
+        if left_out:
+            sections.append(Section("Left out", (f"{left_out} older messages of the user, to save room",)))
+        carried = Carried(
+            goal="",
+            said=tuple(words),
+            summary="" if summary.block is not None else shortened(summary.text, _characters(room // 5)),
+            plan=self.plan.render() if self.plan else "",
+            sections=of_at_most(room // 6, sections),
+        )
+        start = [] if summary.block is None else [{"role": "assistant", "content": [summary.block]}]
+        left = room - estimate_tokens([*start, carried.message(), *tail]) - 50
+        carried = replace(carried, goal=shortened(goal, _characters(left)))
+        return joined([*start, carried.message(), *tail])
+
+    def _cut(self, messages: Sequence[Message], room: int) -> int:
+        """Where the latest turns begin: always with a reply, so that calls and results stay together."""
+        limit = self._tail_tokens(room)
+        best = len(messages)
+        for start in _turn_starts(messages):
+            if estimate_tokens(self._tail(messages[start:], room)) > limit:
+                break
+            best = start
+        return best
+
+    def _tail(self, messages: Sequence[Message], room: int) -> list[Message]:
+        """The latest turns without thinking; results that are too large are cut in the middle, their ids kept."""
+        limit = _characters(self._tail_tokens(room)) // 2
+        return [_with_smaller_results(message, limit) for message in without_thinking(messages)]
+
+    def _tail_tokens(self, room: int) -> int:
+        return min(TAIL_TOKENS, self.trigger // 6, room // 4)
+
+
+def _turn_starts(messages: Sequence[Message]) -> Iterator[int]:
+    """Indices of replies that follow a message of the user, latest first; never inside what was carried over."""
+    _, taken = Carried.read(messages)
+    for index in range(len(messages) - 1, max(taken, 1) - 1, -1):
+        if messages[index]["role"] == "assistant" and messages[index - 1]["role"] == "user":
+            yield index
+
+
+def _words(message: Message) -> str:
+    """What a person said in ``message``; "" for what the orchestrator itself said in their place."""
+    text = user_text(message).strip("\n")
+    return "" if text.startswith(OWN_NOTE) else text
+
+
+def _with_smaller_results(message: Message, characters: int) -> Message:
+    """``message`` with its results cut to ``characters`` in all, each by its share."""
+    content = message["content"]
+    if message["role"] != "user" or isinstance(content, str):
+        return message
+    total = sum(_length(block) for block in content)
+    if total <= characters:
+        return message
+    return {**message, "content": [_smaller(block, characters / total) for block in content]}
+
+
+def _length(block: Block) -> int:
+    if block["type"] != "tool_result":
+        return 0
+    content = block.get("content", "")
+    return len(content) if isinstance(content, str) else sum(len(each.get("text", "")) for each in content)
+
+
+def _smaller(block: Block, share: float) -> Block:
+    if block["type"] != "tool_result":
+        return block
+    content = block.get("content", "")
+    if isinstance(content, str):
+        return {**block, "content": shortened(content, int(len(content) * share))}
+    parts = [
+        {**part, "text": shortened(part["text"], int(len(part["text"]) * share))} if "text" in part else part
+        for part in content
+    ]
+    return {**block, "content": parts}
+
+
+def _replies(messages: Sequence[Message]) -> int:
+    return sum(message["role"] == "assistant" for message in messages)
+
+
+def _fixed(conversation: Conversation) -> int:
+    return estimate_tokens(conversation.system) + estimate_tokens(conversation.tools)
+
+
+def _characters(tokens: int) -> int:
+    """Characters that `estimate_tokens` counts as at most ``tokens``."""
+    return max(300, int(3.4 * tokens))

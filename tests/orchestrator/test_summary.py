@@ -1,0 +1,196 @@
+"""The two ways to a summary, against a server that refuses what the real one refuses."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mlintern.orchestrator.anthropic_model import AnthropicModel
+from mlintern.orchestrator.budget import ModelBudget
+from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
+from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
+from mlintern.orchestrator.prices import PRICES
+from mlintern.orchestrator.rehearsal.messages_server import SUMMARY, MessagesServer
+from mlintern.orchestrator.rehearsal.turns import (
+    Answer,
+    Compaction,
+    EndEarly,
+    Reset,
+    Text,
+    Thinking,
+    ToolUse,
+    Turn,
+    calls,
+    error,
+    overloaded,
+    prompt_too_long,
+    says,
+)
+from mlintern.orchestrator.retry import RetryPolicy
+from mlintern.orchestrator.summary import BETA, Caller
+from tests.clock import FakeClock
+from tests.orchestrator.histories import said, talk, turn
+
+pytestmark = pytest.mark.anyio
+
+
+class Record:
+    """A `ports.Journal` that only remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def append(self, kind: str, **fields: Any) -> None:
+        self.events.append({"kind": kind, **fields})
+
+    def usd(self) -> float:
+        return sum(event["usd"] for event in self.events if event["kind"] == "spend")
+
+
+class Bench:
+    """A compactor over the real model client, pointed at a scripted server."""
+
+    def __init__(self, server: MessagesServer, profile: EndpointProfile, *, limit: float = 5.0) -> None:
+        self.record = Record()
+        self.budget = ModelBudget(limit, PRICES, day=lambda: dt.date(2026, 11, 23))
+        self.model = AnthropicModel(
+            profile=profile, clock=FakeClock(), base_url=server.url, api_key="k", policy=RetryPolicy(attempts=2)
+        )
+        caller = Caller(
+            model=self.model,
+            budget=self.budget,
+            journal=self.record,
+            name="claude-sonnet-5-5",
+            cache_ttl="5m" if profile.caching else None,
+        )
+        self.compactor = HistoryCompactor(
+            summarizers(profile, caller, window=200_000), trigger=10_000, window=200_000
+        )
+
+
+def conversation(turns: int = 90) -> Conversation:
+    return talk(said("the goal"), *(turn(n, f"result {n} " * 60) for n in range(turns)))
+
+
+async def test_the_service_is_asked_for_a_block_with_the_same_prefix_and_our_instructions() -> None:
+    async with MessagesServer([]) as server:
+        bench = Bench(server, ANTHROPIC)
+        talked = conversation()
+        compaction = await bench.compactor.maybe_compact(talked)
+        await bench.model.aclose()
+    (request,) = server.requests
+    assert compaction is not None and compaction.method == "server" and compaction.summary == SUMMARY
+    assert (
+        request.json["compaction"]["type"] == "summarize"
+        and "Next step" in request.json["compaction"]["instructions"]
+    )
+    assert BETA in request.headers["anthropic-beta"]
+    sent = request.json["messages"]
+    assert [message["role"] for message in sent] == [message["role"] for message in talked.messages[: len(sent)]]
+    assert bench.budget.spent_usd == pytest.approx(bench.record.usd()) and bench.record.usd() > 0
+    assert bench.record.events[-1]["what"] == "compaction"
+
+
+async def test_a_history_that_holds_a_block_is_taken_and_can_be_compacted_again() -> None:
+    def script(request: dict[str, Any]) -> Answer:
+        return Turn([Thinking("so"), Text("Looking on."), ToolUse("look", {"at": 1})])
+
+    async with MessagesServer(script) as server:
+        bench = Bench(server, ANTHROPIC)
+        first = await bench.compactor.maybe_compact(conversation())
+        assert first is not None
+        talked = talk(first.messages)
+        for n in range(30):
+            request = talked.request(model="claude-sonnet-5-5", max_tokens=1_000, cache_ttl="5m")
+            reply = await bench.model.call(request, lambda event: None)
+            talked.add_reply(reply)
+            use = reply.tool_uses[0].id
+            talked.add_results([{"type": "tool_result", "tool_use_id": use, "content": f"{n} " * 900}])
+        second = await bench.compactor.maybe_compact(talked)
+        await bench.model.aclose()
+    assert second is not None and second.method == "server"
+    assert second.messages[0]["content"][0]["type"] == "compaction"
+    assert sum("compaction" in request.json for request in server.requests) == 2
+    assert not [request for request in server.requests if not request.scripted and "compaction" not in request.json]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(400, "invalid_request_error", "compaction: Extra inputs are not permitted"),
+        error(529, "overloaded_error", "Overloaded", error_code="compaction_unavailable"),
+        Turn([Compaction(None)]),
+        says("I would rather talk."),
+        Turn([Compaction("half a summ")], fault=EndEarly(3)),
+        Turn([Compaction("half a summ")], fault=Reset(3)),
+    ],
+)
+async def test_where_the_service_gives_no_block_the_model_is_asked_in_a_turn(refusal: Answer) -> None:
+    script = [says("A summary, then.")]
+    async with MessagesServer(script, on_compaction=lambda request: refusal) as server:
+        bench = Bench(server, ANTHROPIC)
+        compaction = await bench.compactor.maybe_compact(conversation())
+        await bench.model.aclose()
+    assert compaction is not None and compaction.method == "client"
+    assert compaction.summary == "A summary, then."
+
+
+async def client(script: Sequence[Answer]) -> tuple[Any, MessagesServer, Bench]:
+    async with MessagesServer(script) as server:
+        bench = Bench(server, COMPATIBLE)
+        compaction = await bench.compactor.maybe_compact(conversation())
+        await bench.model.aclose()
+    return compaction, server, bench
+
+
+async def test_elsewhere_it_is_one_more_turn_with_the_same_system_and_tools() -> None:
+    compaction, server, _ = await client([says("All in short.")])
+    (request,) = server.requests
+    assert compaction.method == "client" and compaction.summary == "All in short."
+    assert request.json["system"][0]["text"] and [tool["name"] for tool in request.json["tools"]] == ["look"]
+    assert "compaction" not in request.json
+    *_, last = request.json["messages"]
+    assert [block["type"] for block in last["content"]] == ["tool_result", "text"]
+    assert "Do not call any tool" in last["content"][-1]["text"].replace("\n", " ")
+
+
+async def test_a_tool_call_for_an_answer_is_not_run_and_asked_again_without_tools() -> None:
+    compaction, server, bench = await client([calls("look", at=1), says("Without tools, then.")])
+    assert compaction.summary == "Without tools, then."
+    assert "tools" not in server.requests[1].json
+    assert len([event for event in bench.record.events if event["kind"] == "spend"]) == 2
+
+
+async def test_an_overloaded_service_and_a_cut_stream_are_tried_again() -> None:
+    compaction, _, _ = await client([overloaded(), says("Then this.")])
+    assert compaction.summary == "Then this."
+    compaction, _, bench = await client([says("cut off", fault=EndEarly(4)), says("Then this.")])
+    assert compaction.summary == "Then this."
+    assert bench.budget.spent_usd == pytest.approx(bench.record.usd())
+
+
+async def test_turns_that_do_not_fit_the_window_are_summarised_as_a_text_that_does() -> None:
+    compaction, server, _ = await client([prompt_too_long(), says("From the transcript.")])
+    assert compaction.summary == "From the transcript."
+    (message,) = server.requests[1].json["messages"]
+    assert "CALL look" in message["content"][0]["text"]
+
+
+async def test_an_empty_answer_is_no_summary() -> None:
+    with pytest.raises(CompactionFailed, match="summary_failed"):
+        async with MessagesServer(lambda request: Turn([])) as server:
+            bench = Bench(server, COMPATIBLE)
+            await bench.compactor.maybe_compact(conversation(), force=True)
+
+
+async def test_a_summary_that_does_not_fit_the_budget_is_not_asked_for() -> None:
+    async with MessagesServer([]) as server:
+        bench = Bench(server, ANTHROPIC, limit=0.01)
+        with pytest.raises(BudgetExhausted):
+            await bench.compactor.maybe_compact(conversation())
+    assert server.requests == []
