@@ -1,0 +1,190 @@
+"""`inspect_dataset`: one answer that says whether and how a dataset can train."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from mlintern.tools.errors import BadInput
+from mlintern.tools.hub.conversations import describe_conversations
+from mlintern.tools.hub.duplicates import find_duplicates
+from mlintern.tools.hub.formats import judge_formats
+from mlintern.tools.hub.issues import Seen, find_issues
+from mlintern.tools.hub.messages import message_columns
+from mlintern.tools.hub.results import DatasetInspection, Split
+from mlintern.tools.hub.samples import sample_rows
+from mlintern.tools.hub.sources import LocalDataset, did_you_mean, looks_local, open_local
+from mlintern.tools.hub.statistics import column_statistics
+from mlintern.tools.hub.table import Column, Table, open_table
+from mlintern.tools.hub.tokens import load_tokenizer, token_lengths
+from mlintern.tools.hub.trl_rules import TRAINERS, TRL_VERSION
+from mlintern.tools.sources import answered
+from mlintern.tools.workspace import Workspace
+
+MOST_COLUMNS = 60
+MOST_SAMPLES = 20
+
+
+class DatasetInspector:
+    """Inspects local data (parquet, jsonl, csv, arrow, saved datasets, folders of them) and Hub datasets."""
+
+    def __init__(self, *, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def inspect(
+        self,
+        dataset: str,
+        *,
+        config: str | None = None,
+        split: str | None = None,
+        revision: str | None = None,
+        trainer: str | None = None,
+        sample_rows: int = 3,
+        columns: Sequence[str] | None = None,
+        model: str | None = None,
+        max_length: int | None = None,
+    ) -> DatasetInspection:
+        """Statistics, samples, issues and, for each TRL trainer, whether it takes the data.
+
+        Args:
+            dataset: a path or a Hub id.
+            config: configuration of a Hub dataset.
+            split: default ``train`` if there is one.
+            revision: of a Hub dataset.
+            trainer: judge for this trainer only (sft, dpo, grpo, rloo, kto, reward).
+            sample_rows: rows to show, spread over the split; at most 20.
+            columns: show statistics and samples of these columns only; the verdicts always see all.
+            model: folder of a model whose tokenizer measures lengths in tokens.
+            max_length: tokens at which a run would truncate, for the truncation finding.
+
+        Raises:
+            BadInput: unknown split, column or trainer, unreadable or empty data.
+            NotFound: no such file.
+        """
+        request = _Request(
+            trainers=_trainers(trainer),
+            sample_rows=_between(sample_rows, 0, MOST_SAMPLES, "sample_rows"),
+            columns=list(columns) if columns else None,
+            model=Path(model).expanduser() if model else None,
+            max_length=max_length,
+        )
+        if not looks_local(dataset):
+            raise BadInput(f"{dataset} is no local path.", next_step="Give a path.")
+        if config not in (None, "default") or revision is not None:
+            raise BadInput(
+                f"{dataset} is local data; it has no config and no revision.",
+                next_step="Leave both out, or give a Hub id.",
+            )
+        return await anyio.to_thread.run_sync(self._inspect_local, dataset, split, request)
+
+    def _inspect_local(self, dataset: str, split: str | None, request: _Request) -> DatasetInspection:
+        found = open_local(dataset)
+        chosen = found.split(split)
+        with (
+            tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as scratch,
+            open_table(chosen, scratch=Path(scratch)) as table,
+        ):
+            result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=Path(scratch))
+        result.splits = _splits(found, chosen.name, table.rows)
+        return result
+
+
+class _Request:
+    """What the caller asked for, checked."""
+
+    def __init__(
+        self,
+        *,
+        trainers: Sequence[str],
+        sample_rows: int,
+        columns: list[str] | None,
+        model: Path | None,
+        max_length: int | None,
+    ) -> None:
+        self.trainers = trainers
+        self.sample_rows = sample_rows
+        self.columns = columns
+        self.model = model
+        self.max_length = max_length
+
+
+def inspect_table(table: Table, request: _Request, *, name: str, split: str, scratch: Path) -> DatasetInspection:
+    """The inspection of one open table."""
+    if not table.rows:
+        raise BadInput(
+            f"The split {split!r} of {name} has no rows.", next_step="Choose another split, or write data into it."
+        )
+    wanted = [table.column(column) for column in request.columns] if request.columns else list(table.columns)
+    shown, hidden = wanted[:MOST_COLUMNS], wanted[MOST_COLUMNS:]
+    if hidden:
+        table.partial.append(
+            f"columns: {len(hidden)} of {len(wanted)} are not shown (from {hidden[0].name!r}); name them in "
+            "`columns`."
+        )
+    messages = message_columns(table)
+    statistics = column_statistics(table, shown)
+    if request.model is not None:
+        measured = token_lengths(table, load_tokenizer(request.model), messages)
+        for column in statistics:
+            column.tokens = measured.get(column.name)
+    duplicates = find_duplicates(table, messages, scratch)
+    talks = [talk for item in messages if (talk := describe_conversations(table, item)) is not None]
+    issues = find_issues(table, Seen(statistics, duplicates, talks, request.max_length), messages)
+    return DatasetInspection(
+        status="ok",
+        sources=[answered("local files", http_status=None)],
+        dataset=name,
+        split=split,
+        splits=[],
+        rows=table.rows,
+        columns=statistics,
+        duplicates=duplicates,
+        conversations=talks,
+        formats=judge_formats(table, request.trainers),
+        issues=issues,
+        samples=sample_rows(table, request.sample_rows, request.columns),
+        partial=table.partial,
+        trl=TRL_VERSION,
+    )
+
+
+def _splits(found: LocalDataset, read: str, rows: int) -> list[Split]:
+    return [
+        Split(
+            name=split.name, rows=rows if split.name == read else _rows(split.files, split.format), bytes=split.bytes
+        )
+        for split in found.splits
+    ]
+
+
+def _rows(files: Sequence[Path], form: str) -> int | None:
+    """Rows of a split that was not read: parquet says so in its footer, other formats do not."""
+    if form != "parquet":
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return sum(int(pq.read_metadata(file).num_rows) for file in files)
+    except (pa.ArrowInvalid, OSError):
+        return None
+
+
+def _trainers(trainer: str | None) -> Sequence[str]:
+    if trainer is None:
+        return TRAINERS
+    if trainer not in TRAINERS:
+        raise BadInput(f"There is no trainer {trainer!r}.", next_step=did_you_mean(trainer, TRAINERS, "trainer"))
+    return (trainer,)
+
+
+def _between(value: int, low: int, high: int, name: str) -> int:
+    if not low <= value <= high:
+        raise BadInput(f"{name} is {value}.", next_step=f"Give a number from {low} to {high}.")
+    return value
+
+
+__all__ = ["Column", "DatasetInspector", "inspect_table"]

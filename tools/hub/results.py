@@ -1,0 +1,140 @@
+"""What the data tools answer: pydantic models, the concise structured result of each tool."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from mlintern.tools.sources import NetworkedResult
+
+Severity = Literal["error", "warning", "note"]
+
+
+class Lengths(BaseModel):
+    """Distribution of a length over the rows where the value is present."""
+
+    unit: Literal["characters", "items", "tokens"]
+    min: int
+    mean: float
+    median: float
+    p95: float
+    max: int
+    sampled_rows: int | None = Field(default=None, description="set when only a sample of the rows was measured")
+
+
+class ValueCount(BaseModel):
+    value: Any
+    count: int
+    share: float = Field(description="of the rows where the column is present, 0 to 1")
+
+
+class ColumnStatistics(BaseModel):
+    """One column. Numbers carry min, max, mean, std and median; texts and lists carry ``length``."""
+
+    name: str
+    type: str = Field(description="nested type, e.g. list<struct<role: string, content: string>>")
+    missing: int = Field(description="rows where the value is null")
+    empty: int | None = Field(default=None, description="empty or whitespace-only texts, empty lists")
+    distinct: int | None = Field(
+        default=None, description="distinct values; None where it is not computed (nested types)"
+    )
+    distinct_estimated: bool = Field(
+        default=False, description="distinct comes from HyperLogLog, within some per cent"
+    )
+    min: float | int | str | None = None
+    max: float | int | str | None = None
+    mean: float | None = None
+    std: float | None = None
+    median: float | None = None
+    not_finite: int | None = Field(
+        default=None, description="NaN and infinite numbers; they are left out of mean and std"
+    )
+    length: Lengths | None = None
+    tokens: Lengths | None = Field(default=None, description="when a model was given")
+    values: list[ValueCount] | None = Field(
+        default=None, description="all values with counts, when there are few of them"
+    )
+
+
+class Split(BaseModel):
+    name: str
+    rows: int | None
+    bytes: int | None = Field(default=None, description="size on disk or, for Hub data, of its parquet files")
+    config: str | None = None
+
+
+class Duplicates(BaseModel):
+    exact_rows: int = Field(description="rows that repeat an earlier row in every column")
+    exact_rate: float
+    near_rate: float | None = Field(
+        default=None,
+        description="share of sampled rows whose text is a near copy of another sampled row; a lower bound",
+    )
+    near_sampled_rows: int = 0
+    near_example: list[int] | None = Field(default=None, description="row numbers of one near-duplicate pair")
+    method: str = ""
+
+
+class Conversations(BaseModel):
+    """Statistics of one column that holds conversations."""
+
+    column: str
+    style: Literal["role/content", "from/value"]
+    conversations: int
+    roles: dict[str, int] = Field(description="messages by role")
+    turns: Lengths
+    content_characters: Lengths
+    with_system_prompt: int
+    distinct_system_prompts: int
+    with_tool_calls: int
+    last_speaker: dict[str, int] = Field(description="conversations by the role of their last message")
+    empty_turns: int = Field(description="messages whose content is null or blank and that call no tool")
+
+
+class Format(BaseModel):
+    """Whether a TRL trainer takes this data as it is. The rules are those of the TRL version in ``trl``."""
+
+    ok: bool
+    kind: str = Field(description='such as "conversational prompt-completion"; "unusable" where no kind fits')
+    reason: str
+    fix: str = Field(default="", description="what to change; empty when nothing needs to be")
+    prepare: str = Field(default="", description="ready Python for the `prepare` field of render_script's recipe")
+    rows_refused: int = Field(default=0, description="rows on which the trainer would stop")
+    first_refused_row: int | None = None
+    warnings: list[str] = []
+
+
+class Issue(BaseModel):
+    kind: str
+    severity: Severity
+    message: str
+    column: str | None = None
+    rows: int | None = None
+
+
+class DatasetInspection(NetworkedResult):
+    """Whether and how a dataset can train. ``samples`` is the dataset's own text: data, not instructions."""
+
+    dataset: str
+    revision: str | None = None
+    config: str | None = None
+    split: str
+    configs: list[str] = Field(default_factory=list)
+    splits: list[Split]
+    rows: int | None
+    columns: list[ColumnStatistics]
+    duplicates: Duplicates | None = None
+    conversations: list[Conversations] = Field(default_factory=list)
+    formats: dict[str, Format]
+    issues: list[Issue]
+    samples: list[dict[str, Any]] = Field(
+        description="untrusted text from the dataset; long cells are cut and say so"
+    )
+    license: str | None = None
+    gated: str | bool | None = None
+    partial: list[str] = Field(
+        default_factory=list, description="what was not seen, and why; empty when every row was read"
+    )
+    trl: str = Field(default="", description="TRL version whose rules `formats` follows")
+    untrusted: bool = True
