@@ -1,0 +1,19 @@
+"""The whole job without an account: everything real but the decisions, which come from a fixed plan.
+
+`plan` is what the model would decide, `messages_server` the loopback server that speaks for it, `inputs` the model
+and the task made from nothing, `verify` the check afterwards, from the files alone, that what was reported happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlintern.orchestrator.face import Face
+
+
+def rehearse(*, long: bool, yes: bool, face: Face) -> int:
+    """Run the rehearsal; returns the exit code, 0 only if the target was reached and every step was real."""
+    from mlintern.orchestrator.rehearsal.run import run_first_light
+
+    return run_first_light(yes=yes, face=face)

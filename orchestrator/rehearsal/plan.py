@@ -165,9 +165,7 @@ def _run(
     )
     if not _ok(checked)["ok"] or _ok(estimate)["fits"] is False:
         raise Stopped("the script does not pass its checks, or does not fit this machine")
-    (answer,) = yield Say(
-        "", [Call("submit_job", {**where, "experiment": EXPERIMENT, "run_name": recipe["name"]})]
-    )
+    (answer,) = yield Say("", [Call("submit_job", {**where, "experiment": EXPERIMENT, "run_name": recipe["name"]})])
     submitted = _ok(answer)
     if submitted["status"] not in ("submitted", "already_submitted"):
         raise Stopped(f"{recipe['name']} was not approved: {submitted['status']}. {submitted['note']}")

@@ -1,0 +1,109 @@
+"""Put the rehearsal together and run it: inputs, loopback model, real agent, verification."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+
+from mlintern.common.clock import SystemClock
+from mlintern.orchestrator.allow_rules import LOCAL_JOBS
+from mlintern.orchestrator.face import Face
+from mlintern.orchestrator.mcp_config import own_server
+from mlintern.orchestrator.options import Options
+from mlintern.orchestrator.ports import Notice, Stop
+from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
+from mlintern.orchestrator.rehearsal.plan import TARGET, Inputs, first_light
+from mlintern.orchestrator.rehearsal.script import replay
+from mlintern.orchestrator.rehearsal.verify import Unproven, verify
+from mlintern.orchestrator.run import run_agent
+
+NEEDED = ("torch", "trl", "transformers", "datasets", "accelerate", "matplotlib")
+INPUTS_SECONDS = 300
+FAILED = 1
+USAGE = 2
+
+EXPLANATION = (
+    "A rehearsal: the decisions come from a fixed plan, served by a loopback server in the model's place.\n"
+    "Everything else is real: the agent, its model client, the MCP server, the approvals, the jobs, the training."
+)
+GOAL = (
+    f"Train the base model {{base}} to name the option with the largest number. Held-out items: {{held_out}}. "
+    f"Training data: {{train}}. Target: {TARGET:.0%} accuracy. Use this machine only."
+)
+
+
+def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int:
+    """Measure, train, measure, report on this machine. Everything is kept in ``folder`` (default: a new one below
+    ``./mlintern-rehearsal``).
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"The rehearsal trains for real and needs {', '.join(missing)}. Install it with\n"
+            "  pip install 'mlintern[train]'",
+            file=sys.stderr,
+        )
+        return USAGE
+    if not yes and face.person is None:
+        print(
+            "Nobody is here to approve the rehearsal's jobs: add --yes to allow jobs on this machine.",
+            file=sys.stderr,
+        )
+        return USAGE
+    started = time.monotonic()
+    folder = (folder or Path("mlintern-rehearsal", time.strftime("%Y%m%d-%H%M%S"))).absolute()
+    folder.mkdir(parents=True)
+    say = functools.partial(_say, face)
+    say(EXPLANATION)
+    say("Making an untrained model of 0.1 M parameters and a task of 20,000 training and 1,000 held-out items.")
+    inputs = make_inputs(folder / "inputs")
+    stop = anyio.run(functools.partial(_run, folder, inputs, yes=yes, face=face))
+    if stop.exit_code:
+        return stop.exit_code
+    try:
+        proof = verify(folder / "home", inputs)
+    except Unproven as doubt:
+        say(f"The rehearsal failed: {doubt}", level="error")
+        return FAILED
+    say(f"Verified from the files: {proof}")
+    say(f"Report: {folder / 'home' / 'reports' / 'rehearsal' / 'report.md'}")
+    say(f"The rehearsal took {time.monotonic() - started:.0f} s.")
+    return 0
+
+
+def make_inputs(folder: Path) -> Inputs:
+    """Make the model and the task in a process of their own (torch stays out of this one)."""
+    subprocess.run(
+        [sys.executable, "-m", "mlintern.orchestrator.rehearsal.inputs", str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
+        stdout=subprocess.DEVNULL,
+        timeout=INPUTS_SECONDS,
+        check=True,
+    )
+    return Inputs(base=folder / "base", train=folder / "train.jsonl", held_out=folder / "held_out.jsonl")
+
+
+async def _run(folder: Path, inputs: Inputs, *, yes: bool, face: Face) -> Stop:
+    environment = {**os.environ, "MLINTERN_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    with MessagesServer(functools.partial(replay, functools.partial(first_light, inputs))) as model:
+        options = Options(
+            entries=(own_server(environment),),
+            base_url=model.url,
+            api_key="rehearsal",
+            endpoint_profile="anthropic",
+            allow=(LOCAL_JOBS,) if yes else (),
+            sessions=folder / "sessions",
+        )
+        goal = GOAL.format(base=inputs.base, train=inputs.train, held_out=inputs.held_out)
+        return await run_agent(options, goal, face=face, clock=SystemClock())
+
+
+def _say(face: Face, text: str, *, level: str = "info") -> None:
+    face.show(Notice(text=text, level="error" if level == "error" else "info"))

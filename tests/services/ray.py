@@ -1,0 +1,64 @@
+"""A real single-node Ray, private to the test. Ray lives in an environment of its own (`make ray`): it is large."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.services.slurm import free_port
+
+READY_SECONDS = 90.0
+
+
+def ray_program() -> Path | None:
+    """The ``ray`` command of ``.venv-ray``, or of ``MLINTERN_TEST_RAY``; None where there is none."""
+    folder = Path(__file__).parents[2] / ".venv-ray" / "bin"
+    program = Path(os.environ.get("MLINTERN_TEST_RAY", folder / "ray"))
+    return program if program.exists() else None
+
+
+@contextlib.contextmanager
+def running_ray(folder: Path, *, cpus: int = 2) -> Iterator[str]:
+    """Start a cluster of this one machine; yields the base URL of its Jobs API. Gone when the block ends."""
+    program = ray_program()
+    assert program is not None
+    port, dashboard = free_port(), free_port()
+    command = [
+        str(program), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true",
+        f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
+        "--node-ip-address=127.0.0.2", f"--num-cpus={cpus}", "--object-store-memory=100000000", f"--temp-dir={folder}",
+        f"--ray-client-server-port={free_port()}", "--min-worker-port=20000", "--max-worker-port=29999",
+    ]  # fmt: skip
+    log = (folder.parent / "ray.log").open("wb")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+    url = f"http://127.0.0.1:{dashboard}"
+    try:
+        deadline = time.monotonic() + READY_SECONDS
+        while not _answers(f"{url}/api/version"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Ray did not start:\n{(folder.parent / 'ray.log').read_text()[-2000:]}")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()  # never `ray stop`: it would end every Ray of this machine
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        log.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

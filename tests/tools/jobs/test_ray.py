@@ -1,0 +1,148 @@
+"""The Ray backend against a real Ray, and its failures against nothing at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mlintern.tools.errors import BackendError, BadInput, Offline
+from mlintern.tools.jobs.backends.ray import RayBackend, RayHardware, RaySettings
+from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
+from tests.services.ray import ray_program, running_ray
+from tests.services.slurm import free_port
+from tests.tools.jobs.remote import submission
+
+pytestmark = pytest.mark.anyio
+needs_ray = [
+    pytest.mark.real,
+    pytest.mark.slow,
+    pytest.mark.skipif(ray_program() is None, reason="needs Ray: make ray"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayBackend]:
+    if ray_program() is None:
+        pytest.skip("needs Ray: make ray")
+    with running_ray(tmp_path_factory.mktemp("r") / "ray") as url:
+        shared = tmp_path_factory.mktemp("shared")
+        yield RayBackend(settings=RaySettings(url=url, launch=(sys.executable,), folder=str(shared)))
+
+
+async def ended(backend: RayBackend, handle: JobHandle) -> BackendStatus:
+    with anyio.fail_after(60):
+        while (status := await backend.status(handle)).state not in FINAL:
+            await anyio.sleep(0.1)
+    return status
+
+
+class TestOnARealCluster:
+    pytestmark = needs_ray
+
+    async def test_a_job_runs_with_its_arguments_environment_and_output_folder(
+        self, cluster: RayBackend, tmp_path: Path
+    ) -> None:
+        script = (
+            "import json, os, sys\n"
+            "output = os.environ['MLINTERN_OUTPUT_DIR']\n"
+            "json.dump([sys.argv[1:], os.environ['GREETING']], open(output + '/seen', 'w'))\n"
+            "print(output, flush=True)\n"
+        )
+        args, environment = ("--name", "it's $HOME"), {"GREETING": 'a "b" `c`'}
+        job = submission(tmp_path, script, backend="ray", hardware="default", args=args, env=environment)
+        handle = await cluster.submit(job)
+        status = await ended(cluster, handle)
+        assert (status.state, status.exit_code, status.error) == ("succeeded", 0, None)
+        assert status.run_seconds is not None and 0 < status.run_seconds < 60
+        output = (await cluster.logs(handle, None)).data.decode().splitlines()[-1]
+        assert json.loads((Path(output) / "seen").read_text()) == [list(args), 'a "b" `c`']
+
+    async def test_a_failing_script_is_failed_with_its_exit_code(self, cluster: RayBackend, tmp_path: Path) -> None:
+        handle = await cluster.submit(
+            submission(tmp_path, "raise SystemExit(7)", backend="ray", hardware="default", run_name="fails")
+        )
+        status = await ended(cluster, handle)
+        assert (status.state, status.exit_code) == ("failed", 7)
+        assert status.error == "Job entrypoint command failed with exit code 7"
+
+    async def test_the_time_limit_is_kept_though_ray_has_none(self, cluster: RayBackend, tmp_path: Path) -> None:
+        script = "import time; time.sleep(100)"
+        handle = await cluster.submit(
+            submission(tmp_path, script, backend="ray", hardware="default", timeout_seconds=1)
+        )
+        assert (await ended(cluster, handle)).state == "timed_out"
+
+    async def test_a_running_job_is_cancelled(self, cluster: RayBackend, tmp_path: Path) -> None:
+        script = "import time; print('ready', flush=True); time.sleep(100)"
+        handle = await cluster.submit(submission(tmp_path, script, backend="ray", hardware="default"))
+        with anyio.fail_after(30):
+            while b"ready" not in (await cluster.logs(handle, None)).data:
+                await anyio.sleep(0.1)
+        assert (await cluster.status(handle)).state == "running"
+        await cluster.cancel(handle, reason="enough")
+        assert (await ended(cluster, handle)).state == "cancelled"
+
+    async def test_a_job_without_room_waits_and_says_so(self, cluster: RayBackend, tmp_path: Path) -> None:
+        greedy = RayBackend(
+            settings=replace(cluster._settings, hardware={"gpus": RayHardware(gpus=4, gpu_type="a100")})
+        )
+        handle = await greedy.submit(submission(tmp_path, "", backend="ray", hardware="gpus", run_name="greedy"))
+        status = await greedy.status(handle)
+        assert status.state == "queued"
+        assert "waiting for resources" in status.detail
+        await greedy.cancel(handle, reason="")  # Ray takes it, and acts on it when the job's turn comes
+
+    async def test_the_same_job_is_found_and_never_starts_twice(self, cluster: RayBackend, tmp_path: Path) -> None:
+        job = submission(tmp_path, "print('run')", backend="ray", hardware="default", run_name="once")
+        assert await cluster.find(job.job_id) is None
+        first = await cluster.submit(job)
+        assert await cluster.find(job.job_id) == first
+        assert await cluster.submit(job) == first
+        await ended(cluster, first)
+        log = (await cluster.logs(first, None)).data.decode()
+        assert log.splitlines().count("run") == 1
+
+    async def test_logs_go_on_where_they_were_left(self, cluster: RayBackend, tmp_path: Path) -> None:
+        job = submission(tmp_path, "print('é' * 10)", backend="ray", hardware="default", run_name="logs")
+        handle = await cluster.submit(job)
+        await ended(cluster, handle)
+        whole = await cluster.logs(handle, None)
+        assert (await cluster.logs(handle, "5")).data == whole.data[5:]
+        assert (await cluster.logs(handle, whole.cursor)).data == b""
+
+    async def test_a_job_that_ray_does_not_know_is_lost(self, cluster: RayBackend) -> None:
+        assert (await cluster.status(JobHandle("ray", "job-unknown"))).state == "lost"
+
+    async def test_the_cluster_says_what_it_has(self, cluster: RayBackend) -> None:
+        (only,) = await cluster.hardware()
+        assert only.name == "default"
+        assert "2 CPU" in only.note
+
+
+async def test_an_absent_cluster_is_offline_and_says_what_to_check(tmp_path: Path) -> None:
+    backend = RayBackend(settings=RaySettings(url=f"http://127.0.0.1:{free_port()}"))
+    with pytest.raises(Offline, match="does not answer") as failure:
+        await backend.submit(submission(tmp_path, "", backend="ray", hardware="default"))
+    assert "config.toml" in failure.value.next_step
+
+
+async def test_secrets_are_not_sent_where_everyone_could_read_them(tmp_path: Path) -> None:
+    backend = RayBackend(settings=RaySettings(url="http://127.0.0.1:1"))
+    job = submission(tmp_path, "", backend="ray", hardware="default", secrets={"HF_TOKEN": "hf_x"})
+    with pytest.raises(BadInput, match="HF_TOKEN is not sent"):
+        await backend.submit(job)
+
+
+async def test_a_server_that_is_not_rays_is_named(tmp_path: Path) -> None:
+    import httpx
+
+    page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>It works!</html>"))
+    backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=page)
+    with pytest.raises(BackendError, match="not as Ray's job server"):
+        await backend.status(JobHandle("ray", "job-1"))
