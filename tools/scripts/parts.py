@@ -63,10 +63,10 @@ class Lora(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    r: int = Field(16, ge=1, description="Rank of the update.")
-    lora_alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by lora_alpha / r.")
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter.")
+    r: int = Field(default=16, ge=1, description="Rank of the update.")
+    lora_alpha: int = Field(default=32, ge=1, description="Scale; the update is multiplied by lora_alpha / r.")
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | list[str] = Field(default="all-linear", description="Modules that get an adapter.")
 
     @model_validator(mode="after")
     def _fields_exist(self) -> Self:
@@ -81,38 +81,53 @@ class EvaluationPlan(Strict):
     dataset: Source = Field(
         description="Hub id, or a local parquet, jsonl, csv or saved dataset; held out from training."
     )
-    dataset_config: str | None = Field(None, description="Configuration of a Hub dataset.")
+    dataset_config: str | None = Field(default=None, description="Configuration of a Hub dataset.")
     dataset_revision: str | None = None
-    split: str = Field("train", min_length=1, description="Split; a local file has the single split `train`.")
-    task: str | None = Field(None, description="Name in results; default: the last part of the dataset's name.")
+    split: str = Field(default="train", min_length=1, description="Split; a local file has the single split `train`.")
+    task: str | None = Field(
+        default=None, description="Name in results; default: the last part of the dataset's name."
+    )
     kind: Literal["multiple_choice", "exact_match"] = "multiple_choice"
-    question_column: str = Field("question", description="Column of the question: text, or a list of chat messages.")
-    choices_column: str = Field("choices", description="Column of the options: a list of texts (multiple choice).")
+    question_column: str = Field(
+        default="question", description="Column of the question: text, or a list of chat messages."
+    )
+    choices_column: str = Field(
+        default="choices", description="Column of the options: a list of texts (multiple choice)."
+    )
     answer_column: str = Field(
-        "answer",
+        default="answer",
         description="Column of the right answer. Multiple choice: its index from 0, its letter, or its text.",
     )
-    id_column: str = Field("id", description="Column of a stable id; where absent, a hash of the item is the id.")
-    prepare: str | None = Field(None, description="Source of a function row -> row that is applied first.")
+    id_column: str = Field(
+        default="id", description="Column of a stable id; where absent, a hash of the item is the id."
+    )
+    prepare: str | None = Field(default=None, description="Source of a function row -> row that is applied first.")
     prompt: str | None = Field(
-        None,
+        default=None,
         description="What is asked. {question} and {choices} are replaced; with {choices} the options are shown as "
         "'A. ...' lines and the letters are scored, without it the options' own texts are scored. Default: "
         "'{question}\\n{choices}\\nAnswer:' for multiple choice, '{question}' for exact match.",
     )
-    system: str | None = Field(None, description="System message, for chat models.")
-    fewshot: int = Field(0, ge=0, le=64, description="Worked examples; taken from the data and not scored.")
-    limit: int | None = Field(None, ge=1, description="Score that many items, drawn with the seed. None: all.")
-    batch_size: int = Field(32, ge=1)
+    system: str | None = Field(default=None, description="System message, for chat models.")
+    fewshot: int = Field(default=0, ge=0, le=64, description="Worked examples; taken from the data and not scored.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Score that many items, drawn with the seed. None: all."
+    )
+    batch_size: int = Field(default=32, ge=1)
     max_new_tokens: int | None = Field(
-        None, ge=1, description="Default: 16 for multiple choice, 256 for exact match."
+        default=None, ge=1, description="Default: 16 for multiple choice, 256 for exact match."
     )
     extract: str | None = Field(
-        None, description="Exact match: regular expression whose last match (group 1 if there is one) is the answer."
+        default=None,
+        description="Exact match: regular expression whose last match (group 1 if there is one) is the answer.",
     )
-    ignore_case: bool = Field(False, description="Exact match: take upper and lower case as the same.")
-    chat_template: bool | None = Field(None, description="Ask in chat format. None: if the tokenizer has a template.")
-    chat_template_kwargs: dict[str, Any] = Field({}, description='Such as {"enable_thinking": false} for Qwen3.')
+    ignore_case: bool = Field(default=False, description="Exact match: take upper and lower case as the same.")
+    chat_template: bool | None = Field(
+        default=None, description="Ask in chat format. None: if the tokenizer has a template."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default={}, description='Such as {"enable_thinking": false} for Qwen3.'
+    )
 
     @model_validator(mode="after")
     def _plan_fits(self) -> Self:

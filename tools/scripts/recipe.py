@@ -29,12 +29,16 @@ HUB_REPOSITORY = r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$"
 class _Run(Strict):
     """What every script needs."""
 
-    name: str = Field("", max_length=120, description="How people will call the script; default: trainer and model.")
+    name: str = Field(
+        default="", max_length=120, description="How people will call the script; default: trainer and model."
+    )
     model: Source = Field(description="Hub id, or the folder of a saved model such as <job>/output/model.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a Hub model.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a Hub model.")
     seed: Seed = 0
-    use_cpu: bool | None = Field(None, description="None: the GPU if there is one when the script runs.")
-    requirements: list[str] = Field([], description="Further packages that your snippets import, as 'name==version'.")
+    use_cpu: bool | None = Field(default=None, description="None: the GPU if there is one when the script runs.")
+    requirements: list[str] = Field(
+        default=[], description="Further packages that your snippets import, as 'name==version'."
+    )
 
     @property
     def title(self) -> str:
@@ -54,31 +58,48 @@ class _Training(_Run):
     """What every trainer shares."""
 
     dataset: Source = Field(description="Hub id, or a local parquet, jsonl, csv or saved dataset.")
-    dataset_config: str | None = Field(None, description="Configuration of a Hub dataset.")
+    dataset_config: str | None = Field(default=None, description="Configuration of a Hub dataset.")
     dataset_revision: str | None = None
-    split: str = Field("train", min_length=1, description="Split; a local file has the single split `train`.")
+    split: str = Field(default="train", min_length=1, description="Split; a local file has the single split `train`.")
     columns: dict[str, str] = Field(
-        {}, description="Rename columns: name that the trainer expects -> name in the dataset."
+        default={}, description="Rename columns: name that the trainer expects -> name in the dataset."
     )
     prepare: str | None = Field(
-        None, description="Source of a function row -> row, applied after `columns`; what it returns is the new row."
+        default=None,
+        description="Source of a function row -> row, applied after `columns`; what it returns is the new row.",
     )
-    limit: int | None = Field(None, ge=1, description="Train on that many rows, drawn with the seed. None: all.")
-    validation_rows: int = Field(0, ge=0, description="Rows held out of the training data, to log eval_loss.")
-    hyperparameters: dict[str, Any] = Field({}, description="Fields of TRL's configuration class; describe_trainer.")
-    epochs: float | None = Field(None, gt=0, description="Passes over the data; 1 if max_steps is not given either.")
-    max_steps: int | None = Field(None, ge=1)
-    lora: Lora | None = Field(None, description="Train an adapter, merged into the saved model. {} for defaults.")
-    dtype: Dtype | None = Field(None, description="Of the weights. Default: float32; bfloat16 with LoRA.")
-    save_steps: float = Field(0.25, ge=0, description="Checkpoint every so many steps; below 1 a share; 0 for none.")
-    save_total_limit: int = Field(2, ge=1, description="Checkpoints that are kept.")
-    resume: bool = Field(True, description="Go on from the last checkpoint in the output folder, if there is one.")
+    limit: int | None = Field(
+        default=None, ge=1, description="Train on that many rows, drawn with the seed. None: all."
+    )
+    validation_rows: int = Field(default=0, ge=0, description="Rows held out of the training data, to log eval_loss.")
+    hyperparameters: dict[str, Any] = Field(
+        default={}, description="Fields of TRL's configuration class; describe_trainer."
+    )
+    epochs: float | None = Field(
+        default=None, gt=0, description="Passes over the data; 1 if max_steps is not given either."
+    )
+    max_steps: int | None = Field(default=None, ge=1)
+    lora: Lora | None = Field(
+        default=None, description="Train an adapter, merged into the saved model. {} for defaults."
+    )
+    dtype: Dtype | None = Field(default=None, description="Of the weights. Default: float32; bfloat16 with LoRA.")
+    save_steps: float = Field(
+        default=0.25, ge=0, description="Checkpoint every so many steps; below 1 a share; 0 for none."
+    )
+    save_total_limit: int = Field(default=2, ge=1, description="Checkpoints that are kept.")
+    resume: bool = Field(
+        default=True, description="Go on from the last checkpoint in the output folder, if there is one."
+    )
     resume_from_checkpoint: str | None = Field(
-        None, description="Folder of a checkpoint of another job to start from."
+        default=None, description="Folder of a checkpoint of another job to start from."
     )
-    evaluation: EvaluationPlan | None = Field(None, description="Measure the model on held-out items at the end.")
-    push_to_hub: str | None = Field(None, pattern=HUB_REPOSITORY, description="Repository for the model. Off: None.")
-    hub_private: bool = Field(True, description="Whether a repository made by push_to_hub is private.")
+    evaluation: EvaluationPlan | None = Field(
+        default=None, description="Measure the model on held-out items at the end."
+    )
+    push_to_hub: str | None = Field(
+        default=None, pattern=HUB_REPOSITORY, description="Repository for the model. Off: None."
+    )
+    hub_private: bool = Field(default=True, description="Whether a repository made by push_to_hub is private.")
 
     config_class: ClassVar[str]
 
@@ -166,7 +187,7 @@ class EvaluationRecipe(EvaluationPlan, _Run):
     """Measure a model; the same plan can stand in a training recipe's `evaluation`."""
 
     trainer: Literal["evaluation"]
-    dtype: Dtype = Field("auto", description="Of the weights. auto: as they were saved.")
+    dtype: Dtype = Field(default="auto", description="Of the weights. auto: as they were saved.")
 
 
 TrainingRecipe = SftRecipe | DpoRecipe | GrpoRecipe

@@ -13,14 +13,14 @@ from mlintern.tools.scripts.snippets import read_snippet
 class _Reward(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    weight: float = Field(1.0, description="Factor in the sum of all rewards.")
+    weight: float = Field(default=1.0, description="Factor in the sum of all rewards.")
 
 
 class ExactMatchReward(_Reward):
     """1 where the completion, without surrounding space, is the text of a column; else 0."""
 
     kind: Literal["exact_match"]
-    column: str = Field("answer", min_length=1, description="Column of the right answer.")
+    column: str = Field(default="answer", min_length=1, description="Column of the right answer.")
 
 
 class PatternReward(_Reward):

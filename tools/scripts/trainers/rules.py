@@ -101,7 +101,7 @@ def _grpo(value: Values) -> Iterator[Problem]:
         yield _problem(
             "log_completions_hub_repo", "log_completions_hub_repo needs log_completions.", "Set log_completions too."
         )
-    if value("eval_strategy") not in (None, "no"):
+    if value("eval_strategy") in ("steps", "epoch"):
         generations = value("num_generations_eval") or value("num_generations")
         batch = value("per_device_eval_batch_size")
         if isinstance(batch, int) and isinstance(generations, int) and generations and batch % generations:

@@ -107,9 +107,27 @@ def _field(name: str, raw: Mapping[str, Any], owner: str) -> FieldSchema:
     )
 
 
+_USUAL_SLIPS: Mapping[str, str] = {
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "scheduler": "lr_scheduler_type",
+    "rank": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "max_new_tokens": "max_completion_length",
+    "group_size": "num_generations",
+    "kl_coef": "beta",
+}
+"""Names from other libraries that no spelling distance would find."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``Did you mean learning_rate?``, or an empty string when nothing is near."""
     names = list(known)
+    if (usual := _USUAL_SLIPS.get(name.lower())) in names:
+        return f"Did you mean {usual}?"
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
     near += [other for other in names if len(name) > 3 and name.lower() in other.lower() and other not in near][:2]
     return f"Did you mean {' or '.join(near[:3])}?" if near else ""

@@ -1,0 +1,195 @@
+"""Tells what a trainer takes: data, the fields that matter with our advice, and every other field on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, SET_BY_SCRIPT
+from mlintern.tools.scripts.recipe import RENDERED, EvaluationRecipe
+from mlintern.tools.scripts.trainers import removed
+from mlintern.tools.scripts.trainers.advice import TRAINERS, Trainer
+from mlintern.tools.scripts.trainers.schema import (
+    ConfigSchema,
+    FieldSchema,
+    config_schema,
+    did_you_mean,
+    removed_field,
+)
+
+MOST_FOUND = 25
+HELP_CHARACTERS = 400
+
+
+class FieldDescription(BaseModel):
+    """One field of a configuration class, or of the evaluation recipe."""
+
+    name: str
+    type: str
+    default: Any = None
+    advice: str = Field(default="", description="How we would set it.")
+    help: str = Field(default="", description="The library's own text; given for a search or for named fields.")
+    choices: list[Any] = []
+
+
+class RemovedField(BaseModel):
+    """A field that older versions had."""
+
+    name: str
+    removed_in: str
+    use: str
+
+
+class TrainerDescription(BaseModel):
+    """What a trainer takes."""
+
+    trainer: str
+    summary: str
+    library: str = Field(description="Distribution and version that the fields were read from.")
+    config_class: str | None = Field(default=None, description="Its fields go into `hyperparameters` of a recipe.")
+    rendered: bool = Field(description="Whether render_script writes its script.")
+    data: list[str] = Field(description="Shapes of datasets that it takes.")
+    fields: list[FieldDescription]
+    other_fields: list[str] = Field(default=[], description="More fields of its own; ask with `fields` or `search`.")
+    removed_fields: list[RemovedField] = []
+    notes: list[str] = []
+
+
+def describe_trainer(
+    trainer: str, *, search: str | None = None, fields: Sequence[str] | None = None
+) -> TrainerDescription:
+    """Describe ``trainer`` (sft, dpo, grpo, rloo, kto, reward, distillation, evaluation).
+
+    Without ``search`` and ``fields``: the key fields, each with our advice, and the names of the others.
+
+    Args:
+        search: words; the fields whose name or help holds all of them, at most `MOST_FOUND`.
+        fields: exact names; these fields, with the whole help.
+
+    Raises:
+        BadInput: there is no such trainer or field; the message names what is near, or what replaced it.
+    """
+    name = trainer.strip().lower().removesuffix("trainer").removesuffix("config")
+    if name == "evaluation":
+        return _evaluation(search, fields)
+    if name not in TRAINERS:
+        raise BadInput(f"There is no trainer {trainer!r:.60}.", next_step=_instead(name))
+    known, schema = TRAINERS[name], config_schema(CONFIG_CLASSES[name])
+    gone = _removed(schema.name)
+    own = [field.name for field in schema.fields.values() if field.owner != "TrainingArguments"]
+    notes = list(known.notes)
+    if fields:
+        chosen, gone = [_named(schema, known, field) for field in fields], []
+    elif search:
+        chosen, cut = _found(schema, known, search)
+        gone = [entry for entry in gone if _holds(f"{entry.name} {entry.use}", search)]
+        notes = [f"{cut} more fields match; use more words."] if cut else []
+        if not chosen and not gone:
+            notes.append("No field matches. Try one word, or a part of a name.")
+    else:
+        chosen = [_described(schema.fields[field], known, with_help=False) for field in known.advice]
+        shared = len(schema.fields) - len(own)
+        notes.append(f"{shared} fields of transformers.TrainingArguments work too; `search` finds them.")
+        notes.append(f"The script sets these by itself: {', '.join(sorted(SET_BY_SCRIPT))}.")
+    brief = not fields and not search
+    return TrainerDescription(
+        trainer=name,
+        summary=known.summary,
+        library=f"{schema.distribution} {schema.version}",
+        config_class=schema.name,
+        rendered=name in RENDERED,
+        data=list(known.shapes),
+        fields=chosen,
+        other_fields=[field for field in own if field not in known.advice] if brief else [],
+        removed_fields=gone,
+        notes=notes,
+    )
+
+
+def _described(field: FieldSchema, known: Trainer, *, with_help: bool) -> FieldDescription:
+    return FieldDescription(
+        name=field.name,
+        type=field.type,
+        default=field.default,
+        advice=known.advice.get(field.name, ""),
+        help=field.help if with_help else "",
+        choices=[choice for choice in field.choices if choice is not None],
+    )
+
+
+def _named(schema: ConfigSchema, known: Trainer, name: str) -> FieldDescription:
+    if name in schema.fields:
+        return _described(schema.fields[name], known, with_help=True)
+    gone = removed_field(schema.name, name)
+    if gone is not None:
+        raise BadInput(f"{schema.name} has no {name}: removed in {gone.since}.", next_step=f"Use {gone.use}.")
+    raise BadInput(f"{schema.name} has no field {name!r:.60}.", next_step=did_you_mean(name, schema.fields))
+
+
+def _found(schema: ConfigSchema, known: Trainer, search: str) -> tuple[list[FieldDescription], int]:
+    """Fields that hold all words, those with a word in their name first, and how many were cut."""
+    matches = [field for field in schema.fields.values() if _holds(f"{field.name} {field.help}", search)]
+    matches.sort(key=lambda field: (not _holds(field.name, search), field.owner == "TrainingArguments", field.name))
+    described = [_described(field, known, with_help=True) for field in matches[:MOST_FOUND]]
+    for field in described:
+        if len(field.help) > HELP_CHARACTERS:
+            field.help = field.help[:HELP_CHARACTERS].rsplit(" ", 1)[0] + " ... (whole text: fields=[name])"
+    return described, max(0, len(matches) - MOST_FOUND)
+
+
+def _holds(text: str, search: str) -> bool:
+    haystack = text.lower().replace("_", " ")
+    return all(word in haystack for word in search.lower().replace("_", " ").split())
+
+
+def _removed(class_name: str) -> list[RemovedField]:
+    own = removed.FIELDS.get(class_name, {})
+    shared = {name: removed.FIELDS["TrainingArguments"][name] for name in ("warmup_ratio", "evaluation_strategy")}
+    return [
+        RemovedField(name=name, removed_in=entry.since, use=entry.use) for name, entry in {**own, **shared}.items()
+    ]
+
+
+def _evaluation(search: str | None, fields: Sequence[str] | None) -> TrainerDescription:
+    described = {
+        name: FieldDescription(
+            name=name,
+            type=str(field.annotation).replace("typing.", "").removeprefix("<class '").removesuffix("'>"),
+            default=None if field.is_required() else field.default,
+            help=field.description or "",
+        )
+        for name, field in EvaluationRecipe.model_fields.items()
+    }
+    chosen = list(described.values())
+    if fields:
+        unknown = next((name for name in fields if name not in described), None)
+        if unknown is not None:
+            raise BadInput(
+                f"An evaluation recipe has no field {unknown!r:.60}.", next_step=did_you_mean(unknown, described)
+            )
+        chosen = [described[name] for name in fields]
+    elif search:
+        chosen = [field for field in chosen if _holds(f"{field.name} {field.help}", search)]
+    return TrainerDescription(
+        trainer="evaluation",
+        summary="Measure a model: multiple choice by the likelihood of the options, or exact match of its answer.",
+        library="mlintern",
+        rendered=True,
+        data=[
+            "question, choices (list), answer (index from 0, letter or text), id if there is one: multiple choice",
+            "question, answer, id if there is one: exact match",
+        ],
+        fields=chosen,
+        notes=["These are fields of the recipe itself; a training recipe takes them under `evaluation`."],
+    )
+
+
+def _instead(name: str) -> str:
+    if name in removed.TRAINERS:
+        gone = removed.TRAINERS[name]
+        return f"It is no stable trainer of {gone.since}. Use {gone.use}."
+    known = [*TRAINERS, "evaluation"]
+    return did_you_mean(name, known) or f"One of: {', '.join(known)}."
