@@ -68,16 +68,17 @@ def _as_text(name: str, kind: Any) -> str:
 
 
 def _opens_with_bracket(file: Path) -> bool:
-    with _open(file) as stream:
+    with open_bytes(file) as stream:
         return stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
 
 
-def _open(file: Path) -> IO[bytes]:
+def open_bytes(file: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked when its name ends in .gz."""
     return io.BufferedReader(gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 
 
 def _longest_line(file: Path) -> int:
-    with _open(file) as stream:
+    with open_bytes(file) as stream:
         return max(map(len, stream), default=0)
 
 
@@ -94,17 +95,17 @@ def _json_faults(files: tuple[Path, ...], array: bool) -> BadInput | None:
                 f"{file} has {len(faults)} malformed line{'s' * (len(faults) > 1)}: {shown}{more}.",
                 next_step="Every line must be one JSON object in UTF-8; correct or remove these lines.",
             )
-        with _open(file) as stream:
+        with open_bytes(file) as stream:
             if not any(line.strip() for line in stream):
                 return BadInput(f"{file} has no rows.", next_step="Write at least one JSON object, one a line.")
-        with _open(file) as stream:
+        with open_bytes(file) as stream:
             if not any(key for line in stream if line.strip() for key in json.loads(line)):
                 return BadInput(f"{file} has rows, but no named column.", next_step="Give every value a name.")
     return None
 
 
 def _line_faults(file: Path) -> Iterator[tuple[int, str]]:
-    with _open(file) as stream:
+    with open_bytes(file) as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
@@ -175,7 +176,7 @@ MISSING = (
 def _header(file: Path, delimiter: str) -> list[str]:
     """Column names, made unique as pandas does: ``a``, ``a.1``."""
     try:
-        with io.TextIOWrapper(_open(file), encoding="utf-8-sig", newline="") as stream:
+        with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
             header = next(csv.reader(stream, delimiter=delimiter), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise _csv_fault((file,), delimiter) or unreadable(error) from error
@@ -218,7 +219,7 @@ def _csv_fault(files: tuple[Path, ...], delimiter: str) -> BadInput | None:
     for file in files:
         csv.field_size_limit(2**31 - 1)
         try:
-            with io.TextIOWrapper(_open(file), encoding="utf-8-sig", newline="") as stream:
+            with io.TextIOWrapper(open_bytes(file), encoding="utf-8-sig", newline="") as stream:
                 reader = csv.reader(stream, delimiter=delimiter)
                 width = len(next(reader, []))
                 for row in reader:
