@@ -91,6 +91,16 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX evaluations_by_job ON evaluations(job_id);
     """,
+    """
+    CREATE TABLE money_entries (
+        id INTEGER PRIMARY KEY,
+        job_id TEXT NOT NULL,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('reserve', 'charge', 'release')),
+        usd REAL NOT NULL CHECK (usd > 0)
+    ) STRICT;
+    CREATE INDEX money_entries_by_job ON money_entries(job_id, id);
+    """,
 )
 """Schema version n is reached by applying the first n entries. Entries are never edited, only added."""
 

@@ -6,17 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.tools.sources import NetworkedResult
+
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"]
-
-
-class Source(BaseModel):
-    """What happened at one outside service while the answer was put together."""
-
-    name: str
-    status: Literal["ok", "partial", "rate_limited", "not_found", "blocked", "offline", "error"]
-    http_status: int | None = None
-    retry_after_seconds: float | None = None
-    message: str = ""
 
 
 class Hardware(BaseModel):
@@ -34,10 +26,8 @@ class Hardware(BaseModel):
     note: str = ""
 
 
-class HardwareList(BaseModel):
-    status: Literal["ok", "partial", "error"]
+class HardwareList(NetworkedResult):
     items: list[Hardware]
-    sources: list[Source]
     note: str = ""
 
 

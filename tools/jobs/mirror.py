@@ -1,0 +1,78 @@
+"""A copy of a remote job's log in the job folder, and the telemetry rows rebuilt from its marked lines.
+
+After it, a job that ran elsewhere looks like one that ran here: ``log.txt``, ``output/metrics.jsonl`` and
+``output/evaluation.json``. How far the copy has got is written after the bytes themselves, and what lies beyond that
+mark is cut off before going on: a crash in between neither loses a line nor doubles one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from mlintern.common.files import exclusive_lock, write_json_durably
+from mlintern.tools.jobs.spec import Backend, JobHandle
+from mlintern.tools.jobs.telemetry import rows_in_log
+
+MAX_CHUNKS = 64
+"""Chunks fetched in one go; a poll must come back."""
+
+
+@dataclass
+class _Mark:
+    """Bytes of each file that are known to be right, the backend's cursor, and how much of the log was parsed."""
+
+    cursor: str | None = None
+    log_bytes: int = 0
+    parsed_bytes: int = 0
+    rows_bytes: int = 0
+
+
+async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> None:
+    """Fetch what is new in the job's log. Does nothing while another process does."""
+    with exclusive_lock(folder / "mirror.lock", blocking=False) as ours:
+        if not ours:
+            return
+        (folder / "output").mkdir(parents=True, exist_ok=True, mode=0o700)
+        mark = _read_mark(folder)
+        for _ in range(MAX_CHUNKS):
+            chunk = await backend.logs(handle, mark.cursor)
+            if not chunk.data:
+                break
+            mark.cursor = chunk.cursor
+            await anyio.to_thread.run_sync(_append, folder, mark, chunk.data)
+
+
+def _append(folder: Path, mark: _Mark, data: bytes) -> None:
+    mark.log_bytes = _write_at(folder / "log.txt", mark.log_bytes, data)
+    with (folder / "log.txt").open("rb") as file:
+        file.seek(mark.parsed_bytes)
+        unparsed = file.read(mark.log_bytes - mark.parsed_bytes)
+    whole = unparsed[: unparsed.rfind(b"\n") + 1]
+    rows = list(rows_in_log(whole.decode(errors="replace")))
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    mark.rows_bytes = _write_at(folder / "output" / "metrics.jsonl", mark.rows_bytes, lines)
+    mark.parsed_bytes += len(whole)
+    for row in rows:
+        if row["kind"] == "evaluation" and isinstance(row.get("evaluation"), dict):
+            write_json_durably(folder / "output" / "evaluation.json", row["evaluation"])
+    write_json_durably(folder / "mirror.json", asdict(mark))
+
+
+def _write_at(path: Path, position: int, data: bytes) -> int:
+    """Write ``data`` at ``position``, the end of what is known to be right. Returns the new end."""
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(position)
+        file.seek(position)
+        file.write(data)
+    return position + len(data)
+
+
+def _read_mark(folder: Path) -> _Mark:
+    try:
+        return _Mark(**json.loads((folder / "mirror.json").read_bytes()))
+    except FileNotFoundError:
+        return _Mark()

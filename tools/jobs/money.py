@@ -1,0 +1,125 @@
+"""What jobs may cost and what they did cost.
+
+The worst case of a job (time-out times price) is reserved in the transaction that records the intent to run it, so
+that no two submissions together pass a budget. Measured time is charged while it runs. What was reserved and not
+used is released only when the job is over. Every movement is kept in ``money_entries``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from mlintern.tools.errors import OutOfBudget
+from mlintern.tools.jobs.spec import JobSpec
+
+_COMMITTED = "COALESCE(SUM(CASE WHEN money.settled THEN usd_charged ELSE MAX(usd_reserved, usd_charged) END), 0)"
+_TOLERANCE_USD = 1e-6
+"""Sums of amounts that are rounded to a millionth of a dollar may be off by less than this."""
+
+
+def price(usd_per_hour: float, seconds: float) -> float:
+    """US dollars for ``seconds``, to a millionth."""
+    return round(max(0.0, usd_per_hour) * max(0.0, seconds) / 3600.0, 6)
+
+
+def reserve(connection: sqlite3.Connection, spec: JobSpec, *, budget_usd: float | None, now: float) -> None:
+    """Set the worst cost of ``spec`` aside. Call it in the transaction that inserts the job.
+
+    Raises:
+        OutOfBudget: with it the workspace or the experiment would pass its limit; nothing is reserved.
+    """
+    worst = price(spec.usd_per_hour, spec.timeout_seconds)
+    if worst > 0:
+        _check_limit(worst, committed(connection), budget_usd, whose="workspace")
+        if spec.experiment is not None:
+            limit = connection.execute(
+                "SELECT budget_usd FROM experiments WHERE name = ?", (spec.experiment,)
+            ).fetchone()
+            spent = committed(connection, experiment=spec.experiment)
+            _check_limit(
+                worst, spent, limit["budget_usd"] if limit else None, whose=f"experiment {spec.experiment!r}"
+            )
+    connection.execute(
+        "INSERT INTO money (job_id, usd_per_hour, usd_reserved) VALUES (?, ?, ?)",
+        (spec.job_id, spec.usd_per_hour, worst),
+    )
+    _enter(connection, spec.job_id, "reserve", worst, now=now)
+
+
+def charge(connection: sqlite3.Connection, job_id: str, *, seconds: float, now: float) -> float:
+    """Charge a running job for ``seconds`` of measured time so far; never less than before. Returns the charge."""
+    row = _row(connection, job_id)
+    if row is None or row["settled"]:
+        return 0.0 if row is None else float(row["usd_charged"])
+    charged = max(float(row["usd_charged"]), price(row["usd_per_hour"], seconds))
+    if charged > row["usd_charged"]:
+        connection.execute("UPDATE money SET usd_charged = ? WHERE job_id = ?", (charged, job_id))
+        _enter(connection, job_id, "charge", charged - float(row["usd_charged"]), now=now)
+    return charged
+
+
+def settle(connection: sqlite3.Connection, job_id: str, *, seconds: float | None, now: float) -> float:
+    """Close the account of a job that is over. Returns what it cost.
+
+    ``seconds`` is the measured time; None when nobody could measure it, and then the whole reservation is charged:
+    that what was not measured was free is the one thing we do not assume.
+    """
+    row = _row(connection, job_id)
+    if row is None:
+        return 0.0
+    if row["settled"]:
+        return float(row["usd_charged"])
+    used = float(row["usd_reserved"]) if seconds is None else price(row["usd_per_hour"], seconds)
+    charged = max(float(row["usd_charged"]), used)
+    connection.execute("UPDATE money SET usd_charged = ?, settled = 1 WHERE job_id = ?", (charged, job_id))
+    if charged > row["usd_charged"]:
+        _enter(connection, job_id, "charge", charged - float(row["usd_charged"]), now=now)
+    if row["usd_reserved"] > charged:
+        _enter(connection, job_id, "release", float(row["usd_reserved"]) - charged, now=now)
+    return charged
+
+
+def withdraw(connection: sqlite3.Connection, job_id: str, *, now: float) -> None:
+    """Give a reservation back whose job was never started. Call it before the job's row is removed."""
+    row = _row(connection, job_id)
+    if row is not None and not row["settled"]:
+        _enter(connection, job_id, "release", float(row["usd_reserved"]), now=now)
+
+
+def charged(connection: sqlite3.Connection, job_id: str) -> float:
+    """US dollars that the job has cost so far."""
+    row = _row(connection, job_id)
+    return float(row["usd_charged"]) if row else 0.0
+
+
+def committed(connection: sqlite3.Connection, *, experiment: str | None = None) -> float:
+    """US dollars spent, or set aside for jobs that are not over, in the workspace or one experiment."""
+    if experiment is None:
+        row = connection.execute(f"SELECT {_COMMITTED} FROM money").fetchone()
+    else:
+        row = connection.execute(
+            f"SELECT {_COMMITTED} FROM money JOIN jobs USING (job_id) WHERE experiment = ?", (experiment,)
+        ).fetchone()
+    return round(float(row[0]), 6)
+
+
+def _check_limit(worst: float, spent: float, limit: float | None, *, whose: str) -> None:
+    if limit is not None and spent + worst > limit + _TOLERANCE_USD:
+        raise OutOfBudget(
+            f"At worst this job costs ${worst:.2f}, and ${spent:.2f} of the ${limit:.2f} of the {whose} are spent or"
+            " set aside.",
+            next_step="Choose a shorter timeout or cheaper hardware, wait for running jobs, or ask for more budget.",
+        )
+
+
+def _row(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = connection.execute("SELECT * FROM money WHERE job_id = ?", (job_id,)).fetchone()
+    return row
+
+
+def _enter(connection: sqlite3.Connection, job_id: str, kind: str, usd: float, *, now: float) -> None:
+    if usd > 0:
+        connection.execute(
+            "INSERT INTO money_entries (job_id, at, kind, usd) VALUES (?, ?, ?, ?)",
+            (job_id, now, kind, round(usd, 6)),
+        )

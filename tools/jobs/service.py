@@ -1,0 +1,362 @@
+"""Jobs: plan, submit, follow, read, cancel, on whatever backend. What the server's job tools call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from mlintern.common.clock import Clock
+from mlintern.common.redact import secrets_of
+from mlintern.tools.errors import BackendError, BadInput, Conflict, MlinternError, NotFound, Offline
+from mlintern.tools.jobs import hardware as hardware_of
+from mlintern.tools.jobs import inputs, logs, money, present, records
+from mlintern.tools.jobs.records import JobRecord
+from mlintern.tools.jobs.results import (
+    Hardware,
+    HardwareList,
+    JobEstimate,
+    JobPage,
+    JobStatus,
+    LogPage,
+    Reconciled,
+    SubmitResult,
+)
+from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec
+from mlintern.tools.jobs.submission import Scripts, Submitter
+from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher, finding_keys
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.sources import answered, failed, overall
+from mlintern.tools.workspace import Workspace
+
+MAX_WAIT_SECONDS = 45.0
+"""The longest that one poll waits; hosts give a tool call about a minute."""
+CANCEL_SECONDS = 5.0
+DEFAULT_TAIL = 100
+
+
+class JobService:
+    """One workspace's jobs. Any number of servers may run one on the same workspace.
+
+    Args:
+        backends: by name.
+        collect_evaluations: reads and keeps what a finished job measured (`EvalService.collect`).
+        diagnose: looks for trouble in telemetry rows (`mlintern.tools.health.diagnose.diagnose`).
+        model_shape: the sizes of a model that is not a local folder, for estimates; None if unknown.
+        budget_usd: what all jobs of the workspace together may cost; None for no limit.
+        environ: where the values of a job's named secrets come from.
+    """
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        ledger: Ledger,
+        clock: Clock,
+        scripts: Scripts,
+        backends: Mapping[str, Backend],
+        collect_evaluations: CollectEvaluations | None = None,
+        diagnose: Diagnose | None = None,
+        model_shape: hardware_of.FindModelShape | None = None,
+        budget_usd: float | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._ledger = ledger
+        self._clock = clock
+        self._scripts = scripts
+        self._backends = dict(backends)
+        self._model_shape = model_shape
+        self._environ = os.environ if environ is None else environ
+        self._submitter = Submitter(
+            workspace=workspace,
+            ledger=ledger,
+            clock=clock,
+            scripts=scripts,
+            backends=self._backends,
+            secret_value=self._secret_value,
+            budget_usd=budget_usd,
+        )
+        self._watcher = Watcher(
+            workspace=workspace,
+            ledger=ledger,
+            clock=clock,
+            backends=self._backends,
+            submitter=self._submitter,
+            collect_evaluations=collect_evaluations,
+            diagnose=diagnose,
+            known_secrets=lambda: secrets_of(self._environ),
+        )
+        self._reported: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {}
+
+    # Before a job
+
+    async def plan(
+        self,
+        *,
+        script_id: str,
+        backend: str = "local",
+        hardware: str | None = None,
+        timeout: str | float | None = None,
+        args: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        secrets: Sequence[str] | None = None,
+        experiment: str | None = None,
+        run_name: str | None = None,
+    ) -> JobSpec:
+        """The exact job that the arguments describe, with its worst cost. Starts and records nothing.
+
+        Raises:
+            NotFound: there is no such script.
+            BadInput: an argument cannot be used; the message says which and how to put it right.
+        """
+        script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
+        seconds = inputs.parse_timeout(timeout)
+        chosen = await self._hardware_named(backend, hardware)
+        available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
+        return JobSpec(
+            script_id=script.script_id,
+            script_sha256=script.sha256,
+            backend=backend,
+            hardware=chosen.name,
+            timeout_seconds=seconds,
+            args=inputs.check_args(args),
+            env=inputs.check_env(env),
+            secrets=inputs.check_secrets(secrets, available=available),
+            experiment=inputs.check_label(experiment, what="experiment"),
+            run_name=inputs.check_label(run_name, what="run_name"),
+            usd_per_hour=chosen.usd_per_hour,
+            usd_worst=money.price(chosen.usd_per_hour, seconds),
+        )
+
+    async def hardware(self, backend: str | None = None) -> HardwareList:
+        """What every backend (or one) offers. A backend that does not answer is named in ``sources``."""
+        chosen = self._backends if backend is None else {backend: self._backend(backend)}
+        items: list[Hardware] = []
+        sources = []
+        for name, place in chosen.items():
+            try:
+                items += await place.hardware()
+                sources.append(answered(name, http_status=None))
+            except MlinternError as error:
+                sources.append(failed(name, error))
+        return HardwareList(status=overall(sources), items=items, sources=sources)
+
+    async def estimate(
+        self,
+        *,
+        script_id: str,
+        backend: str = "local",
+        hardware: str | None = None,
+        timeout: str | float | None = None,
+    ) -> JobEstimate:
+        """Memory and worst cost of a script on some hardware, with what the numbers rest on."""
+        script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
+        chosen = await self._hardware_named(backend, hardware)
+        seconds = inputs.parse_timeout(timeout)
+        return await hardware_of.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
+
+    # A job
+
+    async def submit(self, spec: JobSpec) -> SubmitResult:
+        """Start the job of ``spec``; the caller has seen to consent. The same spec again is the same job.
+
+        Raises:
+            OutOfBudget: it would pass the budget of the workspace or the experiment.
+            BackendError, WorkspaceError, BadInput: it could not be started; nothing is left behind.
+        """
+        self._backend(spec.backend)
+        created = await anyio.to_thread.run_sync(self._submitter.record_intent, spec)
+        note = ""
+        try:
+            await self._submitter.act(spec.job_id, answer_to_caller=True)
+            record = await anyio.to_thread.run_sync(self._watcher.load, spec.job_id)
+        except Offline as error:
+            note = f"No answer came ({error}); whether it was started will be found out, it is not started twice."
+            record = await anyio.to_thread.run_sync(self._watcher.load, spec.job_id)
+        except NotFound as error:
+            raise BackendError(
+                "Another server submitted the same job at the same moment and was refused.",
+                next_step="Submit it again to see the reason.",
+            ) from error
+        self._reported.setdefault(spec.job_id, ("queued", frozenset()))
+        return SubmitResult(
+            status="submitted" if created else "already_submitted",
+            job_id=spec.job_id,
+            digest=spec.digest,
+            state=record.state,
+            usd_worst=spec.usd_worst,
+            note=note or present.note_after_submit(record, created=created),
+        )
+
+    async def poll(self, job_id: str, *, wait_seconds: float = 0.0) -> JobStatus:
+        """The job now; with ``wait_seconds`` (at most 45) as soon as its state changes or a finding appears.
+
+        New is what this service has not yet reported of the job.
+        """
+        deadline = self._clock.monotonic() + min(max(0.0, wait_seconds), MAX_WAIT_SECONDS)
+        while True:
+            record = await self._watcher.refresh(job_id)
+            findings = [] if record.over else self._watcher.live(job_id).findings
+            seen = (record.state, finding_keys(findings))
+            before = self._reported.setdefault(job_id, seen)
+            left = deadline - self._clock.monotonic()
+            if record.over or seen[0] != before[0] or seen[1] - before[1] or left <= 0:
+                self._reported[job_id] = seen
+                return await anyio.to_thread.run_sync(self._status, record)
+            await self._clock.sleep(min(left, self._poll_seconds(record)))
+
+    async def cancel(self, job_id: str, *, reason: str = "") -> JobStatus:
+        """End a job and its whole tree of processes.
+
+        Raises:
+            Conflict: it is over, or its submission is not confirmed yet.
+        """
+        record = await self._watcher.refresh(job_id)
+        if record.over:
+            raise Conflict(f"The job {job_id} is over: {record.state}.", next_step="poll_job shows how it ended.")
+        why = reason or "Cancelled on request."
+        if record.handle is None:
+            if not await self._submitter.forget_unsent(job_id, error=why):
+                raise Conflict(
+                    f"The submission of {job_id} is not confirmed yet.", next_step="Try again in half a minute."
+                )
+        else:
+            await self._backend(record.spec.backend).cancel(record.handle, reason=why)
+        deadline = self._clock.monotonic() + CANCEL_SECONDS
+        record = await self._watcher.refresh(job_id)
+        while not record.over and self._clock.monotonic() < deadline:
+            await self._clock.sleep(min(0.25, self._poll_seconds(record)))
+            record = await self._watcher.refresh(job_id)
+        return await anyio.to_thread.run_sync(self._status, record)
+
+    async def read_logs(
+        self,
+        job_id: str,
+        *,
+        tail: int | None = None,
+        offset: int | None = None,
+        grep: str | None = None,
+        max_chars: int = 20_000,
+    ) -> LogPage:
+        """The end of a job's log, a page from ``offset`` bytes on, or the lines that match ``grep``."""
+        if tail is not None and offset is not None:
+            raise BadInput("tail and offset exclude each other.", next_step="Give one of them.")
+        if max_chars < 1 or (tail is not None and tail < 1) or (offset is not None and offset < 0):
+            raise BadInput("max_chars and tail must be at least 1, offset at least 0.", next_step="Correct them.")
+        await self._watcher.refresh(job_id)
+        path = self._workspace.job(job_id) / "log.txt"
+        known = secrets_of(self._environ)
+
+        def read() -> logs.Slice:
+            if grep:
+                limit = tail or DEFAULT_TAIL
+                return logs.search(path, pattern=grep, limit=limit, max_chars=max_chars, offset=offset, known=known)
+            if offset is not None:
+                return logs.read_page(path, offset=offset, max_chars=max_chars, known=known)
+            return logs.read_tail(path, lines=tail or DEFAULT_TAIL, max_chars=max_chars, known=known)
+
+        found = await anyio.to_thread.run_sync(read)
+        return LogPage(job_id=job_id, **vars(found))
+
+    # All jobs
+
+    async def list(
+        self,
+        *,
+        status: str | None = None,
+        experiment: str | None = None,
+        backend: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """Jobs as the ledger has them, newest first. ``status`` is a state, or ``active``."""
+        allowed = (*STATES, "active")
+        if status is not None and status not in allowed:
+            raise BadInput(f"There is no status {status!r}.", next_step=inputs.did_you_mean(status, allowed))
+
+        def read() -> JobPage:
+            now = self._clock.now()
+            with self._ledger.read() as connection:
+                found, total, following = records.page(
+                    connection, status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor
+                )
+                items = [
+                    present.row(record, usd=money.charged(connection, record.job_id), now=now) for record in found
+                ]
+            moving = any(record.state not in FINAL for record in found)
+            note = "States are those last recorded; poll_job asks the backend." if moving else ""
+            return JobPage(items=items, total=total, next_cursor=following, note=note)
+
+        return await anyio.to_thread.run_sync(read)
+
+    async def reconcile(self) -> Reconciled:
+        """Pick up every job that is not over: submit what was only intended, record what has ended meanwhile."""
+
+        def active() -> list[JobRecord]:
+            with self._ledger.read() as connection:
+                return records.active(connection)
+
+        result = Reconciled(checked=0, submitted=0, finished=0, lost=0)
+        limiter = anyio.CapacityLimiter(8)
+
+        async def check(before: JobRecord) -> None:
+            async with limiter:
+                after = await self._watcher.refresh(before.job_id)
+            result.checked += 1
+            result.submitted += before.handle is None and after.handle is not None
+            result.finished += after.over
+            result.lost += after.state == "lost"
+            if not after.over and (detail := self._watcher.live(after.job_id).detail).startswith("Last known"):
+                result.problems.append(f"{after.job_id}: {detail}")
+
+        unfinished = await anyio.to_thread.run_sync(active)
+        async with anyio.create_task_group() as group:
+            for record in unfinished:
+                group.start_soon(check, record)
+        return result
+
+    # Small things
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self._backends:
+            raise BadInput(
+                f"There is no backend {name!r} in this server.", next_step=inputs.did_you_mean(name, self._backends)
+            )
+        return self._backends[name]
+
+    async def _hardware_named(self, backend: str, name: str | None) -> Hardware:
+        offered = {item.name: item for item in await self._backend(backend).hardware()}
+        if not offered:
+            raise BackendError(f"The backend {backend!r} offers no hardware.", next_step="list_hardware shows why.")
+        if name is None:
+            return next(iter(offered.values()))
+        if name not in offered:
+            raise BadInput(f"{backend} has no hardware {name!r}.", next_step=inputs.did_you_mean(name, offered))
+        return offered[name]
+
+    def _secret_value(self, name: str) -> str | None:
+        """The value of a secret that a job names: from the environment; ``HF_TOKEN`` also from its login file."""
+        if value := self._environ.get(name):
+            return value
+        if name != "HF_TOKEN":
+            return None
+        home = self._environ.get("HF_HOME") or "~/.cache/huggingface"
+        path = Path(self._environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+        return path.read_text().strip() or None if path.is_file() else None
+
+    def _poll_seconds(self, record: JobRecord) -> float:
+        backend = self._backends.get(record.spec.backend)
+        return backend.capabilities.poll_seconds if backend else 5.0
+
+    def _status(self, record: JobRecord) -> JobStatus:
+        now = self._clock.now()
+        with self._ledger.read() as connection:
+            usd = money.charged(connection, record.job_id)
+        if record.over:
+            return present.finished(record, usd=usd, now=now)
+        live = self._watcher.live(record.job_id)
+        return present.unfinished(record, live, usd=usd, now=now, log_tail=self._watcher.tail(record.job_id))

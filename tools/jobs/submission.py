@@ -1,0 +1,209 @@
+"""From the intent to run a job to a backend that has it: once, whatever crashes in between and whoever else tries.
+
+The order is: the intent and its reservation in the ledger; a mark in the job folder that the backend is about to be
+asked; the question to the backend; its answer in the ledger. A server that finds an intent without an answer looks at
+the mark: without one nothing was asked and it asks; with one it looks the job up before anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import anyio.to_thread
+
+from mlintern.common.clock import Clock
+from mlintern.common.files import exclusive_lock, write_json_durably
+from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline, WorkspaceError
+from mlintern.tools.jobs import inputs, money, records
+from mlintern.tools.jobs.records import JobRecord
+from mlintern.tools.jobs.spec import Backend, JobHandle, JobSpec, JobState, ScriptFile, Submission
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+
+
+class Scripts(Protocol):
+    """Where scripts are kept (`mlintern.tools.scripts.store.ScriptStore`)."""
+
+    def get(self, script_id: str, /) -> ScriptFile: ...
+
+
+class Submitter:
+    """Turns intents into submissions. All servers on a workspace may do so at once."""
+
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        ledger: Ledger,
+        clock: Clock,
+        scripts: Scripts,
+        backends: Mapping[str, Backend],
+        secret_value: Callable[[str], str | None],
+        budget_usd: float | None,
+    ) -> None:
+        self._workspace = workspace
+        self._ledger = ledger
+        self._clock = clock
+        self._scripts = scripts
+        self._backends = backends
+        self._secret_value = secret_value
+        self._budget_usd = budget_usd
+
+    def record_intent(self, spec: JobSpec) -> bool:
+        """Put the intent and the reservation of its worst cost on record, in one step. False if it was there.
+
+        Raises:
+            OutOfBudget: the reservation would pass a limit; nothing is recorded.
+        """
+        now = self._clock.now()
+        with self._ledger.transaction() as connection:
+            if not records.insert(connection, spec, now=now):
+                return False
+            money.reserve(connection, spec, budget_usd=self._budget_usd, now=now)
+        return True
+
+    async def act(self, job_id: str, *, answer_to_caller: bool, restart: bool = False) -> None:
+        """Bring a recorded intent to its backend, unless it is there or another process is just doing it.
+
+        Args:
+            answer_to_caller: someone waits for the answer and will be told of a refusal; the intent is then taken
+                back, so that it can be tried again. Otherwise a refusal is recorded as a failed job.
+            restart: the backend knows the job but says that it has to be submitted again.
+
+        Raises:
+            Offline: no answer came; the job may exist and will be looked up.
+            MlinternError: the backend refused, and nothing was started (only with ``answer_to_caller``).
+        """
+        folder = self._workspace.job(job_id)
+        with self._disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
+            if not ours:
+                return
+            record = await anyio.to_thread.run_sync(self._load, job_id)
+            if record.over or (record.handle is not None and not restart):
+                return
+            try:
+                await self._bring(record, folder)
+            except Offline:
+                raise
+            except MlinternError as error:
+                if record.handle is not None or not answer_to_caller:
+                    await anyio.to_thread.run_sync(self._fail, record, str(error))
+                    return
+                await anyio.to_thread.run_sync(self._withdraw, record, folder)
+                raise
+
+    async def forget_unsent(self, job_id: str, *, error: str) -> bool:
+        """Cancel an intent that has surely not been sent yet. False if it may have been, or is just being sent."""
+        folder = self._workspace.job(job_id)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
+            if not ours or _attempted_at(folder) is not None:
+                return False
+            record = await anyio.to_thread.run_sync(self._load, job_id)
+            return await anyio.to_thread.run_sync(self._end, record, "cancelled", error)
+
+    async def _bring(self, record: JobRecord, folder: Path) -> None:
+        backend = self._backends.get(record.spec.backend)
+        if backend is None:
+            raise BackendError(
+                f"The backend {record.spec.backend!r} is not set up in this server.",
+                next_step="mlintern-server doctor says what it needs.",
+            )
+        attempted_at = _attempted_at(folder)
+        if attempted_at is not None and record.handle is None:
+            found = await backend.find(record.job_id)
+            if found is not None:
+                await anyio.to_thread.run_sync(self._keep, record.job_id, found)
+                return
+            patience = backend.capabilities.lookup_seconds
+            if patience > 0 and self._clock.now() - attempted_at < patience:
+                return  # it may only not be visible yet
+            if patience > 0:
+                raise BackendError("The submission never reached the backend; nothing ran and nothing was spent.")
+        submission = await anyio.to_thread.run_sync(self._submission, record, folder)
+        with self._disk_errors(folder):
+            write_json_durably(
+                folder / "spec.json",
+                {"job_id": record.job_id, "digest": record.digest, "spec": record.spec.to_json()},
+            )
+            write_json_durably(folder / "submission.json", {"attempted_at": self._clock.now()})
+        handle = await backend.submit(submission)
+        await anyio.to_thread.run_sync(self._keep, record.job_id, handle)
+
+    def _submission(self, record: JobRecord, folder: Path) -> Submission:
+        spec = record.spec
+        script = self._scripts.get(spec.script_id)
+        if hashlib.sha256(script.text.encode()).hexdigest() != spec.script_sha256:
+            raise Conflict(
+                f"The script {spec.script_id} is not the one that was planned; its file was changed.",
+                next_step="Render or edit it again, which gives it a new script_id, and submit that.",
+            )
+        secrets = {name: value for name in spec.secrets if (value := self._secret_value(name))}
+        inputs.check_secrets(spec.secrets, available=secrets)
+        return Submission(record.job_id, spec, script, folder, secrets)
+
+    def _load(self, job_id: str) -> JobRecord:
+        with self._ledger.read() as connection:
+            return records.get(connection, job_id)
+
+    def _keep(self, job_id: str, handle: JobHandle) -> None:
+        with self._ledger.transaction() as connection:
+            records.set_handle(connection, job_id, handle)
+
+    def _withdraw(self, record: JobRecord, folder: Path) -> None:
+        (folder / "submission.json").unlink(missing_ok=True)
+        with self._ledger.transaction() as connection:
+            money.withdraw(connection, record.job_id, now=self._clock.now())
+            records.withdraw(connection, record.job_id)
+
+    def _fail(self, record: JobRecord, error: str) -> None:
+        self._end(record, "failed", error)
+
+    def _end(self, record: JobRecord, state: JobState, error: str) -> bool:
+        now = self._clock.now()
+        with self._ledger.transaction() as connection:
+            ended = records.advance(
+                connection,
+                record.job_id,
+                seen=record.state,
+                state=state,
+                now=now,
+                finished_at=now,
+                error=error,
+                summary={},
+            )
+            if ended:
+                money.settle(connection, record.job_id, seconds=0.0, now=now)
+        return ended
+
+    def _disk_errors(self, folder: Path) -> _DiskErrors:
+        return _DiskErrors(folder)
+
+
+class _DiskErrors:
+    """Names an error of the system while the job folder is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise WorkspaceError(
+                f"The job cannot be recorded in {self._folder}: {error.strerror or error}.",
+                next_step="Check that the disk of the workspace is not full.",
+            ) from error
+
+
+def _attempted_at(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / "submission.json").read_bytes())["attempted_at"])
+    except FileNotFoundError:
+        return None

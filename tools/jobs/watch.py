@@ -1,0 +1,268 @@
+"""Following jobs: what the backend says, what the telemetry says, and what is kept when a job is over."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio.to_thread
+from pydantic import BaseModel
+
+from mlintern.common.clock import Clock
+from mlintern.tools.errors import MlinternError
+from mlintern.tools.jobs import logs, money, records
+from mlintern.tools.jobs.mirror import mirror
+from mlintern.tools.jobs.records import JobRecord
+from mlintern.tools.jobs.results import JobFinding
+from mlintern.tools.jobs.spec import FINAL, Backend, BackendStatus, may_follow
+from mlintern.tools.jobs.submission import Submitter
+from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, read_rows
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+
+TAIL_LINES, TAIL_CHARS = 12, 1200
+FAILURE_LINES, FAILURE_CHARS = 40, 4000
+OVERDUE_SECONDS = 300.0
+"""A running job is cancelled when its reservation has been used up for this long and its backend did not end it."""
+_SMALLEST_CHARGE_USD = 0.01
+
+
+class Diagnosed(Protocol):
+    """The part of a `mlintern.tools.health` diagnosis that is used: findings have the fields of JobFinding."""
+
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def findings(self) -> Sequence[BaseModel]: ...
+
+
+Diagnose = Callable[[Sequence[Mapping[str, Any]]], Diagnosed]
+CollectEvaluations = Callable[[str], Awaitable[Sequence[BaseModel]]]
+
+
+@dataclass
+class Live:
+    """What this server holds in memory about a job that is not over: the digest of its telemetry, not the rows."""
+
+    telemetry: Telemetry
+    findings: list[JobFinding] = field(default_factory=list)
+    verdict: str | None = None
+    diagnosed_rows: int = 0
+    detail: str = ""
+    url: str | None = None
+    run_seconds: float | None = None
+
+
+class Watcher:
+    def __init__(
+        self,
+        *,
+        workspace: Workspace,
+        ledger: Ledger,
+        clock: Clock,
+        backends: Mapping[str, Backend],
+        submitter: Submitter,
+        collect_evaluations: CollectEvaluations | None,
+        diagnose: Diagnose | None,
+        known_secrets: Callable[[], Sequence[str]],
+    ) -> None:
+        self._workspace = workspace
+        self._ledger = ledger
+        self._clock = clock
+        self._backends = backends
+        self._submitter = submitter
+        self._collect_evaluations = collect_evaluations
+        self._diagnose = diagnose
+        self._known_secrets = known_secrets
+        self._live: dict[str, Live] = {}
+
+    def live(self, job_id: str) -> Live:
+        if job_id not in self._live:
+            self._live[job_id] = Live(Telemetry(self._workspace.job(job_id) / "output" / "metrics.jsonl"))
+        return self._live[job_id]
+
+    async def refresh(self, job_id: str) -> JobRecord:
+        """Ask the backend and the telemetry about a job and record what has changed.
+
+        A backend that cannot be asked now leaves the job in its last known state, and `Live.detail` says so.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        record = await anyio.to_thread.run_sync(self.load, job_id)
+        if record.over:
+            self._live.pop(job_id, None)
+            return record
+        live = self.live(job_id)
+        try:
+            return await self._ask(record, live)
+        except MlinternError as error:
+            live.detail = f"Last known state; it could not be brought up to date: {error}"
+            return await anyio.to_thread.run_sync(self.load, job_id)
+
+    def load(self, job_id: str) -> JobRecord:
+        with self._ledger.read() as connection:
+            return records.get(connection, job_id)
+
+    def tail(self, job_id: str, *, lines: int = TAIL_LINES, chars: int = TAIL_CHARS) -> str:
+        """The last lines of the job's log, telemetry left out."""
+        path = self._workspace.job(job_id) / "log.txt"
+        return logs.read_tail(path, lines=lines, max_chars=chars, known=self._known_secrets()).text
+
+    async def _ask(self, record: JobRecord, live: Live) -> JobRecord:
+        if record.handle is None:
+            await self._submitter.act(record.job_id, answer_to_caller=False)
+            record = await anyio.to_thread.run_sync(self.load, record.job_id)
+            if record.handle is None:
+                live.detail = "" if record.over else "The backend has not confirmed the submission yet."
+                return record
+        backend = self._backends.get(record.spec.backend)
+        if backend is None:
+            live.detail = f"Last known state; the backend {record.spec.backend!r} is not set up in this server."
+            return record
+        assert record.handle is not None
+        status = await backend.status(record.handle)
+        if status.restartable:
+            await self._submitter.act(record.job_id, answer_to_caller=False, restart=True)
+            status = await backend.status(record.handle)
+        live.detail, live.url, live.run_seconds = status.detail, status.url, status.run_seconds
+        if not backend.capabilities.shares_files:
+            await mirror(backend, record.handle, self._workspace.job(record.job_id))
+        await anyio.to_thread.run_sync(self._read_telemetry, live, status.state in FINAL)
+        if status.state in FINAL:
+            return await self._conclude(record, live, status)
+        await self._end_if_overdue(record, backend, status)
+        return await anyio.to_thread.run_sync(self._note, record, status)
+
+    def _note(self, record: JobRecord, status: BackendStatus) -> JobRecord:
+        """Record a job's start and what it has cost so far."""
+        now = self._clock.now()
+        started = may_follow(record.state, status.state)
+        with self._ledger.read() as connection:
+            before = money.charged(connection, record.job_id)
+        owed = money.price(record.spec.usd_per_hour, status.run_seconds or 0.0)
+        if not started and owed - before < _SMALLEST_CHARGE_USD:
+            return record
+        with self._ledger.transaction() as connection:
+            if started:
+                since = status.started_at if status.started_at is not None else now
+                records.advance(
+                    connection, record.job_id, seen=record.state, state=status.state, now=now, started_at=since
+                )
+            money.charge(connection, record.job_id, seconds=status.run_seconds or 0.0, now=now)
+            return records.get(connection, record.job_id)
+
+    async def _end_if_overdue(self, record: JobRecord, backend: Backend, status: BackendStatus) -> None:
+        """The second line behind the backend's own time-out: what is reserved is the most that may be used."""
+        used = status.run_seconds
+        if record.handle is not None and used is not None and used > record.spec.timeout_seconds + OVERDUE_SECONDS:
+            await backend.cancel(record.handle, reason="Its reserved time is used up.")
+
+    async def _conclude(self, record: JobRecord, live: Live, status: BackendStatus) -> JobRecord:
+        """Collect what has to outlive the job's storage, then record the end and settle the bill, in one step."""
+        problems: list[str] = []
+        evaluations = [row for evaluation in live.telemetry.evaluations for row in evaluation_rows(evaluation)]
+        if self._collect_evaluations is not None:
+            try:
+                rows = await self._collect_evaluations(record.job_id)
+                evaluations = [row.model_dump(mode="json", exclude_none=True) for row in rows] or evaluations
+            except MlinternError as error:
+                problems.append(f"Its evaluations could not be read: {error}")
+        return await anyio.to_thread.run_sync(self._record_end, record, live, status, evaluations, problems)
+
+    def _record_end(
+        self,
+        record: JobRecord,
+        live: Live,
+        status: BackendStatus,
+        evaluations: list[dict[str, Any]],
+        problems: list[str],
+    ) -> JobRecord:
+        now = self._clock.now()
+        tail = self.tail(record.job_id, lines=FAILURE_LINES, chars=FAILURE_CHARS)
+        progress = live.telemetry.progress
+        summary = {
+            "metrics": live.telemetry.metrics,
+            "progress": progress.model_dump() if progress else None,
+            "evaluations": evaluations,
+            "findings": [finding.model_dump(mode="json") for finding in live.findings],
+            "verdict": live.verdict,
+            "resources": dict(status.resources),
+            "artifacts": self._artifacts(record.job_id, live.telemetry),
+            "log_tail": tail,
+            "url": status.url,
+            "problems": problems,
+        }
+        with self._ledger.transaction() as connection:
+            ended = records.advance(
+                connection,
+                record.job_id,
+                seen=record.state,
+                state=status.state,
+                now=now,
+                started_at=status.started_at,
+                finished_at=status.finished_at if status.finished_at is not None else now,
+                exit_code=status.exit_code,
+                error=_reason(status, tail),
+                summary=summary,
+            )
+            if ended:
+                money.settle(connection, record.job_id, seconds=_paid_seconds(status), now=now)
+            current = records.get(connection, record.job_id)
+        self._live.pop(record.job_id, None)
+        return current
+
+    def _read_telemetry(self, live: Live, over: bool) -> None:
+        """Bring the digest up to date; look for trouble when a twentieth more rows have come, and at the end."""
+        telemetry = live.telemetry
+        telemetry.update()
+        new = telemetry.rows_read - live.diagnosed_rows
+        if self._diagnose is None or new <= 0 or (new < live.diagnosed_rows / 20 and not over):
+            return
+        live.diagnosed_rows = telemetry.rows_read
+        diagnosis = self._diagnose(list(read_rows(telemetry.path)))
+        live.verdict = diagnosis.verdict
+        live.findings = [JobFinding.model_validate(finding.model_dump(mode="json")) for finding in diagnosis.findings]
+
+    def _artifacts(self, job_id: str, telemetry: Telemetry) -> dict[str, Any]:
+        folder = self._workspace.job(job_id)
+        output = folder / "output"
+        found: dict[str, Any] = {"folder": str(folder), "output": str(output)}
+        if telemetry.model_path is not None:
+            found["model"] = _address(output, telemetry.model_path)
+        elif (output / "model").is_dir():
+            found["model"] = str(output / "model")
+        if telemetry.checkpoints:
+            found["checkpoints"] = [_address(output, path) for path in telemetry.checkpoints]
+        if (output / "evaluation.json").is_file():
+            found["evaluation"] = str(output / "evaluation.json")
+        return found
+
+
+def finding_keys(findings: Iterable[JobFinding]) -> frozenset[tuple[str, str]]:
+    """What makes a finding new: its kind or its severity, not a later step of the same."""
+    return frozenset((finding.kind, finding.severity) for finding in findings)
+
+
+def _reason(status: BackendStatus, tail: str) -> str | None:
+    if status.state == "succeeded":
+        return None
+    raised = logs.last_error(tail) if status.state == "failed" else None
+    return f"{raised} ({status.error})" if raised and status.error else raised or status.error
+
+
+def _paid_seconds(status: BackendStatus) -> float | None:
+    """Measured seconds that a finished job is charged for; None if nobody knows."""
+    if status.run_seconds is not None:
+        return status.run_seconds
+    if status.started_at is None:
+        return None if status.state == "lost" else 0.0
+    if status.finished_at is not None and status.state != "lost":
+        return max(0.0, status.finished_at - status.started_at)
+    return None
+
+
+def _address(output: Path, path: str) -> str:
+    return str(output / path) if "://" not in path else path
