@@ -11,7 +11,6 @@ from typing import Any
 
 import anyio
 from mcp.server import CacheHint, MCPServer
-from mcp.server.subscriptions import InMemorySubscriptionBus
 
 from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.lab import Lab
@@ -20,6 +19,8 @@ from mlintern.server.registry import Registry
 from mlintern.server.resources import register_resources
 from mlintern.server.settings import Settings
 from mlintern.server.strict import StrictServer
+from mlintern.server.tasks import JobTasks
+from mlintern.server.watch import CountingBus, announce_changes
 from mlintern.tools.errors import MlinternError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     registry = Registry()
     for name in settings.toolsets:
         importlib.import_module(f"mlintern.server.toolsets.{name}").register(registry, lab)
+    bus = CountingBus()
     server = StrictServer(
         "mlintern",
         tools=registry.tools,
@@ -46,8 +48,9 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         version=metadata.version("mlintern"),
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
         instructions=INSTRUCTIONS,
-        subscriptions=InMemorySubscriptionBus(),
-        lifespan=_picks_up_jobs(lab),
+        subscriptions=bus,
+        extensions=[JobTasks(lab)] if "jobs" in settings.toolsets else [],
+        lifespan=_with_background_work(lab, bus),
         cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="public")},
         log_level="WARNING",
     )
@@ -56,11 +59,12 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     return server
 
 
-def _picks_up_jobs(lab: Lab) -> Any:
+def _with_background_work(lab: Lab, bus: CountingBus) -> Any:
     @asynccontextmanager
     async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
         async with anyio.create_task_group() as background:
             background.start_soon(_reconcile, lab)
+            background.start_soon(announce_changes, lab, bus)
             yield lab
             background.cancel_scope.cancel()
 
@@ -70,6 +74,9 @@ def _picks_up_jobs(lab: Lab) -> Any:
 async def _reconcile(lab: Lab) -> None:
     await lab.clock.sleep(RECONCILE_AFTER_SECONDS)
     try:
-        await lab.jobs.reconcile()
-    except MlinternError as error:
-        logger.warning("Jobs of an earlier server were not picked up: %s", error)
+        found = await lab.jobs.reconcile()
+    except* MlinternError as errors:
+        logger.warning("Jobs of an earlier server were not picked up: %s", errors.exceptions[0])
+    else:
+        for problem in found.problems:
+            logger.warning("%s", problem)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlintern.tools.evals.service import EvalService
     from mlintern.tools.hub.inspect_dataset import DatasetInspector
     from mlintern.tools.jobs.service import JobService
+    from mlintern.tools.jobs.spec import Backend
     from mlintern.tools.runs.service import RunService
     from mlintern.tools.scripts.store import ScriptStore
 
@@ -59,7 +60,16 @@ class Lab:
 
     @cached_property
     def jobs(self) -> JobService:
-        from mlintern.tools.jobs.backends.local import LocalBackend
+        """The jobs as the model follows them: `poll` returns early with what it has not yet been told."""
+        return self._job_service()
+
+    @cached_property
+    def lookout(self) -> JobService:
+        """The same jobs for everybody else (progress, tasks, resources): a look here takes no news from the model."""
+        return self._job_service()
+
+    def _job_service(self) -> JobService:
+        from mlintern.tools.health.diagnose import diagnose
         from mlintern.tools.jobs.service import JobService
 
         return JobService(
@@ -67,15 +77,20 @@ class Lab:
             ledger=self.ledger,
             clock=self.clock,
             scripts=self.scripts,
-            backends={
-                "local": LocalBackend(
-                    workspace=self.workspace,
-                    clock=self.clock,
-                    slots=self.settings.slots,
-                    python=self.settings.python,
-                )
-            },
+            backends=self.backends,
+            collect_evaluations=self.evals.collect,
+            diagnose=diagnose,
+            budget_usd=self.settings.allowances.budget_usd,
         )
+
+    @cached_property
+    def backends(self) -> dict[str, Backend]:
+        from mlintern.tools.jobs.backends.local import LocalBackend
+
+        local = LocalBackend(
+            workspace=self.workspace, clock=self.clock, slots=self.settings.slots, python=self.settings.python
+        )
+        return {"local": local}
 
     @cached_property
     def evals(self) -> EvalService:

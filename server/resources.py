@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio.to_thread
 from mcp.server import MCPServer
 
 from mlintern.server.lab import Lab
@@ -18,7 +19,7 @@ def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
         mime_type="application/json",
     )
     async def job(job_id: str) -> str:
-        return (await lab.jobs.poll(job_id)).model_dump_json()
+        return (await lab.lookout.poll(job_id)).model_dump_json()
 
     @server.resource(
         "mlintern://scripts/{script_id}",
@@ -28,7 +29,7 @@ def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
         mime_type="text/x-python",
     )
     async def script(script_id: str) -> str:
-        return lab.scripts.get(script_id).text
+        return (await anyio.to_thread.run_sync(lab.scripts.get, script_id)).text
 
     @server.resource(
         "mlintern://runs",

@@ -26,6 +26,7 @@ from pydantic import Field
 from mlintern.common.clock import iso
 from mlintern.server.lab import Lab
 from mlintern.server.strict import as_result
+from mlintern.server.toolsets.jobs import in_short
 from mlintern.tools.errors import MlinternError, NotFound
 from mlintern.tools.jobs.results import JobStatus
 from mlintern.tools.jobs.spec import FINAL
@@ -86,13 +87,13 @@ class JobTasks(Extension):
         if not waits or not arguments["wait_seconds"] or not _declares_tasks(ctx):
             return await call_next(ctx)
         try:
-            status = await self._lab.jobs.poll(str(arguments["job_id"]))
+            status = await self._lab.lookout.poll(str(arguments["job_id"]))
         except MlinternError:
             return await call_next(ctx)  # the tool itself says what is wrong
         if status.state in FINAL:
             return await call_next(ctx)
         watch = Watch(status.job_id, len(status.findings), int(self._lab.clock.now() * 1000))
-        return {"resultType": "task", **self._task(watch, "working", message=_progress(status))}
+        return {"resultType": "task", **self._task(watch, "working", message=in_short(status))}
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
         require_client_extension(ctx, TASKS)
@@ -100,13 +101,13 @@ class JobTasks(Extension):
         if params.task_id in self._cancelled:
             return {"resultType": "complete", **self._task(watch, "cancelled")}
         try:
-            status = await self._lab.jobs.poll(watch.job_id)
+            status = await self._lab.lookout.poll(watch.job_id)
         except NotFound:
             raise _unknown(params.task_id) from None
         except MlinternError as error:  # the backend does not answer just now; the job may go on
             return {"resultType": "complete", **self._task(watch, "working", message=str(error))}
         if not watch.is_over(status):
-            return {"resultType": "complete", **self._task(watch, "working", message=_progress(status))}
+            return {"resultType": "complete", **self._task(watch, "working", message=in_short(status))}
         result = as_result(status.model_dump(mode="json")).model_dump(mode="json", by_alias=True, exclude_none=True)
         return {"resultType": "complete", **self._task(watch, "completed"), "result": result}
 
@@ -120,7 +121,7 @@ class JobTasks(Extension):
         require_client_extension(ctx, TASKS)
         watch = Watch.parse(params.task_id)
         try:
-            status = await self._lab.jobs.poll(watch.job_id)
+            status = await self._lab.lookout.poll(watch.job_id)
         except NotFound:
             raise _unknown(params.task_id) from None
         if not watch.is_over(status):
@@ -144,13 +145,6 @@ class JobTasks(Extension):
 def _declares_tasks(ctx: ServerRequestContext[Any, Any]) -> bool:
     capabilities = ctx.session.client_capabilities
     return ctx.protocol_version in SINCE and TASKS in ((capabilities and capabilities.extensions) or {})
-
-
-def _progress(status: JobStatus) -> str:
-    if status.progress is None:
-        return f"{status.state} {status.detail}".rstrip()
-    total = f" of {status.progress.total}" if status.progress.total else ""
-    return f"{status.state}, step {status.progress.step}{total}"
 
 
 def _unknown(task_id: str) -> MCPError:

@@ -6,8 +6,10 @@ set, because it prompts on every call, also for what the user allowed in advance
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Literal
 
+import anyio
 import anyio.to_thread
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from pydantic import Field
@@ -16,6 +18,7 @@ from mlintern.server.approvals import Approval, Consent, Verdict
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.tools.approvals import Action
+from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.results import (
     HardwareList,
     JobEstimate,
@@ -29,6 +32,8 @@ from mlintern.tools.jobs.spec import JobSpec
 
 MOST_WAIT_SECONDS = 45
 """Desktop hosts end a call after about 60 seconds, whatever progress it reports."""
+
+PROGRESS_EVERY_SECONDS = 5.0
 
 ScriptId = Annotated[str, Field(description="script_id from render_script or edit_script")]
 JobId = Annotated[str, Field(description="job_id from submit_job or list_jobs")]
@@ -182,7 +187,9 @@ def register(registry: Registry, lab: Lab) -> None:
         time is up: waiting 45 seconds at a time follows a job with few calls. Shows only the end of the log:
         read_job_logs reads all of it.
         """
-        return await lab.jobs.poll(job_id, wait_seconds=wait_seconds)
+        if not wait_seconds:
+            return await lab.jobs.poll(job_id)
+        return await _wait_with_progress(lab, ctx, job_id=job_id, wait_seconds=wait_seconds)
 
     @registry.tool(title="Read job logs", read_only=True, open_world=True)
     async def read_job_logs(
@@ -229,6 +236,39 @@ def register(registry: Registry, lab: Lab) -> None:
         cannot be cancelled.
         """
         return await lab.jobs.cancel(job_id, reason=reason)
+
+
+async def _wait_with_progress(lab: Lab, ctx: Context[Lab], *, job_id: str, wait_seconds: float) -> JobStatus:
+    """`poll` with a progress notification every few seconds for hosts that show it; for others it is sent nowhere."""
+    outcome: JobStatus | MlinternError
+    async with anyio.create_task_group() as group:
+        group.start_soon(_report_progress, lab, ctx, job_id, wait_seconds)
+        try:
+            outcome = await lab.jobs.poll(job_id, wait_seconds=wait_seconds)
+        except MlinternError as error:
+            outcome = error  # raised outside, where it is not wrapped into a group
+        group.cancel_scope.cancel()
+    if isinstance(outcome, MlinternError):
+        raise outcome
+    return outcome
+
+
+async def _report_progress(lab: Lab, ctx: Context[Lab], job_id: str, wait_seconds: float) -> None:
+    """The call's progress is the time it has waited, which only ever grows; the job's own stands in the message."""
+    began = lab.clock.monotonic()
+    with contextlib.suppress(MlinternError):  # the poll beside this one says what is wrong
+        while True:
+            status = await lab.lookout.poll(job_id)
+            await ctx.report_progress(lab.clock.monotonic() - began, wait_seconds, in_short(status))
+            await lab.clock.sleep(PROGRESS_EVERY_SECONDS)
+
+
+def in_short(status: JobStatus) -> str:
+    """``running, step 40 of 180`` or ``queued, 2 jobs ahead in the queue``."""
+    if status.progress is None:
+        return f"{status.state}, {status.detail}" if status.detail else status.state
+    total = f" of {status.progress.total}" if status.progress.total else ""
+    return f"{status.state}, step {status.progress.step}{total}"
 
 
 def _not_started(plan: JobSpec, verdict: Verdict) -> SubmitResult:

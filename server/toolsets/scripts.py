@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any
 
+import anyio.to_thread
 from pydantic import BeforeValidator, Field
 
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.describe import TrainerDescription
+from mlintern.tools.scripts.describe import describe_trainer as describe
 from mlintern.tools.scripts.recipe import Recipe, parse_recipe
-from mlintern.tools.scripts.results import ScriptResult, TrainerDescription
+from mlintern.tools.scripts.store import LEVELS, ScriptResult
 
 
 def _read(value: Any) -> Any:
@@ -39,7 +43,7 @@ def register(registry: Registry, lab: Lab) -> None:
         Knows the installed TRL generation's fields, their traps, and fields and trainers that were renamed or
         removed. Use search or fields to keep the answer short. It neither renders nor runs anything.
         """
-        return lab.describe_trainer(trainer, search=search or None, fields=fields)
+        return describe(trainer, search=search or None, fields=fields)
 
     @registry.tool(title="Render script", read_only=False, open_world=False)
     async def render_script(
@@ -55,7 +59,7 @@ def register(registry: Registry, lab: Lab) -> None:
         and saves checkpoints; the same file runs on every backend. Fields that TRL does not have are refused with
         what was meant. Returns a script_id and the checks; nothing is run.
         """
-        return lab.scripts.render(recipe)
+        return await anyio.to_thread.run_sync(lab.scripts.render, recipe)
 
     @registry.tool(title="Edit script", read_only=False, open_world=False)
     async def edit_script(
@@ -70,27 +74,24 @@ def register(registry: Registry, lab: Lab) -> None:
         The result is a new script with its own script_id; the old one stays, and approvals of it do not carry over.
         Give script_id with old_text and new_text, or code alone. The checks of check_script run on the result.
         """
-        return lab.scripts.edit(
+        edit = partial(
+            lab.scripts.edit,
             script_id=script_id or None,
             code=code or None,
             old_text=old_text or None,
             new_text=new_text if old_text else None,
             name=name or None,
         )
+        return await anyio.to_thread.run_sync(edit)
 
     @registry.tool(title="Check script", read_only=True, open_world=False)
     async def check_script(
         script_id: ScriptId,
-        level: Annotated[
-            Literal["static", "template", "dry_run"],
-            Field(
-                description="static reads it; template also compares it with its recipe; dry_run also runs it briefly"
-            ),
-        ] = "static",
+        level: Annotated[str, Field(description=f"How thoroughly: {', '.join(LEVELS)}")] = "static",
     ) -> ScriptResult:
         """Check a script for errors that would waste a job: syntax, imports, TRL fields, traps, missing telemetry.
 
         Each finding names the rule, the line and the fix. A script without errors can still fail on data it has not
         seen: a short job on a few rows is the real test.
         """
-        return lab.scripts.check(script_id, level=level)
+        return await anyio.to_thread.run_sync(partial(lab.scripts.check, script_id, level=level))

@@ -60,7 +60,7 @@ def test_another_workspace_has_other_questions(
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["--toolsets", "papers,job"], "There is no toolset 'job'. Did you mean jobs?"),
+        (["--toolsets", "hub,job"], "There is no toolset 'job'. Did you mean jobs?"),
         (["serve", "--toolsets", ","], "No toolset is named"),
         (["--allow", "everything"], "--allow 'everything' is not an allowance"),
         (["--budget", "-3"], "--budget -3.0 is not an amount of money"),
@@ -95,5 +95,5 @@ def test_addresses_of_this_machine_are_accepted() -> None:
 
 
 def test_toolsets_come_in_their_fixed_order_once_each() -> None:
-    assert parse_toolsets("jobs, papers,jobs") == ("papers", "jobs")
+    assert parse_toolsets("jobs, hub,jobs") == ("hub", "jobs")
     assert parse_toolsets(",".join(TOOLSETS)) == TOOLSETS

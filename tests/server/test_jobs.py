@@ -1,0 +1,234 @@
+"""The jobs tools over MCP, with the real store, service and local backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, MCPError
+from mcp.types import CallToolResult, ElicitResult, TextContent
+
+from mlintern.server.app import build_server
+from mlintern.server.lab import Lab
+from mlintern.server.settings import Settings
+from mlintern.tools.allowances import Allowances
+from mlintern.tools.errors import Conflict
+from tests.server.asking import NO, YES, Person
+
+pytestmark = pytest.mark.anyio
+
+BOTH_ERAS = pytest.mark.parametrize("era", ["auto", "legacy"])
+
+QUICK = """\
+# /// script
+# requires-python = ">=3.11"
+# dependencies = []
+# ///
+print("hello from the job")
+"""
+ENDLESS = QUICK + "import time\nwhile True:\n    time.sleep(0.05)\n"
+
+
+@asynccontextmanager
+async def desk(
+    home: Path, *, era: str = "auto", person: Person | None = None, allow: tuple[str, ...] = (), **options: Any
+) -> AsyncIterator[Client]:
+    """A client of a server on the workspace ``home``; what is still running at the end is stopped."""
+    settings = Settings(workspace=home, allowances=Allowances.parse(allow=allow))
+    lab = Lab(settings)
+    async with Client(build_server(settings, lab=lab), mode=era, elicitation_callback=person, **options) as client:
+        try:
+            yield client
+        finally:
+            for row in (await lab.jobs.list(status="active")).items:
+                with contextlib.suppress(Conflict):  # it ended by itself meanwhile
+                    await lab.jobs.cancel(row.job_id)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+async def answer(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, text(result)
+    assert result.structured_content is not None
+    return result.structured_content
+
+
+def text(result: CallToolResult) -> str:
+    [block] = result.content
+    assert isinstance(block, TextContent)
+    return block.text
+
+
+async def store(client: Client, code: str = QUICK, name: str = "hello") -> str:
+    return str((await answer(client, "edit_script", code=code, name=name))["script_id"])
+
+
+@BOTH_ERAS
+async def test_a_job_runs_after_a_person_agreed(home: Path, era: str) -> None:
+    person = Person(ElicitResult(action="accept", content={"approve": True, "note": "Watch the loss"}))
+    async with desk(home, era=era, person=person) as client:
+        script_id = await store(client)
+        submitted = await answer(client, "submit_job", script_id=script_id, timeout="5m")
+        assert submitted["status"] == "submitted"
+        assert "Watch the loss" in submitted["note"]
+        done = await answer(client, "poll_job", job_id=submitted["job_id"], wait_seconds=45)
+        while done["state"] in ("queued", "running"):
+            done = await answer(client, "poll_job", job_id=submitted["job_id"], wait_seconds=45)
+        assert done["state"] == "succeeded", done
+        log = await answer(client, "read_job_logs", job_id=submitted["job_id"])
+        assert "hello from the job" in log["text"] and log["untrusted"]
+    [asked] = person.asked
+    first = asked.message.splitlines()[0]
+    for part in ("hello", "local cpu", "free of charge", "0.0833 h", submitted["digest"][:12]):
+        assert part in first
+    assert script_id in asked.message
+
+
+@BOTH_ERAS
+async def test_the_same_call_again_starts_nothing_and_asks_nobody(home: Path, era: str) -> None:
+    person = Person(YES)
+    async with desk(home, era=era, person=person) as client:
+        script_id = await store(client)
+        first = await answer(client, "submit_job", script_id=script_id)
+        again = await answer(client, "submit_job", script_id=script_id)
+        assert (again["status"], again["job_id"]) == ("already_submitted", first["job_id"])
+        assert (await answer(client, "list_jobs"))["total"] == 1
+    assert len(person.asked) == 1
+
+
+async def test_an_approved_round_that_is_sent_again_starts_no_second_job(home: Path) -> None:
+    async with desk(home, person=Person(YES)) as client:
+        script_id = await store(client)
+        question = await client.session.call_tool("submit_job", {"script_id": script_id}, allow_input_required=True)
+        [key] = question.input_requests
+        replies = [
+            await client.call_tool(
+                "submit_job",
+                {"script_id": script_id},
+                input_responses={key: YES},
+                request_state=question.request_state,
+            )
+            for _ in range(2)
+        ]
+        states = [reply.structured_content["status"] for reply in replies if reply.structured_content]
+        assert states == ["submitted", "already_submitted"]
+
+
+async def test_an_approved_round_does_not_carry_over_to_other_arguments(home: Path) -> None:
+    async with desk(home, person=Person(YES)) as client:
+        script_id = await store(client)
+        question = await client.session.call_tool("submit_job", {"script_id": script_id}, allow_input_required=True)
+        [key] = question.input_requests
+        with pytest.raises(MCPError, match="requestState"):
+            await client.call_tool(
+                "submit_job",
+                {"script_id": script_id, "timeout": "48h"},
+                input_responses={key: YES},
+                request_state=question.request_state,
+            )
+        assert (await answer(client, "list_jobs"))["total"] == 0
+
+
+@BOTH_ERAS
+async def test_a_denied_job_does_not_exist(home: Path, era: str) -> None:
+    async with desk(home, era=era, person=Person(NO)) as client:
+        denied = await answer(client, "submit_job", script_id=await store(client))
+        assert denied["status"] == "denied" and denied["job_id"] is None
+        assert (await answer(client, "list_jobs"))["items"] == []
+
+
+@BOTH_ERAS
+async def test_without_dialogs_the_user_is_sent_to_the_command_line(home: Path, era: str) -> None:
+    async with desk(home, era=era) as client:
+        waiting = await answer(client, "submit_job", script_id=await store(client))
+        assert waiting["status"] == "approval_required" and waiting["job_id"] is None
+        assert waiting["how_to_approve"] == f"mlintern-server approve {waiting['digest'][:12]}"
+
+
+@BOTH_ERAS
+async def test_what_was_allowed_in_advance_starts_at_once(home: Path, era: str) -> None:
+    async with desk(home, era=era, allow=("local<=10m",)) as client:
+        script_id = await store(client)
+        assert (await answer(client, "submit_job", script_id=script_id, timeout="10m"))["status"] == "submitted"
+        longer = await answer(client, "submit_job", script_id=script_id, timeout="11m")
+        assert longer["status"] == "approval_required"
+
+
+async def test_a_running_job_is_cancelled_without_a_question(home: Path) -> None:
+    person = Person(YES)
+    async with desk(home, person=person) as client:
+        job_id = (await answer(client, "submit_job", script_id=await store(client, ENDLESS)))["job_id"]
+        ended = await answer(client, "cancel_job", job_id=job_id, reason="enough")
+        while ended["state"] not in ("cancelled", "failed"):
+            ended = await answer(client, "poll_job", job_id=job_id, wait_seconds=5)
+        assert ended["state"] == "cancelled"
+    assert len(person.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "tool, arguments, complaint",
+    [
+        ("submit_job", {"script_id": "0123456789ab"}, "There is no script"),
+        ("submit_job", {"timeout": "for ever"}, "is not a duration"),
+        ("submit_job", {"timeout": "-3m"}, "is not a duration"),
+        ("submit_job", {"backend": "locl"}, "Did you mean 'local'?"),
+        ("submit_job", {"hardware": "h100"}, "has no hardware"),
+        ("submit_job", {"env": {"HF_TOKEN": "hf_abcdefghijklmnop"}}, "looks like a secret"),
+        ("submit_job", {"secrets": ["NO_SUCH_KEY"]}, "environment has no NO_SUCH_KEY"),
+        ("submit_job", {"experiment": "../../etc"}, "is not a usable name"),
+        ("estimate_job", {"script_id": "zzz"}, "There is no script"),
+        ("poll_job", {"job_id": "job-000000000000"}, "There is no job"),
+        ("poll_job", {"job_id": "job-000000000000", "wait_seconds": 600}, "less than or equal to 45"),
+        ("read_job_logs", {"job_id": "job-000000000000", "tail": 0}, "greater than or equal to 1"),
+        ("cancel_job", {"job_id": "../.."}, "There is no job"),
+        ("list_jobs", {"cursor": "nonsense"}, "cursor"),
+        ("list_jobs", {"status": "finished"}, "status"),
+    ],
+)
+async def test_bad_input_is_refused_before_anybody_is_asked(
+    home: Path, tool: str, arguments: dict[str, Any], complaint: str
+) -> None:
+    person = Person(YES)
+    async with desk(home, person=person) as client:
+        if tool == "submit_job":
+            arguments = {"script_id": await store(client), **arguments}
+        result = await client.call_tool(tool, arguments)
+        assert result.is_error and complaint in text(result), text(result)
+    assert person.asked == []
+
+
+async def test_a_waiting_poll_reports_progress_to_those_who_want_it(home: Path) -> None:
+    seen: list[tuple[float, str | None]] = []
+
+    async def progress(value: float, total: float | None, message: str | None) -> None:
+        seen.append((value, message))
+
+    async with desk(home, person=Person(YES)) as client:
+        job_id = (await answer(client, "submit_job", script_id=await store(client, ENDLESS)))["job_id"]
+        await answer(client, "poll_job", job_id=job_id, wait_seconds=20)  # until it runs
+        result = await client.call_tool(
+            "poll_job", {"job_id": job_id, "wait_seconds": 0.5}, progress_callback=progress
+        )
+        assert not result.is_error
+    assert seen and seen[0][1] in ("running", "queued")
+    assert [value for value, _ in seen] == sorted({value for value, _ in seen})
+
+
+async def test_a_job_and_its_script_can_be_read_as_resources(home: Path) -> None:
+    async with desk(home, person=Person(YES)) as client:
+        script_id = await store(client)
+        job_id = (await answer(client, "submit_job", script_id=script_id))["job_id"]
+        [script] = (await client.read_resource(f"mlintern://scripts/{script_id}")).contents
+        assert getattr(script, "text", "") == QUICK
+        [job] = (await client.read_resource(f"mlintern://jobs/{job_id}")).contents
+        assert f'"job_id":"{job_id}"' in getattr(job, "text", "")
+        with pytest.raises(MCPError, match="There is no job"):
+            await client.read_resource("mlintern://jobs/job-000000000000")
