@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from mlintern.orchestrator.carried import Carried
 from mlintern.orchestrator.model import Message
 from mlintern.orchestrator.ports import Tool, ToolOutcome
 
@@ -81,7 +82,7 @@ class Plan:
         return "\n".join(f"[{_MARKS[step.state]}] {step.text}" for step in self.steps)
 
     def restore(self, messages: Sequence[Message]) -> None:
-        """Take the plan from a history: the last `update_plan` call that is in it and is one."""
+        """Take the plan from a history: from its last `update_plan` call, else from what a compaction restated."""
         for message in reversed(messages):
             content = message["content"]
             if message["role"] != "assistant" or isinstance(content, str):
@@ -93,6 +94,9 @@ class Plan:
                     except PlanError:
                         continue
                     return
+        carried, _ = Carried.read(messages)
+        if carried is not None:
+            self.restore_rendered(carried.plan)
 
     def restore_rendered(self, text: str) -> None:
         """Take the plan from what `render` made of it."""

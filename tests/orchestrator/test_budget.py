@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlintern.orchestrator.budget import ModelBudget
+from mlintern.orchestrator.budget import ModelBudget, Reservation
 from mlintern.orchestrator.model import CacheTtl, ModelRequest, Usage
 from mlintern.orchestrator.ports import BudgetExhausted
 from mlintern.orchestrator.prices import PRICES, UnknownPrice
@@ -196,7 +196,7 @@ def test_a_parent_and_concurrent_children_can_never_jointly_pass_the_limit(
 ) -> None:
     parent = budget(limit)
     family = [parent, *(parent.child(share) for share in (None, limit, limit / 2))]
-    under_way = []
+    under_way: list[tuple[Reservation, int, int]] = []
     before = 0.0
     for who, settles, prompt, max_tokens, used in steps:
         if settles and under_way:

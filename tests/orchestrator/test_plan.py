@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mlintern.orchestrator.carried import Carried
 from mlintern.orchestrator.plan import Plan
 
 pytestmark = pytest.mark.anyio
@@ -58,8 +59,9 @@ async def test_a_plan_comes_back_from_the_history_and_from_its_own_rendering() -
         return {"role": "assistant", "content": [{"type": "text", "text": "so"}, block]}
 
     good = steps(("a", "done"), ("b", "in_progress"), ("c", "pending"), ("d", "dropped"))
-    plan, again = Plan(), Plan()
+    plan, again, restated = Plan(), Plan(), Plan()
     plan.restore([{"role": "user", "content": "go"}, call(good), call(steps(("x", "nonsense")))])
     again.restore_rendered(plan.render())
     assert plan.open_steps() == ["b", "c"]
-    assert again.steps == plan.steps
+    restated.restore([Carried(goal="go", plan=plan.render()).message()])
+    assert plan.steps == again.steps == restated.steps

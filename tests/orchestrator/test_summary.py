@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from mlintern.orchestrator.anthropic_model import AnthropicModel
-from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
 from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
-from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.rehearsal.messages_server import SUMMARY, MessagesServer
 from mlintern.orchestrator.rehearsal.turns import (
     Answer,
@@ -31,25 +27,11 @@ from mlintern.orchestrator.rehearsal.turns import (
     prompt_too_long,
     says,
 )
-from mlintern.orchestrator.retry import RetryPolicy
 from mlintern.orchestrator.summary import BETA, Caller
-from tests.clock import FakeClock
 from tests.orchestrator.histories import said, talk, turn
+from tests.orchestrator.lab import Record, client, money
 
 pytestmark = pytest.mark.anyio
-
-
-class Record:
-    """A `ports.Journal` that only remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-
-    def append(self, kind: str, **fields: Any) -> None:
-        self.events.append({"kind": kind, **fields})
-
-    def usd(self) -> float:
-        return sum(event["usd"] for event in self.events if event["kind"] == "spend")
 
 
 class Bench:
@@ -57,10 +39,8 @@ class Bench:
 
     def __init__(self, server: MessagesServer, profile: EndpointProfile, *, limit: float = 5.0) -> None:
         self.record = Record()
-        self.budget = ModelBudget(limit, PRICES, day=lambda: dt.date(2026, 11, 23))
-        self.model = AnthropicModel(
-            profile=profile, clock=FakeClock(), base_url=server.url, api_key="k", policy=RetryPolicy(attempts=2)
-        )
+        self.budget = money(limit)
+        self.model = client(server, profile, attempts=2)
         caller = Caller(
             model=self.model,
             budget=self.budget,
@@ -140,7 +120,7 @@ async def test_where_the_service_gives_no_block_the_model_is_asked_in_a_turn(ref
     assert compaction.summary == "A summary, then."
 
 
-async def client(script: Sequence[Answer]) -> tuple[Any, MessagesServer, Bench]:
+async def on_the_client(script: Sequence[Answer]) -> tuple[Any, MessagesServer, Bench]:
     async with MessagesServer(script) as server:
         bench = Bench(server, COMPATIBLE)
         compaction = await bench.compactor.maybe_compact(conversation())
@@ -149,7 +129,7 @@ async def client(script: Sequence[Answer]) -> tuple[Any, MessagesServer, Bench]:
 
 
 async def test_elsewhere_it_is_one_more_turn_with_the_same_system_and_tools() -> None:
-    compaction, server, _ = await client([says("All in short.")])
+    compaction, server, _ = await on_the_client([says("All in short.")])
     (request,) = server.requests
     assert compaction.method == "client" and compaction.summary == "All in short."
     assert request.json["system"][0]["text"] and [tool["name"] for tool in request.json["tools"]] == ["look"]
@@ -160,22 +140,22 @@ async def test_elsewhere_it_is_one_more_turn_with_the_same_system_and_tools() ->
 
 
 async def test_a_tool_call_for_an_answer_is_not_run_and_asked_again_without_tools() -> None:
-    compaction, server, bench = await client([calls("look", at=1), says("Without tools, then.")])
+    compaction, server, bench = await on_the_client([calls("look", at=1), says("Without tools, then.")])
     assert compaction.summary == "Without tools, then."
     assert "tools" not in server.requests[1].json
     assert len([event for event in bench.record.events if event["kind"] == "spend"]) == 2
 
 
 async def test_an_overloaded_service_and_a_cut_stream_are_tried_again() -> None:
-    compaction, _, _ = await client([overloaded(), says("Then this.")])
+    compaction, _, _ = await on_the_client([overloaded(), says("Then this.")])
     assert compaction.summary == "Then this."
-    compaction, _, bench = await client([says("cut off", fault=EndEarly(4)), says("Then this.")])
+    compaction, _, bench = await on_the_client([says("cut off", fault=EndEarly(4)), says("Then this.")])
     assert compaction.summary == "Then this."
     assert bench.budget.spent_usd == pytest.approx(bench.record.usd())
 
 
 async def test_turns_that_do_not_fit_the_window_are_summarised_as_a_text_that_does() -> None:
-    compaction, server, _ = await client([prompt_too_long(), says("From the transcript.")])
+    compaction, server, _ = await on_the_client([prompt_too_long(), says("From the transcript.")])
     assert compaction.summary == "From the transcript."
     (message,) = server.requests[1].json["messages"]
     assert "CALL look" in message["content"][0]["text"]
