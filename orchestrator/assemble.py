@@ -25,6 +25,7 @@ from mlintern.orchestrator.ports import LocalTool, Started, Tool, ToolOutcome, U
 from mlintern.orchestrator.recovery import LOST, Recovered, adapted, recover
 from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.session import Session, read_events
+from mlintern.orchestrator.subagent import Research, ResearchSettings
 from mlintern.orchestrator.summary import Caller
 from mlintern.orchestrator.tool_results import ReadSavedResult, SavedResults
 from mlintern.orchestrator.tool_runner import ToolRunner
@@ -59,7 +60,7 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
         approver = Approver(rules=list(options.allow), journal=session, ui=ui, person=person)
         saved = SavedResults(session.results)
         plan = Plan()
-        local: list[LocalTool] = [plan, ReadSavedResult(saved)]
+        own: list[LocalTool] = [plan, ReadSavedResult(saved)]
         header = recovered.header if recovered else {}
         endpoint = Endpoint.choose(options, header)
         ModelBudget(options.budget_usd, options.prices).check(endpoint.model)
@@ -78,13 +79,13 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
                 saved=saved,
                 elicit=approver,
                 logs=session.folder,
-                reserved=[each.tool.name for each in local],
+                reserved=[Research.tool.name, *(each.tool.name for each in own)],
             ) as hosts,
         ):
             approver.read_text = hosts.read_text
             settings, sizes = await settle(options, endpoint, header, model)
             building = _Building(options, ui, clock, session, recovered, endpoint, settings, sizes)
-            yield await building.agent(model, hosts, local, approver, plan)
+            yield await building.agent(model, hosts, own, approver, plan)
 
 
 @contextlib.contextmanager
@@ -109,10 +110,11 @@ class _Building:
     sizes: Sizes
 
     async def agent(
-        self, model: AnthropicModel, hosts: McpHosts, local: Sequence[LocalTool], approver: Approver, plan: Plan
+        self, model: AnthropicModel, hosts: McpHosts, own: Sequence[LocalTool], approver: Approver, plan: Plan
     ) -> Agent:
-        tools = sorted((*hosts.tools, *(each.tool for each in local)), key=lambda tool: tool.name)
         budget = self._budget()
+        local = [*own, self._research(model, hosts, budget)]
+        tools = sorted((*hosts.tools, *(each.tool for each in local)), key=lambda tool: tool.name)
         guard = LoopGuard(poll_tools=[tool.name for tool in tools if tool.polls])
         jobs = RunningJobs()
         runner = ToolRunner(
@@ -173,6 +175,21 @@ class _Building:
             version=version("mlintern"),
         )
         return conversation
+
+    def _research(self, model: AnthropicModel, hosts: McpHosts, budget: ModelBudget) -> Research:
+        settings = ResearchSettings.choose(
+            self.endpoint.profile, main=self.settings, window=self.sizes.window, budget=budget
+        )
+        return Research(
+            model=model,
+            hosts=hosts,
+            budget=budget,
+            settings=settings,
+            journal=self.session,
+            journal_for=self.session.child,
+            ui=self.ui,
+            clock=self.clock,
+        )
 
     def _compactor(
         self, model: AnthropicModel, hosts: McpHosts, budget: ModelBudget, approver: Approver, plan: Plan

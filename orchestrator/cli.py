@@ -141,6 +141,10 @@ def _run(chosen: argparse.Namespace) -> int:
         return USAGE
     options = _options(chosen)
     face = _face(chosen, interactive)
+    if chosen.notify:
+        from mlintern.orchestrator.notify import Notifier, NotifyingFace
+
+        face = NotifyingFace(face, Notifier(chosen.notify, clock=SystemClock()))
     import anyio
 
     from mlintern.orchestrator.run import run_agent

@@ -14,6 +14,9 @@ CHARS_PER_TOKEN = 3.5
 IMAGE_TOKENS = 1_600
 """What a picture of the largest size that is not scaled down costs."""
 
+OWN_NOTE = "[mlintern "
+"""How every text begins that the orchestrator itself puts where a person or a tool speaks."""
+
 ABANDONED = "This call was not run: the conversation went on without it."
 
 
@@ -78,6 +81,14 @@ class Conversation:
     def user_texts(self) -> list[str]:
         """Everything that people said in the messages at hand, oldest first."""
         return [text for message in self.messages if (text := user_text(message))]
+
+    def before_last_said(self) -> tuple[str | None, list[Message]]:
+        """The last thing that a person said and the messages before it; None if there is none."""
+        for index in range(len(self.messages) - 1, -1, -1):
+            text = user_text(self.messages[index])
+            if text and not text.startswith(OWN_NOTE):
+                return text, self.messages[:index]
+        return None, self.messages
 
     def request(
         self,

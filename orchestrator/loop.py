@@ -13,12 +13,13 @@ from typing import Any
 import anyio
 
 from mlintern.common.clock import Clock
-from mlintern.orchestrator import stops
+from mlintern.orchestrator import stops, streaks
 from mlintern.orchestrator.conversation import Conversation, without_thinking
 from mlintern.orchestrator.meter import Meter
 from mlintern.orchestrator.model import (
     ContextOverflow,
     HistoryRejected,
+    Message,
     ModelClient,
     ModelError,
     ModelReply,
@@ -42,21 +43,6 @@ from mlintern.orchestrator.ports import (
 from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.tool_runner import Batch, ToolRunner
 
-MAX_PAUSES = 10
-MAX_TRUNCATIONS = 3
-MAX_PLAN_PROMPTS = 2
-MAX_REPAIRS = 2
-CONTINUE = "[mlintern loop] Your reply was empty. Please continue."
-CUT_TEXT = "[mlintern loop] Your reply was cut at its largest length. Continue exactly where it ended."
-CUT_CALLS = (
-    "[mlintern loop] Your reply was cut at its largest length. Not executed: {names}. Make smaller calls, one at a"
-    " time."
-)
-OPEN_PLAN = (
-    "[mlintern loop] Your plan still has open steps: {steps}. Carry on with the next one, or update the plan if it no"
-    " longer holds. If you are blocked, say what you need."
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
@@ -72,17 +58,6 @@ class LoopSettings:
     thinking: Mapping[str, Any] | None = None
     effort: str | None = None
     caching: bool = False
-
-
-@dataclass
-class _Streaks:
-    """How often in a row something happened that must not go on for ever. Any completed batch of calls ends them."""
-
-    pauses: int = 0
-    truncations: int = 0
-    empty: int = 0
-    plan_prompts: int = 0
-    repairs: int = 0
 
 
 class Orchestrator:
@@ -121,7 +96,7 @@ class Orchestrator:
         self._clock = clock
         self._plan = plan
         self._started = clock.monotonic()
-        self._streaks = _Streaks()
+        self._streaks = streaks.Streaks()
         self._batch: Batch | None = None
         self._waiting: list[str] = []
         self._scope = anyio.CancelScope()
@@ -136,7 +111,7 @@ class Orchestrator:
         self._journal.append("user", text=text)
         self.conversation.add_user(text)
         self._guard.forget()
-        self._streaks = _Streaks()
+        self._streaks = streaks.Streaks()
         self.iterations = 0
 
     def cancel(self, stop: Stop) -> None:
@@ -163,6 +138,13 @@ class Orchestrator:
     def resume(self, batch: Batch) -> None:
         """Take up the calls of a reply that was in the history when the process died; `run` completes them first."""
         self._batch = batch
+
+    def undo(self) -> str | None:
+        """Take back the last thing that a person said and all that followed; returns it. Effects of tools stay."""
+        text, kept = self.conversation.before_last_said()
+        if text is not None:
+            self._rewrite(kept, "undo")
+        return text
 
     async def compact(self) -> bool:
         """Compact now, as ``/compact`` asks; whether anything was done."""
@@ -237,8 +219,8 @@ class Orchestrator:
                 return self._continue_cut(reply)
             case "pause_turn":
                 self._streaks.pauses += 1
-                if self._streaks.pauses > MAX_PAUSES:
-                    return stops.paused_too_often(MAX_PAUSES)
+                if self._streaks.pauses > streaks.MAX_PAUSES:
+                    return stops.paused_too_often(streaks.MAX_PAUSES)
                 self._keep(reply)
                 return None
         if reply.tool_uses:
@@ -258,7 +240,7 @@ class Orchestrator:
         self._journal.append("results", notes=batch.notes)
         self.conversation.add_results(batch.results())
         self._batch = None
-        self._streaks = _Streaks()
+        self._streaks = streaks.Streaks()
         self._max_tokens = self.settings.max_tokens
         return stops.loop_detected(batch.stopped_by) if batch.stopped_by else None
 
@@ -274,12 +256,12 @@ class Orchestrator:
                 self.say(text)
             return None
         steps = self._plan.open_steps() if self._plan else []
-        if steps and self._streaks.plan_prompts < MAX_PLAN_PROMPTS:
+        if steps and self._streaks.plan_prompts < streaks.MAX_PLAN_PROMPTS:
             nudge = self._guard.observe_text(reply.text)
             if nudge is not None and nudge.level == "stop":
                 return stops.loop_detected(nudge.pattern)
             self._streaks.plan_prompts += 1
-            self._prompt(OPEN_PLAN.format(steps="; ".join(steps)))
+            self._prompt(streaks.OPEN_PLAN.format(steps="; ".join(steps)))
             return None
         if self.denied:
             return stops.approval_denied(reply.text, list(self.denied))
@@ -290,13 +272,13 @@ class Orchestrator:
         if self._streaks.empty:
             return stops.empty_response()
         self._streaks.empty += 1
-        self._prompt(CONTINUE)
+        self._prompt(streaks.CONTINUE)
         return None
 
     def _continue_cut(self, reply: ModelReply) -> Stop | None:
         """The reply is at its largest length. A cut call is void; the same request gets more room, once."""
         self._streaks.truncations += 1
-        if self._streaks.truncations > MAX_TRUNCATIONS:
+        if self._streaks.truncations > streaks.MAX_TRUNCATIONS:
             self._discard(reply, "cut")
             return stops.truncated(reply.text)
         ends_in_call = bool(reply.blocks) and reply.blocks[-1]["type"] == "tool_use"
@@ -308,21 +290,22 @@ class Orchestrator:
         if reply.tool_uses or not reply.text.strip():
             self._discard(reply, "cut")
             names = ", ".join(use.name for use in reply.tool_uses) or "nothing"
-            self._prompt(CUT_CALLS.format(names=names))
+            self._prompt(streaks.CUT_CALLS.format(names=names))
             return None
         self._keep(reply)
-        self._prompt(CUT_TEXT)
+        self._prompt(streaks.CUT_TEXT)
         return None
 
     async def _repair(self, error: ModelError) -> Stop | None:
         """A history that the service does not take: compact it, which also makes it anew; twice in a row at most."""
         self._streaks.repairs += 1
-        if self._streaks.repairs > MAX_REPAIRS:
+        if self._streaks.repairs > streaks.MAX_REPAIRS:
             return stops.model_failed(error)
         self._ui.show(Notice(text=f"The service did not take the history: {error.message}", level="warning"))
         try:
             if isinstance(error, HistoryRejected):
-                self._drop_thinking()
+                # thinking is bound to what stood before it; where the service says that it is not, it goes
+                self._rewrite(without_thinking(self.conversation.messages), "thinking_dropped")
                 return None
             if await self._compact(force=True):
                 return None
@@ -348,10 +331,8 @@ class Orchestrator:
         )
         return True
 
-    def _drop_thinking(self) -> None:
-        """Thinking is bound to what stood before it; where the service says that it is not, it goes."""
-        messages = without_thinking(self.conversation.messages)
-        self._journal.append("compaction", messages=messages, summary="", method="thinking_dropped")
+    def _rewrite(self, messages: list[Message], method: str) -> None:
+        self._journal.append("compaction", messages=messages, summary="", method=method)
         self.conversation.replace(messages)
 
     def _close_cancelled_step(self) -> Stop:

@@ -24,7 +24,7 @@ from mcp.types import CONNECTION_CLOSED
 from mlintern.orchestrator.mcp_config import ServerEntry, child_environment
 
 LIST_PAGES = 50
-LOG_TAIL = 600
+LAST_WORDS_CHARS = 300
 
 
 class ServerFailed(Exception):
@@ -252,8 +252,9 @@ class Connection:
         if self.entry.url:
             return ""
         with contextlib.suppress(OSError):
-            tail = self._log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].strip()
-            return f"; it said: {tail}" if tail else ""
+            said = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+            last = next((line.strip() for line in reversed(said) if line.strip()), "")
+            return f"; its last words ({self._log}): {last[:LAST_WORDS_CHARS]}" if last else ""
         return ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 import anyio
-import anyio.abc
 
 from mlintern.common.clock import Clock
 from mlintern.orchestrator import stops
@@ -23,16 +22,18 @@ async def run_agent(options: Options, goal: str | None, *, face: Face, clock: Cl
     """Work on ``goal`` (None: on what a resumed session left open), then on whatever the face asks for next."""
     try:
         async with assemble(options, ui=face, clock=clock, person=face.person) as agent:
-            stop = await _converse(agent, goal, face, clock)
-            face.show(
-                Finished(
-                    stop=stop,
-                    session_id=agent.session.id,
-                    turns=agent.orchestrator.turn,
-                    usd=agent.orchestrator.budget.spent_usd,
-                    running_jobs=agent.orchestrator.jobs.ids,
+            keyboard = _Keyboard(agent, clock, interactive=face.person is not None)
+            async with face.attached(Controls(agent, keyboard)):
+                stop = await _converse(agent, goal, face, keyboard)
+                face.show(
+                    Finished(
+                        stop=stop,
+                        session_id=agent.session.id,
+                        turns=agent.orchestrator.turn,
+                        usd=agent.orchestrator.budget.spent_usd,
+                        running_jobs=agent.orchestrator.jobs.ids,
+                    )
                 )
-            )
             return stop
     except (SessionError, UnknownPrice) as error:
         return Stop(name="usage", reason=str(error), exit_code=stops.USAGE)
@@ -40,13 +41,12 @@ async def run_agent(options: Options, goal: str | None, *, face: Face, clock: Cl
         return stops.internal(error)
 
 
-async def _converse(agent: Agent, goal: str | None, face: Face, clock: Clock) -> Stop:
+async def _converse(agent: Agent, goal: str | None, face: Face, keyboard: _Keyboard) -> Stop:
     if agent.hosts.failures and not agent.hosts.tools:
         return stops.no_servers([f"{bad.name}: {bad.reason}" for bad in agent.hosts.failures])
-    keyboard = _Keyboard(agent, clock, interactive=face.person is not None)
     found = agent.recovered
     stop: Stop | None = None
-    async with anyio.create_task_group() as tasks, face.attached(Controls(agent, keyboard)):
+    async with anyio.create_task_group() as tasks:
         tasks.start_soon(_listen, keyboard)
         with keyboard.scope:
             if goal is None and found is not None and not found.idle:

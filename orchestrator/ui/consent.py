@@ -1,0 +1,120 @@
+"""The words of a question at the terminal, and how its answers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from mlintern.orchestrator.allow_rules import BadRule, Rule
+from mlintern.orchestrator.approvals import Decision, Request
+from mlintern.orchestrator.mcp_connection import Answer, Question
+from mlintern.orchestrator.ports import TurnEnded
+from mlintern.orchestrator.ui import lines
+
+CONSENT_HELP = (
+    "y: yes, once · a [RULE]: yes, and within this allowance from now on · n [reason]: no · s: show the script"
+)
+
+
+class Say(Protocol):
+    def __call__(self, text: str, *, style: str = "") -> None: ...
+
+
+def consent_lines(request: Request, *, budget: TurnEnded | None) -> list[str]:
+    """What, where, what it costs at worst, in the server's own words; the model's budget; the default rule."""
+    shown = [f"{request.question.server} asks: {request.question.tool or 'a tool'}"]
+    shown += lines.question_lines(request.question.message)
+    if budget is not None and budget.budget_usd is not None:
+        left = max(0.0, budget.budget_usd - budget.usd)
+        shown.append(f"Model budget left: {lines.usd(left)} of {lines.usd(budget.budget_usd)}")
+    rule = suggested_rule(request)
+    if rule is not None:
+        shown.append(f"Allowance with a: {rule.text}")
+    return shown
+
+
+def suggested_rule(request: Request) -> Rule | None:
+    """The narrowest rule that covers just this action again; None where no rule can."""
+    asked, tool = request.asked, request.question.tool
+    if asked is None or asked.usd_worst is None or not tool:
+        return None
+    if asked.usd_worst > 0:
+        return Rule.parse(f"{tool}:{asked.place}<={asked.usd_worst:.2f}usd")
+    if asked.hours <= 0:
+        return Rule.parse(f"{tool}:{asked.place}")
+    minutes = -(-asked.hours * 60 // 1)  # a rule must not be smaller than what it was made for
+    return Rule.parse(f"{tool}:{asked.place}<={minutes:.0f}m")
+
+
+def read_consent(text: str, request: Request) -> Decision | str:
+    """The decision that ``text`` makes, or what to say to somebody whose answer is none. Silence is no yes."""
+    word, _, rest = text.strip().partition(" ")
+    match word.lower():
+        case "y" | "yes":
+            return Decision(approved=True, note=rest.strip())
+        case "n" | "no":
+            return Decision(approved=False, note=rest.strip())
+        case "a" | "allow":
+            try:
+                rule = Rule.parse(rest) if rest.strip() else suggested_rule(request)
+            except BadRule as error:
+                return str(error)
+            if rule is None:
+                return "No allowance can cover this; answer y or n."
+            return Decision(approved=True, allowance=rule)
+    return CONSENT_HELP
+
+
+async def ask_form(question: Question, *, say: Say, read: Callable[[str], Awaitable[str]]) -> Answer:
+    """Fill in a form that is no plain consent: each field in turn, ``/cancel`` to leave it."""
+    for line in (f"{question.server} asks:", *lines.question_lines(question.message)):
+        say(line, style="bold yellow")
+    if question.url:
+        say(f"Open this address yourself if you trust it: {lines.plain_text(question.url)}", style="yellow")
+        opened = await read("opened? [y/n] ")
+        return Answer(action="accept" if opened.lower() in ("y", "yes") else "decline")
+    content: dict[str, Any] = {}
+    required = set(question.schema.get("required") or ())
+    for name, field in (question.schema.get("properties") or {}).items():
+        while True:
+            text = await read(f"{lines.cut(str(field.get('title') or name), 60)}{_choices(field)}: ")
+            if text == "/cancel":
+                return Answer(action="cancel")
+            if not text and name not in required:
+                break
+            try:
+                content[name] = _value(text, field)
+            except ValueError as error:
+                say(f"{error}; /cancel leaves the form", style="yellow")
+                continue
+            break
+    return Answer(action="accept", content=content)
+
+
+def _choices(field: Mapping[str, Any]) -> str:
+    choices = field.get("enum") or [each.get("const") for each in field.get("oneOf") or ()]
+    if choices:
+        return f" ({', '.join(map(str, choices))})"
+    return " (y/n)" if field.get("type") == "boolean" else ""
+
+
+def _value(text: str, field: Mapping[str, Any]) -> Any:
+    if not text and "default" in field:
+        return field["default"]
+    if not text:
+        raise ValueError("this must be filled in")
+    match field.get("type"):
+        case "boolean":
+            if text.lower() not in ("y", "yes", "n", "no"):
+                raise ValueError("answer y or n")
+            return text.lower() in ("y", "yes")
+        case "integer":
+            return int(text)
+        case "number":
+            return float(text)
+        case "array":
+            return [part.strip() for part in text.split(",")]
+    choices = field.get("enum")
+    if choices and text not in choices:
+        raise ValueError(f"choose one of {', '.join(map(str, choices))}")
+    return text

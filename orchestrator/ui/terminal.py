@@ -1,0 +1,274 @@
+"""The run at a terminal, inline: finished lines scroll away, below them lives one prompt that is always open.
+
+What is typed while the agent works is queued for its next turn; while a question is open it answers the question.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from mlintern.orchestrator.approvals import Decision, Request
+from mlintern.orchestrator.face import Controls
+from mlintern.orchestrator.mcp_connection import Answer, Question
+from mlintern.orchestrator.model import ReplyStarted, Retrying, TextDelta, ThinkingDelta, ToolUseStarted
+from mlintern.orchestrator.ports import (
+    ApprovalAnswered,
+    Compacted,
+    Event,
+    Finished,
+    GuardFired,
+    Notice,
+    Started,
+    Stop,
+    ToolFinished,
+    ToolStarted,
+    TurnEnded,
+)
+from mlintern.orchestrator.ui import lines
+from mlintern.orchestrator.ui.commands import Commands
+from mlintern.orchestrator.ui.consent import CONSENT_HELP, ask_form, consent_lines, read_consent
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from rich.console import Console
+
+LIVE_LINES = 4
+PRESS_HINT = "Press Ctrl-C once more within two seconds to leave, or type what to do next."
+
+
+class TerminalUi:
+    """`face.Face` and its `Person`. With ``once`` the program ends when the first run does."""
+
+    def __init__(self, *, once: bool = False) -> None:
+        self._once = once
+        self._queue: list[str] = []
+        self._arrived = anyio.Event()
+        self._idle = True
+        self._question: _Open | None = None
+        self._arguments: dict[str, Mapping[str, Any]] = {}
+        self._running: dict[str, tuple[str, float]] = {}
+        self._text = ""
+        self._thinking = ""
+        self._turn: TurnEnded | None = None
+        self._started = time.monotonic()
+        self._window = 0
+        self._console: Console | None = None
+        self._session: PromptSession[str] | None = None
+
+    @property
+    def person(self) -> TerminalUi:
+        return self
+
+    # --- what is shown ---------------------------------------------------------------------------------------------
+
+    def show(self, event: Event) -> None:
+        match event:
+            case TextDelta(text):
+                self._stream(text)
+            case ThinkingDelta(text):
+                self._thinking += text
+            case ReplyStarted() | ToolUseStarted():
+                self._end_thinking()
+            case ToolStarted():
+                self._end_text()
+                self._arguments[event.id] = event.arguments
+                self._running[event.id] = (event.name, time.monotonic())
+            case ToolFinished():
+                self._running.pop(event.id, None)
+                error = event.outcome.is_error
+                line = lines.tool_line(event, self._arguments.pop(event.id, {}))
+                self._line(f"{'✗' if error else '✓'} {line}", style="red" if error else "cyan")
+            case TurnEnded():
+                self._end_text()
+                self._turn = event
+            case _:
+                self._show_rare(event)
+        self._redraw()
+
+    def _show_rare(self, event: Event) -> None:
+        match event:
+            case Started():
+                for line in lines.started_lines(event):
+                    self._line(line, style="dim")
+                self._line("/help lists the commands", style="dim")
+            case ApprovalAnswered():
+                note = f": {event.note}" if event.note else ""
+                self._line(f"{'approved' if event.approved else 'denied'} ({event.via}){note}", style="yellow")
+            case GuardFired():
+                self._line(event.text, style="yellow")
+            case Compacted():
+                self._line(f"compacted from {event.before_tokens} to {event.after_tokens} tokens", style="dim")
+            case Retrying(error, attempt, wait_seconds):
+                self._text = self._thinking = ""
+                self._line(f"attempt {attempt} failed: {error} Trying again in {wait_seconds:.0f} s.", style="yellow")
+            case Notice():
+                self._line(event.text, style="yellow" if event.level != "info" else "")
+            case Stop():
+                self._end_text()
+                if event.name != "done":
+                    self._line(f"{event.name}: {event.reason}", style="yellow")
+            case Finished():
+                for line in lines.finished_lines(event):
+                    self._line(line, style="dim")
+
+    def _stream(self, text: str) -> None:
+        self._end_thinking()
+        self._text += lines.plain_text(text)
+        *whole, self._text = self._text.split("\n")
+        for line in whole:
+            self._line(line)
+
+    def _end_text(self) -> None:
+        self._end_thinking()
+        if self._text:
+            text, self._text = self._text, ""
+            self._line(text)
+
+    def _end_thinking(self) -> None:
+        thought, self._thinking = self._thinking.strip(), ""
+        if thought:
+            self._line(lines.plain_text(thought), style="dim italic")
+
+    def _line(self, text: str, *, style: str = "") -> None:
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(force_terminal=sys.stdout.isatty(), highlight=False)
+        self._console.print(lines.plain_text(text), style=style, markup=False, soft_wrap=True)
+
+    def _message(self) -> StyleAndTextTuples:
+        """What stands above the cursor: the line that is being written, what runs, the prompt."""
+        live = self._thinking.strip().split("\n") if self._thinking.strip() else self._text.split("\n")
+        style = "italic fg:ansibrightblack" if self._thinking.strip() else ""
+        shown: StyleAndTextTuples = [(style, f"{line}\n") for line in live[-LIVE_LINES:] if line]
+        now = time.monotonic()
+        for name, since in self._running.values():
+            shown.append(("fg:ansibrightblack", f"… {name} {lines.seconds(now - since)}\n"))
+        if self._queue:
+            shown.append(("fg:ansibrightblack", f"({len(self._queue)} queued)\n"))
+        return [*shown, ("bold", self._question.prompt if self._question else "› ")]
+
+    def _footer(self) -> str:
+        doing = "answer the question above" if self._question else ("" if self._idle else "ctrl-c interrupts")
+        footer = lines.footer(self._turn, window=self._window, minutes=(time.monotonic() - self._started) / 60)
+        return f" {footer}{f'  ·  {doing}' if doing else ''}"
+
+    def _redraw(self) -> None:
+        if self._session is not None and self._session.app.is_running:
+            self._session.app.invalidate()
+
+    # --- what is typed ---------------------------------------------------------------------------------------------
+
+    def typed(self) -> list[str]:
+        taken, self._queue = self._queue, []
+        return taken
+
+    async def next_message(self) -> str | None:
+        if self._once:
+            return None
+        self._idle = True
+        try:
+            while not self._queue:
+                self._arrived = anyio.Event()
+                self._redraw()
+                await self._arrived.wait()
+            return self._queue.pop(0)
+        finally:
+            self._idle = False
+
+    @asynccontextmanager
+    async def attached(self, controls: Controls) -> AsyncGenerator[None, None]:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.patch_stdout import patch_stdout
+
+        self._window = controls.agent.window
+        self._idle = False
+        commands = Commands(controls, say=self._line)
+        with patch_stdout(raw=True):
+            self._session = PromptSession(
+                self._message, bottom_toolbar=self._footer, refresh_interval=0.5, erase_when_done=True
+            )
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read, self._session, controls, commands)
+                try:
+                    yield
+                finally:
+                    tasks.cancel_scope.cancel()
+        self._session = None
+
+    async def _read(self, session: PromptSession[str], controls: Controls, commands: Commands) -> None:
+        while True:
+            try:
+                text = (await session.prompt_async(handle_sigint=False)).strip()
+            except KeyboardInterrupt:
+                if self._idle:
+                    self._line(PRESS_HINT, style="dim")
+                controls.interrupts.press()
+                continue
+            except EOFError:
+                controls.interrupts.quit()
+                return
+            if self._question is not None:
+                self._question.give(text)
+            elif text.startswith("/"):
+                self._line(f"› {text}", style="bold")
+                await commands.run(text, idle=self._idle)
+            elif text:
+                self._line(f"› {text}", style="bold")
+                self._queue.append(text)
+                self._arrived.set()
+
+    # --- what is asked ---------------------------------------------------------------------------------------------
+
+    async def decide(self, request: Request) -> Decision:
+        """Show a question and wait for y, a, n or s."""
+        self._end_text()
+        for line in consent_lines(request, budget=self._turn):
+            self._line(line, style="bold yellow")
+        self._line(CONSENT_HELP, style="yellow")
+        while True:
+            text = await self._answer("approve? [y/a/n/s] ")
+            if text.lower() in ("s", "script"):
+                shown = await request.script() if request.script else "There is no script to show."
+                for line in shown.splitlines() or ["(empty)"]:
+                    self._line(line, style="dim")
+                continue
+            decision = read_consent(text, request)
+            if isinstance(decision, Decision):
+                return decision
+            self._line(decision, style="yellow")
+
+    async def fill_in(self, question: Question) -> Answer:
+        """Ask for each field of a form; an empty line takes the default or leaves it out."""
+        self._end_text()
+        return await ask_form(question, say=self._line, read=self._answer)
+
+    async def _answer(self, prompt: str) -> str:
+        self._question = _Open(prompt)
+        self._redraw()
+        try:
+            await self._question.given.wait()
+            return self._question.text
+        finally:
+            self._question = None
+            self._redraw()
+
+
+class _Open:
+    """A question that waits for a line."""
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
+        self.text = ""
+        self.given = anyio.Event()
+
+    def give(self, text: str) -> None:
+        self.text = text
+        self.given.set()
