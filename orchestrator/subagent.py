@@ -103,9 +103,9 @@ class Research:
     tool = Tool(
         name="research",
         description="Give a question to a research assistant that reads papers, datasets, models, documentation and "
-        "code with the same read-only tools as you and comes back with a report and its sources, without filling your "
-        "context. It knows nothing of this conversation: say what you need to know, for which model and task, what "
-        "you know already, and what the answer is for. Up to three run at once. It submits and changes nothing.",
+        "code with the same read-only tools as you and comes back with a report and its sources, without filling "
+        "your context. It knows nothing of this conversation: say what you need to know, for which model and task, "
+        "what you know already, and what the answer is for. Up to three run at once. It submits and changes nothing.",
         input_schema={
             "type": "object",
             "properties": {

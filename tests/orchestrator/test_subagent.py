@@ -58,7 +58,8 @@ async def bench(
     tools.add("submit_job", lambda arguments: "submitted", side_effect="side_effect")
     tools.add("read_paper", lambda arguments: f"section {arguments.get('section')}")
     budget = budget or money(10.0)
-    journal, records = Record(), {}
+    journal = Record()
+    records: dict[str, Record] = {}
 
     def journal_for(name: str) -> Record:
         return records.setdefault(name, Record())
