@@ -11,6 +11,7 @@ ends the watch, not the job; `cancel_job` does that.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ TASKS = "io.modelcontextprotocol/tasks"
 SINCE = frozenset({"2026-07-28"})
 POLL_INTERVAL_MS = 5_000
 REMEMBERED_CANCELLATIONS = 1_000
+TASK_ID = re.compile(r"([\w-]+)\.(\d{1,6})\.(\d{1,14})", re.ASCII)
 
 
 class TaskParams(RequestParams):
@@ -54,10 +56,10 @@ class Watch:
 
     @classmethod
     def parse(cls, task_id: str) -> Watch:
-        job_id, findings, began_ms = ["", *task_id.rsplit(".", 2)][-3:]
-        if not (job_id and findings.isdecimal() and began_ms.isdecimal()):
+        match = TASK_ID.fullmatch(task_id)
+        if match is None:
             raise _unknown(task_id)
-        return cls(job_id, int(findings), int(began_ms))
+        return cls(match[1], int(match[2]), int(match[3]))
 
     def is_over(self, status: JobStatus) -> bool:
         return status.state in FINAL or len(status.findings) > self.findings
