@@ -49,7 +49,8 @@ def read_header(text: str) -> Header | None:
             f"The PEP 723 header is no TOML: {error}.", next_step="Mend the `# /// script` block."
         ) from None
     python, requirements = data.get("requires-python"), data.get("dependencies", [])
-    if not (python is None or isinstance(python, str)) or not isinstance(requirements, list):
+    strings = isinstance(requirements, list) and all(isinstance(item, str) for item in requirements)
+    if not strings or not (python is None or isinstance(python, str)):
         raise BadInput(
             "The PEP 723 header is wrong.", next_step="requires-python is a string, dependencies a list of strings."
         )
@@ -58,7 +59,7 @@ def read_header(text: str) -> Header | None:
     return Header(python, tuple(requirements))
 
 
-def check_requirement(requirement: object) -> None:
+def check_requirement(requirement: str) -> None:
     """Refuse what no installer would understand.
 
     Raises:
@@ -67,6 +68,6 @@ def check_requirement(requirement: object) -> None:
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        Requirement(str(requirement))
+        Requirement(requirement)
     except InvalidRequirement as error:
         raise BadInput(f"{requirement!r} is no requirement: {error}.", next_step="Write 'name==version'.") from None

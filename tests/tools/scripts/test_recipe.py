@@ -1,0 +1,157 @@
+"""A recipe says by name what is wrong with it, and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.recipe import DpoRecipe, EvaluationRecipe, SftRecipe, parse_recipe
+from mlintern.tools.scripts.render import hyperparameters
+
+SFT: dict[str, Any] = {"trainer": "sft", "model": "Qwen/Qwen3-0.6B", "dataset": "trl-lib/Capybara"}
+GRPO: dict[str, Any] = {**SFT, "trainer": "grpo", "rewards": [{"kind": "exact_match"}]}
+EVALUATION: dict[str, Any] = {**SFT, "trainer": "evaluation", "dataset": "cais/mmlu"}
+
+
+def refusal(recipe: dict[str, Any]) -> str:
+    with pytest.raises(BadInput) as caught:
+        parse_recipe(recipe)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"modle": "x"}, "Did you mean model?"),
+        ({"learning_rate": 1e-5}, "one of SFTConfig: put it into `hyperparameters`"),
+        ({"warmup_ratio": 0.1}, "removed in transformers 5. Use warmup_steps"),
+        ({"hyperparameters": {"lerning_rate": 1e-5}}, "Did you mean learning_rate"),
+        ({"hyperparameters": {"max_seq_length": 512}}, "removed in TRL 0.20. Use max_length."),
+        ({"hyperparameters": {"learning_rate": "1e-5"}}, "takes float, not str"),
+        ({"hyperparameters": {"lr_scheduler_type": "cosin"}}, "Did you mean cosine"),
+        ({"hyperparameters": {"packing": True, "max_length": None}}, "packing cuts the data"),
+        ({"hyperparameters": {"output_dir": "x"}}, "output_dir is set by the script"),
+        ({"hyperparameters": {"logging_nan_inf_filter": True}}, "would log a NaN loss as 0"),
+        ({"hyperparameters": {"model_init_kwargs": {"dtype": "float32"}}}, "Set `dtype` and `revision`"),
+        ({"hyperparameters": {"eval_strategy": "steps"}}, "Set validation_rows"),
+        ({"hyperparameters": {"max_steps": 5}, "max_steps": 6}, "Keep the one in the recipe"),
+        ({"epochs": 1, "max_steps": 5}, "Both epochs and max_steps"),
+        ({"lora": {"rank": 8}}, "Did you mean r?"),
+        ({"dtype": "float16"}, "float16 weights cannot be trained"),
+        ({"dataset": "no such thing"}, "neither a Hub id"),
+        ({"model": "https://example.com/a/b"}, "no address of a Hub repository"),
+        ({"prepare": "lambda row: row"}, "defines no function"),
+        ({"prepare": "def f(row) return row"}, "is not Python"),
+        ({"prepare": "import os\nos.remove('x')\ndef f(row):\n    return row"}, "would run when the script starts"),
+        ({"prepare": "def f():\n    return {}"}, "called with 1"),
+        ({"columns": {"prompt": "q", "completion": "q"}}, "two names"),
+        ({"requirements": ["not a requirement!"]}, "is no requirement"),
+        ({"push_to_hub": "../x"}, "push_to_hub"),
+        ({"save_steps": 2.5}, "no whole number"),
+        ({"evaluation": {"dataset": "trl-lib/Capybara"}}, "reads the training data"),
+        ({"evaluation": {"dataset": "a/b", "prompt": "Answer!"}}, "does not hold {question}"),
+        ({"evaluation": {"dataset": "a/b", "shots": 1}}, "no field shots"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_what_to_do(change: dict[str, Any], expected: str) -> None:
+    assert expected in refusal({**SFT, **change})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({}, "has no `trainer`"),
+        ({**SFT, "trainer": "sfd"}, "Did you mean sft?"),
+        ({**SFT, "trainer": "ppo"}, "Use grpo or rloo."),
+        ({**SFT, "trainer": "kto"}, "describe_trainer describes it"),
+        ({**GRPO, "rewards": []}, "rewards"),
+        ({**GRPO, "rewards": [{"kind": "pattern", "pattern": "("}]}, "no regular expression"),
+        ({**GRPO, "rewards": [{"kind": "python", "source": "def f(x):\n    return x"}]}, "has no **kwargs"),
+        ({**GRPO, "hyperparameters": {"num_generations": 6}}, "(8 x 1 = 8) is not a multiple of num_generations (6)"),
+        ({**GRPO, "hyperparameters": {"num_generations": 1}}, "nothing to be compared with"),
+        (
+            {**GRPO, "hyperparameters": {"generation_batch_size": 8, "steps_per_generation": 1}},
+            "generation_batch_size and steps_per_generation are both set",
+        ),
+        ({**GRPO, "hyperparameters": {"auto_find_batch_size": True}}, "auto_find_batch_size"),
+        ({**GRPO, "hyperparameters": {"max_prompt_length": 512}}, "Use `prepare` to shorten"),
+        ({**GRPO, "hyperparameters": {"reward_weights": [1.0]}}, "its own `weight`"),
+        (
+            {**SFT, "trainer": "dpo", "hyperparameters": {"loss_weights": [1.0, 2.0]}},
+            "2 loss_weights for 1 loss_type",
+        ),
+        ({**SFT, "trainer": "dpo", "hyperparameters": {"rpo_alpha": 1.0}}, '["sigmoid", "sft"]'),
+        ({**EVALUATION, "kind": "exact_match", "extract": "("}, "no regular expression"),
+        ({**EVALUATION, "kind": "exact_match", "prompt": "{question} {choices}"}, "is for multiple choice"),
+        ({**EVALUATION, "kind": "generate"}, "kind"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_what_to_do(recipe: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(recipe)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    message = refusal({**SFT, "seed": -1, "hyperparameters": {"lerning_rate": 1, "warmup_ratio": 0.1}, "limit": 0})
+    assert "seed" in message and "limit" in message
+
+
+def test_a_wrong_recipe_is_a_validation_error_for_those_who_construct_it() -> None:
+    with pytest.raises(ValidationError, match="packing cuts the data"):
+        SftRecipe.model_validate({**SFT, "hyperparameters": {"packing": True, "max_length": None}})
+
+
+def test_hyperparameters_that_belong_to_the_recipe_are_moved_there() -> None:
+    recipe = parse_recipe({**SFT, "hyperparameters": {"max_steps": 7, "seed": 3, "learning_rate": 1e-5}})
+    assert isinstance(recipe, SftRecipe)
+    assert (recipe.max_steps, recipe.seed, recipe.hyperparameters) == (7, 3, {"learning_rate": 1e-5})
+
+
+def test_what_the_script_sets_anyway_may_be_repeated() -> None:
+    recipe = parse_recipe({**SFT, "hyperparameters": {"logging_nan_inf_filter": False, "disable_tqdm": True}})
+    assert isinstance(recipe, SftRecipe)
+    assert "disable_tqdm" not in hyperparameters(recipe)
+
+
+def test_dpo_takes_its_loss_as_text_or_list() -> None:
+    for loss in ("ipo", ["ipo"]):
+        recipe = parse_recipe({**SFT, "trainer": "dpo", "hyperparameters": {"loss_type": loss}})
+        assert isinstance(recipe, DpoRecipe)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "https://huggingface.co/datasets/cais/mmlu",
+        "https://huggingface.co/datasets/cais/mmlu/viewer/all",
+        " cais/mmlu ",
+    ],
+)
+def test_a_hub_dataset_may_be_given_as_people_paste_it(pasted: str) -> None:
+    assert parse_recipe({**EVALUATION, "dataset": pasted}).dataset == "cais/mmlu"
+
+
+def test_a_relative_path_becomes_absolute_for_the_job_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "org").mkdir()
+    (tmp_path / "org" / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = parse_recipe({**SFT, "model": "org/model", "dataset": "train.jsonl"})
+    assert recipe.model == str(tmp_path / "org" / "model")
+    assert recipe.dataset == str(tmp_path / "train.jsonl")
+
+
+def test_weights_are_float32_and_bfloat16_under_an_adapter() -> None:
+    full, adapter = parse_recipe(SFT), parse_recipe({**SFT, "lora": {}})
+    assert not isinstance(full, EvaluationRecipe) and not isinstance(adapter, EvaluationRecipe)
+    assert (full.weights_dtype, adapter.weights_dtype) == ("float32", "bfloat16")
+
+
+def test_an_adapter_takes_every_field_of_peft() -> None:
+    recipe = parse_recipe({**SFT, "lora": {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]}})
+    assert not isinstance(recipe, EvaluationRecipe) and recipe.lora is not None
+    assert recipe.lora.model_dump()["use_rslora"] is True
