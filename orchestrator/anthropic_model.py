@@ -42,6 +42,9 @@ FACTS_SECONDS = 15.0
 REPLY_SECONDS = 1800.0
 """No reply takes longer; pings would otherwise keep a dead stream alive for ever."""
 
+LOOKBACK_BLOCKS = 18
+"""The cache is searched twenty blocks back from a marker; a turn near that size needs one of its own."""
+
 STREAM_FAULTS = (ValueError, AssertionError, AttributeError, IndexError, KeyError, TypeError, RuntimeError)
 """What the SDK raises when events are missing, out of order or of another shape."""
 
@@ -112,7 +115,7 @@ class AnthropicModel:
                     max_output=getattr(info, "max_tokens", None),
                     adaptive_thinking=adaptive is True,
                 )
-        except (anthropic.APIError, httpx2.TransportError, *STREAM_FAULTS) as error:
+        except (ModelError, anthropic.APIError, httpx2.TransportError, *STREAM_FAULTS) as error:
             logger.info("the endpoint says nothing about %s: %s", model, error)
         return ModelFacts()
 
@@ -138,8 +141,8 @@ class AnthropicModel:
             raise TransportFailed(f"The connection failed: {reason}", usage=reader.estimated_usage) from error
 
     async def _stream(self, request: ModelRequest, reader: ReplyReader, on_event: OnEvent) -> ModelReply:
-        manager = self._connect().beta.messages.stream(**wire_arguments(request))
-        async with manager as stream:
+        client = self._connect()
+        async with client.beta.messages.stream(**wire_arguments(request)) as stream:
             events = aiter(stream)
             while True:
                 try:
@@ -158,6 +161,11 @@ class AnthropicModel:
             return reader.finish(request_id=stream.request_id)
 
     def _connect(self) -> AsyncAnthropic:
+        """The client, made at the first call.
+
+        Raises:
+            AuthFailed: nothing says who is asking.
+        """
         if self._client is None:
             import anthropic
             import httpx2
@@ -165,20 +173,34 @@ class AnthropicModel:
             key = self._api_key
             if key is None and self.profile.name == "compatible" and not os.environ.get("ANTHROPIC_API_KEY"):
                 key = "none"  # local servers take any key, the SDK wants one
-            self._client = anthropic.AsyncAnthropic(
-                api_key=key,
-                base_url=self._base_url,
-                max_retries=0,
-                timeout=httpx2.Timeout(self.profile.read_timeout_seconds, connect=10.0),
-            )
+            try:
+                client = anthropic.AsyncAnthropic(
+                    api_key=key,
+                    base_url=self._base_url,
+                    max_retries=0,
+                    timeout=httpx2.Timeout(self.profile.read_timeout_seconds, connect=10.0),
+                )
+            except anthropic.AnthropicError as error:
+                raise AuthFailed(f"The stored credentials cannot be used: {error}") from error
+            if client.api_key is None and client.auth_token is None and client.credentials is None:
+                raise AuthFailed("There is no key for the model.", next_step="Set ANTHROPIC_API_KEY.")
+            self._client = client
         return self._client
+
+    def check_key(self) -> None:
+        """Find the key, in the environment or in a profile on disk; nothing is sent.
+
+        Raises:
+            AuthFailed: there is none.
+        """
+        self._connect()
 
 
 def wire_arguments(request: ModelRequest) -> dict[str, Any]:
     """Keyword arguments of ``beta.messages.stream`` for ``request``.
 
-    With a ``cache_ttl`` there are two markers: one on the last block of ``system`` (it covers the tools too) and
-    the automatic one at the end of the conversation.
+    With a ``cache_ttl`` there is a marker of one hour on the last block of ``system`` (it covers the tools too), the
+    automatic one at the end of the conversation, and one before a turn too large for the cache to look back over.
     """
     arguments: dict[str, Any] = {
         "model": request.model,
@@ -189,8 +211,9 @@ def wire_arguments(request: ModelRequest) -> dict[str, Any]:
     if request.cache_ttl is not None:
         marker = {"type": "ephemeral"} | ({"ttl": "1h"} if request.cache_ttl == "1h" else {})
         if system:
-            system[-1]["cache_control"] = marker
+            system[-1]["cache_control"] = {"type": "ephemeral", "ttl": "1h"}
         arguments["cache_control"] = marker
+        _mark_before_large_turn(arguments["messages"], marker)
     if system:
         arguments["system"] = system
     if request.tools:
@@ -202,6 +225,21 @@ def wire_arguments(request: ModelRequest) -> dict[str, Any]:
     if request.betas:
         arguments["betas"] = list(request.betas)
     return arguments | dict(request.extra)
+
+
+def _mark_before_large_turn(messages: list[Any], marker: dict[str, str]) -> None:
+    """Put ``marker`` on the message before the last reply, in ``messages`` but not in the message itself."""
+    if len(messages) < 3 or sum(_block_count(message) for message in messages[-2:]) < LOOKBACK_BLOCKS:
+        return
+    earlier = messages[-3]
+    content = earlier["content"]
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    if blocks and "thinking" not in blocks[-1]["type"]:
+        messages[-3] = earlier | {"content": [*blocks[:-1], blocks[-1] | {"cache_control": marker}]}
+
+
+def _block_count(message: dict[str, Any]) -> int:
+    return 1 if isinstance(message["content"], str) else len(message["content"])
 
 
 def _sorted(error: APIStatusError, usage: Usage) -> ModelError:

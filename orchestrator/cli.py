@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,10 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     _set_up_logging(verbose=chosen.verbose)
+    from mlintern.orchestrator.session import SessionError
+
     try:
         return _run(chosen)
-    except ValueError as error:  # every option that cannot be used ends here, with its own words
+    except (SessionError, UsageError) as error:
         parser.error(str(error))
+
+
+class UsageError(Exception):
+    """An option that cannot be used; the text says why and what would do."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,16 +140,19 @@ def _run(chosen: argparse.Namespace) -> int:
 
         return rehearsal.rehearse(long=chosen.rehearse == "long", yes=chosen.yes, face=_face(chosen, interactive))
     if chosen.goal is None and chosen.resume is None and not interactive:
-        raise ValueError('say what to do: mlintern-orchestrate "goal"')
-    if not _has_key(chosen):
+        raise UsageError('say what to do: mlintern-orchestrate "goal"')
+    options = _options(chosen)
+    if not _has_key(options):
         print(NO_KEY, file=sys.stderr)
         return USAGE
-    options = _options(chosen)
     face = _face(chosen, interactive)
     if chosen.notify:
-        from mlintern.orchestrator.notify import Notifier, NotifyingFace
+        from mlintern.orchestrator.notify import BadTarget, Notifier, NotifyingFace
 
-        face = NotifyingFace(face, Notifier(chosen.notify, clock=SystemClock()))
+        try:
+            face = NotifyingFace(face, Notifier(chosen.notify, clock=SystemClock()))
+        except BadTarget as error:
+            raise UsageError(str(error)) from error
     import anyio
 
     from mlintern.orchestrator.run import run_agent
@@ -158,40 +166,43 @@ def _run(chosen: argparse.Namespace) -> int:
     return stop.exit_code
 
 
-def _has_key(chosen: argparse.Namespace) -> bool:
-    if chosen.base_url or os.environ.get("ANTHROPIC_BASE_URL"):
-        return True
-    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE")
-    if any(os.environ.get(name) for name in names):
-        return True
-    if chosen.resume is not None:
-        from mlintern.orchestrator.session import SessionError, find, read_events, sessions_folder
+def _has_key(options: Options) -> bool:
+    """Whether somebody could answer: a key, a profile on disk, or an endpoint that needs neither."""
+    from mlintern.common.clock import SystemClock
+    from mlintern.orchestrator.anthropic_model import AnthropicModel
+    from mlintern.orchestrator.model import AuthFailed
+    from mlintern.orchestrator.options import Endpoint
+    from mlintern.orchestrator.session import find, read_events
 
-        try:
-            header = next(read_events(find(sessions_folder(), chosen.resume)), {})
-        except SessionError as error:
-            raise ValueError(str(error)) from error
-        return bool(header.get("base_url"))
-    return False
+    header = next(read_events(find(options.sessions, options.resume)), {}) if options.resume else {}
+    endpoint = Endpoint.choose(options, header)
+    try:
+        AnthropicModel(profile=endpoint.profile, clock=SystemClock(), base_url=endpoint.base_url).check_key()
+    except AuthFailed:
+        return False
+    return True
 
 
 def _options(chosen: argparse.Namespace) -> Options:
-    from mlintern.orchestrator.allow_rules import LOCAL_JOBS, Rule
+    from mlintern.orchestrator.allow_rules import LOCAL_JOBS, BadRule, Rule
     from mlintern.orchestrator.mcp_config import BadEntry, ConfigError, ServerEntry, own_server, read_config
     from mlintern.orchestrator.options import DEFAULT_MODEL, MODELS, Options
     from mlintern.orchestrator.prices import PRICES
 
-    rules = [Rule.parse(text) for text in chosen.allow] + ([LOCAL_JOBS] if chosen.yes else [])
+    try:
+        rules = [Rule.parse(text) for text in chosen.allow] + ([LOCAL_JOBS] if chosen.yes else [])
+    except BadRule as error:
+        raise UsageError(str(error)) from error
     entries: tuple[ServerEntry, ...] = (own_server(),)
     bad: tuple[BadEntry, ...] = ()
     if chosen.mcp_config is not None:
         try:
             entries, bad = read_config(chosen.mcp_config)
         except ConfigError as error:
-            raise ValueError(str(error)) from error
+            raise UsageError(str(error)) from error
     prices = PRICES
     if (chosen.price_in is None) != (chosen.price_out is None):
-        raise ValueError("--price-in and --price-out belong together")
+        raise UsageError("--price-in and --price-out belong together")
     if chosen.price_in is not None:
         model = MODELS.get(chosen.model, chosen.model) or DEFAULT_MODEL
         prices = PRICES.with_price(model, input=chosen.price_in, output=chosen.price_out)

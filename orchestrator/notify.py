@@ -36,6 +36,10 @@ TRIES = 3
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
+class BadTarget(ValueError):
+    """A target that is none; the text says what there is."""
+
+
 class NotSent(Exception):
     """The target did not take the notification; the text says why."""
 
@@ -117,8 +121,12 @@ def _split(target: str) -> tuple[str, str]:
             return kind, target.removeprefix(f"{kind}:")
     if target.startswith(("http://", "https://")):
         return "webhook", target
-    if not shlex.split(target):
-        raise ValueError("--notify needs an address or a command")
+    try:
+        words = shlex.split(target)
+    except ValueError as error:
+        raise BadTarget(f"--notify {target!r} is no command: {error}.") from error
+    if not words:
+        raise BadTarget("--notify needs slack:URL, ntfy:URL, an address or a command.")
     return "command", target
 
 

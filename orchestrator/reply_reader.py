@@ -186,10 +186,10 @@ class ReplyReader:
 
     def _tool_use(self, index: int, block: Block) -> ToolUse:
         raw = "".join(self._arguments[index])
-        if not raw:
+        if index not in self._finished:
+            arguments, error = None, "cut off or not JSON"
+        elif not raw:  # no argument at all, or a server that sends them whole at the start
             arguments, error = block.get("input") or {}, None
-        elif index not in self._finished:
-            arguments, error = None, "they break off in the middle"
         else:
             arguments, error = parse_arguments(raw)
         return ToolUse(id=block["id"], name=block["name"], arguments=arguments, error=error)
