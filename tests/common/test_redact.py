@@ -1,0 +1,124 @@
+"""Redaction takes secrets out and leaves code as it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlintern.common.redact import MARK, is_secret_name, looks_like_secret, redact, secrets_of
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+CODE = [
+    "tokenizer.pad_token = tokenizer.eos_token",
+    'pad_token="<|endoftext|>"',
+    'eos_token="<|reserved_special_token_0|>"',
+    "max_token=2048",
+    "max_new_tokens=256, num_input_tokens_seen: 1234567",
+    "token=hf_token",
+    "HF_TOKEN = hf_token_variable",
+    "HF_TOKEN=$HF_TOKEN",
+    'token = os.environ["HF_TOKEN"]',
+    'api_key=os.environ.get("OPENAI_API_KEY")',
+    "api_key: YOUR_API_KEY",
+    'token="hf_..."',
+    "token: str | None = None",
+    'secret = get_secret("abc123")',
+    "password=password",
+    "hf_hub_download(repo_id)",
+    "mean_token_accuracy=0.8123456789012",
+    "train/token_entropy: 1.2345e-05",
+    f"commit {KEY}",
+    "Bearer of news",
+    'f"Bearer {token}"',
+    "use_auth_token=True",
+    '"bos_token_id": 151643',
+    "TOKENIZERS_PARALLELISM=false",
+    "next_token = logits.argmax(-1)",
+    "token=model_args.hub_token_v2",
+    "from trl import SFTTrainer",
+]
+
+SECRETS = [
+    ("hf_abcdefghijklmnopqrstuvwxyzABCDEFGH", "{}"),
+    ("sk-ant-api03-abcdefgh12345678", "key {} used"),
+    ("sk-proj-abcdefghijklmnopqrstuvwx1234", "{}"),
+    ("ghp_abcdefghijklmnopqrst12", "https://{}@github.com"),
+    ("github_pat_11ABCDEFG0123456789_abcdefghij", "{}"),
+    ("xoxb-1234567890-abcdefghij", "slack {}"),
+    ("AIzaSyA1234567890abcdefghijklmnopqrstuv", "{}"),
+    ("AKIAIOSFODNN7EXAMPLE", "{}"),
+    ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "AWS_SECRET_ACCESS_KEY={}"),
+    ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", 'aws_secret_access_key = "{}"'),
+    (KEY, "wandb: api key {}"),
+    (KEY, "WANDB_API_KEY={}"),
+    ("abc123def456", '{{"api_key": "{}"}}'),
+    ("9f8e7d6c5b4a39281706f5e4d3c2b1a0", '{{"token":"{}"}}'),
+    ("hunter2", 'password = "{}"'),
+    ("correcthorse", "MY_PASSWORD={}"),
+    ("pw123", "postgres://me:{}@host/db"),
+    ("abc.def123456", "Authorization: Bearer {}"),
+    ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlMTIz", "cookie {}"),
+]
+
+
+@pytest.mark.parametrize("line", CODE)
+def test_code_survives_unchanged(line: str) -> None:
+    assert redact(line) == line
+
+
+@pytest.mark.parametrize(("secret", "place"), SECRETS)
+def test_a_secret_is_taken_out_and_what_stands_around_it_stays(secret: str, place: str) -> None:
+    assert redact(place.format(secret)) == place.format(MARK)
+
+
+def test_a_private_key_goes_with_all_its_lines() -> None:
+    text = "before\n-----BEGIN RSA PRIVATE KEY-----\nMIIabc\ndef\n-----END RSA PRIVATE KEY-----\nafter"
+    assert redact(text) == f"before\n{MARK}\nafter"
+
+
+def test_a_value_that_the_caller_knows_is_hidden_wherever_it_stands() -> None:
+    assert redact("x=swordfish; swordfish", known=["swordfish"]) == f"x={MARK}; {MARK}"
+
+
+@given(cut=st.integers(0, 80), length=st.integers(1, 40))
+def test_a_page_that_cuts_a_secret_shows_no_part_of_it(cut: int, length: int) -> None:
+    secret = "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH"
+    text = f"we log in with {secret} and go on with the training"
+    start = min(cut, len(text))
+    shown = redact(text, start=start, end=min(len(text), start + length))
+    assert not any(secret[i : i + 4] in shown for i in range(len(secret) - 3))
+
+
+@given(st.text())
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once
+
+
+@pytest.mark.parametrize(
+    "name", ["HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "GITHUB_TOKEN"]
+)
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["PAD_TOKEN", "TOKENIZERS_PARALLELISM", "MAX_TOKEN", "SEED", "MONKEY"])
+def test_names_that_only_resemble_a_secret_are_not(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+def test_only_values_of_secret_names_are_taken_from_an_environment() -> None:
+    environ = {"HF_TOKEN": "hf_abcdefg", "PATH": "/usr/bin", "PAD_TOKEN": "<pad-pad>", "A_TOKEN": "x"}
+    assert secrets_of(environ) == ("hf_abcdefg",)
+
+
+def test_a_plain_value_does_not_look_like_a_secret() -> None:
+    assert not looks_like_secret("Qwen/Qwen3-0.6B") and looks_like_secret("hf_abcdefghijklmnopqrstuvwxyz")
+
+
+def test_long_hostile_text_takes_linear_time() -> None:
+    """Each of these made a careless pattern quadratic; a quarter of a megabyte is done well within the test."""
+    for unit in ("-sk-", "a_", "wandb", "://a:", "token=", '"', "eyJ", "Bearer "):
+        redact(unit * (262_144 // len(unit)))

@@ -1,0 +1,139 @@
+"""Telemetry: read as it grows, whatever state the last line is in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, read_rows, rows_in_log
+
+
+def metrics(step: int, *, time: float | None = None, **values: float | str) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "kind": "metrics",
+        "time": step if time is None else time,
+        "step": step,
+        "total_steps": 100,
+        "values": values,
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "metrics.jsonl"
+
+
+def append(path: Path, *rows: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def test_before_the_first_row_nothing_is_known(path: Path) -> None:
+    telemetry = Telemetry(path)
+    assert not telemetry.update()
+    assert (telemetry.progress, telemetry.metrics) == (None, {})
+
+
+def test_only_what_is_new_is_read_and_the_latest_value_of_each_metric_stays(path: Path) -> None:
+    telemetry = Telemetry(path)
+    append(path, metrics(10, loss=2.0), metrics(20, eval_loss=1.9))
+    assert telemetry.update() and not telemetry.update()
+    append(path, metrics(30, loss="NaN"))
+    assert telemetry.update()
+    assert telemetry.metrics == {"loss": "NaN", "eval_loss": 1.9}
+    assert telemetry.rows_read == 3
+
+
+def test_a_line_that_is_still_being_written_waits_for_its_end(path: Path) -> None:
+    telemetry = Telemetry(path)
+    line = json.dumps(metrics(10, loss=2.0)) + "\n"
+    path.write_text(line[:20])
+    assert not telemetry.update()
+    path.write_text(line)
+    assert telemetry.update() and telemetry.step == 10
+
+
+def test_rubbish_between_rows_is_passed_over(path: Path) -> None:
+    path.write_text('not json\n[1]\n{"v":2,"kind":"metrics"}\n\n' + json.dumps(metrics(5, loss=1.0)) + "\n")
+    telemetry = Telemetry(path)
+    telemetry.update()
+    assert telemetry.rows_read == 1 and len(list(read_rows(path))) == 1
+
+
+def test_a_file_written_anew_is_read_from_its_start(path: Path) -> None:
+    telemetry = Telemetry(path)
+    append(path, *(metrics(step, loss=1.0) for step in range(50)))
+    telemetry.update()
+    path.write_text(json.dumps(metrics(1, loss=9.0)) + "\n")
+    telemetry.update()
+    assert (telemetry.step, telemetry.metrics, telemetry.rows_read) == (1, {"loss": 9.0}, 1)
+
+
+def test_the_time_left_follows_the_pace_of_the_latest_steps(path: Path) -> None:
+    telemetry = Telemetry(path)
+    append(path, *(metrics(step, time=1000 + 2 * step, loss=1.0) for step in range(10, 50, 10)))
+    telemetry.update()
+    assert telemetry.progress is not None
+    assert (telemetry.progress.step, telemetry.progress.total, telemetry.progress.eta_seconds) == (40, 100, 120.0)
+
+
+def test_a_clock_that_was_set_back_gives_no_time_left_rather_than_a_wrong_one(path: Path) -> None:
+    telemetry = Telemetry(path)
+    append(path, metrics(10, time=5000, loss=1.0), metrics(20, time=100, loss=1.0))
+    telemetry.update()
+    assert telemetry.progress is not None and telemetry.progress.eta_seconds is None
+
+
+def test_checkpoints_evaluations_and_the_model_are_kept(path: Path) -> None:
+    evaluation = {"task": "maxmc", "model": "m", "rows": [{"metric": "accuracy", "value": 0.5, "n": 10, "x": 1}]}
+    append(
+        path,
+        {"v": 1, "kind": "begin", "time": 1, "total_steps": 7},
+        {"v": 1, "kind": "checkpoint", "time": 1, "step": 5, "path": "checkpoint-5"},
+        {"v": 1, "kind": "evaluation", "time": 1, "path": "evaluation.json", "evaluation": evaluation},
+        {"v": 1, "kind": "end", "time": 1, "step": 7, "status": "completed", "model_path": "model"},
+    )
+    telemetry = Telemetry(path)
+    telemetry.update()
+    assert (telemetry.checkpoints, telemetry.model_path, telemetry.step) == (["checkpoint-5"], "model", 7)
+    assert evaluation_rows(telemetry.evaluations[0]) == [
+        {"task": "maxmc", "model": "m", "metric": "accuracy", "filter": None, "value": 0.5, "stderr": None, "n": 10}
+    ]
+
+
+def test_marked_lines_are_found_also_behind_a_progress_bar() -> None:
+    row = metrics(3, loss=1.0)
+    text = f" 3%|#  |\r@mlintern {json.dumps(row)}\nplain\n 4%|#|@mlintern {json.dumps(row)}\n@mlintern {{torn"
+    assert list(rows_in_log(text)) == [row, row]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_however_the_file_grows_every_row_is_read_once(path: Path, data: st.DataObject) -> None:
+    rows = [metrics(step, loss=step * 0.5) for step in range(data.draw(st.integers(0, 12)))]
+    whole = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    path.write_bytes(b"")
+    telemetry = Telemetry(path)
+    for end in [*cuts, len(whole)]:
+        path.write_bytes(whole[:end])
+        telemetry.update()
+    assert telemetry.rows_read == len(rows)
+
+
+def test_memory_does_not_grow_with_the_run(path: Path) -> None:
+    import tracemalloc
+
+    append(path, *(metrics(step, loss=1.0, grad_norm=0.5) for step in range(20_000)))
+    telemetry = Telemetry(path)
+    tracemalloc.start()
+    telemetry.update()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert telemetry.rows_read == 20_000 and held < 100_000
