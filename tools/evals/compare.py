@@ -39,7 +39,7 @@ class ComparedRow(BaseModel):
     ci_low: float | None = Field(default=None, description="95 % confidence interval of delta.")
     ci_high: float | None = None
     p_value: float | None = Field(default=None, description="Two-sided, of this row alone.")
-    p_adjusted: float | None = Field(default=None, description="After Holm's correction over all rows compared.")
+    p_adjusted: float | None = Field(default=None, description="After Holm's correction over all that was compared.")
     n: int | None = None
     higher_is_better: bool | None = None
     method: str = ""
@@ -87,17 +87,7 @@ def compare_rows(
     baseline, notes_b = _latest(baseline, "baseline")
     candidate, notes_c = _latest(candidate, "candidate")
     pairs, unmatched = _match(baseline, candidate)
-    score_items = samples or SampleFiles()
-    results = [_measure(pair, score_items) for pair in pairs]
-    adjusted = iter(holm([found.p_value for found, *_ in results if isinstance(found, Difference)]))
-    rows = [
-        _verdict(pair, found, notes, next(adjusted) if isinstance(found, Difference) else None)
-        for pair, (found, notes) in zip(pairs, results, strict=True)
-    ]
-    tested = sum(isinstance(found, Difference) for found, _ in results)
-    if tested > 1:
-        for row in rows:
-            row.method += f"; Holm over {tested} rows" if row.p_adjusted is not None else ""
+    rows = _judge(pairs, samples or SampleFiles())
     notes = notes_b + notes_c
     if {(row.source, row.sha256) for row in baseline} & {(row.source, row.sha256) for row in candidate}:
         notes.append("Both sides read the same result file.")
@@ -109,6 +99,33 @@ def compare_rows(
         unmatched=unmatched,
         notes=notes,
     )
+
+
+def compare_each(
+    baseline: EvalRow, candidates: Sequence[EvalRow], *, samples: Samples | None = None
+) -> list[ComparedRow]:
+    """Compare several candidates with one baseline, in their order; p-values adjusted over all of them.
+
+    This is what picking the best of several runs calls for: the more were tried, the more of them look better by
+    chance.
+    """
+    pairs = [_Pair(baseline, candidate, tuple(_obstacles(baseline, candidate))) for candidate in candidates]
+    return _judge(pairs, samples or SampleFiles())
+
+
+def _judge(pairs: Sequence[_Pair], samples: Samples) -> list[ComparedRow]:
+    """Measure every pair, adjust the p-values over all, and give the verdicts."""
+    results = [_measure(pair, samples) for pair in pairs]
+    p_values = [found.p_value for found, _ in results if isinstance(found, Difference)]
+    adjusted = iter(holm(p_values))
+    rows = [
+        _verdict(pair, found, notes, next(adjusted) if isinstance(found, Difference) else None)
+        for pair, (found, notes) in zip(pairs, results, strict=True)
+    ]
+    if len(p_values) > 1:
+        for row in rows:
+            row.method += f"; Holm over {len(p_values)}" if row.p_adjusted is not None else ""
+    return rows
 
 
 def _key(row: EvalRow) -> tuple[str, str, str, str | None]:

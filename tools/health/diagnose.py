@@ -71,7 +71,8 @@ async def diagnose_source(source: str, *, workspace: Workspace, ledger: Ledger) 
 def _not_judged(run: Run) -> Iterable[str]:
     if run.rows < rules.ENOUGH:
         yield f"Only {run.rows} rows were logged; trends are judged from {rules.ENOUGH} on."
-    if not any(name.startswith("eval_") for name in run.curves) and run.rows >= rules.ENOUGH:
+    trains = bool(len(run["loss"])) or run.has_reward
+    if trains and not any(name.startswith("eval_") for name in run.curves) and run.rows >= rules.ENOUGH:
         yield "Nothing was measured on held-out data, so overfitting cannot be seen."
     if run.has_reward and len(run.components()) == 1 and run.rows >= rules.ENOUGH:
         yield "There is one reward function, so reward hacking shows only on held-out data."

@@ -166,7 +166,7 @@ def test_looking_at_many_tasks_raises_the_bar_for_each() -> None:
     assert result.p_value is not None and result.p_value < 0.05
     assert result.p_adjusted is not None and result.p_adjusted > 0.05
     assert result.verdict == "no_evidence"
-    assert "Holm over 20 rows" in result.method
+    assert "Holm over 20" in result.method
 
 
 def test_what_only_one_side_has_is_named() -> None:

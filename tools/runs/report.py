@@ -1,0 +1,264 @@
+"""The report of an experiment as Markdown: the verdict first, then what it rests on, then what it does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlintern.common.clock import iso
+from mlintern.tools.health.findings import Diagnosis
+from mlintern.tools.runs import wording
+from mlintern.tools.runs.limits import limits
+from mlintern.tools.runs.recipes import differences, shown
+from mlintern.tools.runs.recipes import summary as one_line
+from mlintern.tools.runs.records import Experiment, RunRecord
+from mlintern.tools.runs.reproduction import reproduction
+from mlintern.tools.runs.standing import Standing, Trial
+from mlintern.tools.runs.tables import code, plain, table
+
+MOST_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a report is written from."""
+
+    experiment: Experiment
+    standing: Standing
+    health: Mapping[str, Diagnosis]
+    scripts: Mapping[str, Path]
+    now: float
+    pictures: Sequence[str] = ()
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def markdown(material: Material) -> str:
+    """The whole report."""
+    sections = (
+        _top(material),
+        _runs(material),
+        _evaluations(material.standing),
+        _comparison(material.standing),
+        _learning(material),
+        _cost(material.standing),
+        _trouble(material),
+        reproduction(material.standing, material.scripts),
+        _limits(material),
+    )
+    return "\n\n".join("\n".join(section) for section in map(list, sections) if section) + "\n"
+
+
+def summary(material: Material, path: Path) -> str:
+    """The outcome in a few lines that stand alone."""
+    trials = [trial for trial in material.standing.trials if trial.score is not None]
+    lines = [f"# {plain(material.experiment.name)}", "", wording.verdict(material.standing, material.experiment), ""]
+    if trials:
+        shown_trials = sorted(trials, key=lambda trial: not trial.is_baseline)[:6]
+        lines += table(
+            ("run", "score", "verdict"),
+            ((trial.run.run_id, wording.score(trial.score), trial.verdict) for trial in shown_trials if trial.score),
+        )
+        if len(trials) > len(shown_trials):
+            lines.append(f"and {len(trials) - len(shown_trials)} more runs in the report")
+        lines.append("")
+    failed = sum(trial.run.state in ("failed", "timed_out", "lost") for trial in material.standing.trials)
+    lines.append(
+        f"{len(material.standing.trials)} runs ({failed} failed), {_money(_spent(material.standing))}. "
+        f"Full report with limits of the claim: {path}"
+    )
+    return "\n".join(lines)
+
+
+def _top(material: Material) -> Iterator[str]:
+    experiment = material.experiment
+    yield f"# {plain(experiment.name)}"
+    yield ""
+    yield wording.verdict(material.standing, experiment)
+    yield ""
+    facts = {
+        "Goal": experiment.goal,
+        "Base model": experiment.base_model or _base_model(material.standing),
+        "Benchmark": experiment.benchmark,
+        "Target": "" if experiment.target is None else f"{experiment.target:g}",
+        "Budget": "" if experiment.budget_usd is None else _money(experiment.budget_usd),
+        "Written": iso(material.now),
+    }
+    for name, value in facts.items():
+        if value:
+            yield f"* {name}: {plain(value)}"
+    for note in material.notes:
+        yield f"* Note: {note}"
+    if "scores.png" in material.pictures:
+        yield ""
+        yield "![Score of each run with 95 % intervals](scores.png)"
+
+
+def _runs(material: Material) -> Iterator[str]:
+    trials = material.standing.trials
+    shared, differing = _settings(trials)
+    yield "## Runs"
+    yield ""
+    yield from table(
+        ("run", "job", "state", "score", "verdict", "what differs", "cost", "time"),
+        (
+            (
+                trial.run.run_id,
+                trial.run.job_id,
+                trial.run.state,
+                wording.score(trial.score) if trial.score else "",
+                trial.verdict,
+                differing[trial.run.job_id],
+                _cost_of(trial.run),
+                _duration(trial.run.seconds),
+            )
+            for trial in trials
+        ),
+    )
+    for trainer, settings in shared.items():
+        yield ""
+        yield f"All {trainer} runs share: {plain(settings)}."
+
+
+def _settings(trials: Sequence[Trial]) -> tuple[dict[str, str], dict[str, str]]:
+    """By trainer, what its runs share; by job, what sets it apart from the others of its trainer."""
+    shared: dict[str, str] = {}
+    apart: dict[str, str] = {}
+    for trainer in dict.fromkeys(trial.run.trainer for trial in trials):
+        runs = [trial.run for trial in trials if trial.run.trainer == trainer]
+        common, differing = differences([run.recipe for run in runs])
+        common.pop("trainer", None)
+        if trainer is not None and len(runs) > 1 and common:
+            shared[trainer] = _listed(common)
+        for run, settings in zip(runs, differing, strict=True):
+            apart[run.job_id] = _listed(settings) or one_line(run.recipe, run.script_name)
+    return shared, apart
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.removeprefix('hyperparameters.')} {shown(value)}" for name, value in settings.items())
+
+
+def _evaluations(standing: Standing) -> Iterator[str]:
+    rows = [(trial, row) for trial in standing.trials for row in trial.rows]
+    yield "## Evaluations"
+    yield ""
+    if not rows:
+        yield "None."
+        return
+    yield "± is one standard error; (d) marks one derived here as sqrt(p(1-p)/n)."
+    yield ""
+    yield from table(
+        ("run", "harness", "task", "metric", "few-shot", "value", "n", "measured"),
+        (
+            (
+                trial.run.run_id,
+                row.suite,
+                row.task_raw,
+                row.metric + (f" ({row.filter})" if row.filter else ""),
+                "" if row.fewshot is None else str(row.fewshot),
+                wording.score(row).partition(" (n")[0] + (" (d)" if row.stderr_derived else ""),
+                "" if row.n is None else f"{row.n:,}",
+                row.date or (f"step {row.step}" if row.step is not None else ""),
+            )
+            for trial, row in rows[:MOST_ROWS]
+        ),
+    )
+    if len(rows) > MOST_ROWS:
+        yield f"\n{len(rows) - MOST_ROWS} more rows are not shown; read_eval lists those of a job."
+
+
+def _comparison(standing: Standing) -> Iterator[str]:
+    if standing.baseline is None or not standing.candidates:
+        return
+    yield "## Against the baseline"
+    yield ""
+    yield f"Baseline: {code(standing.baseline.run.run_id)}. p-values are adjusted over all runs of the table."
+    yield ""
+    yield from table(
+        ("run", "difference", "verdict", "notes"),
+        (
+            (
+                trial.run.run_id,
+                wording.comparison(trial.against_baseline),
+                trial.against_baseline.verdict,
+                " ".join(trial.against_baseline.notes),
+            )
+            for trial in standing.candidates
+            if trial.against_baseline is not None
+        ),
+    )
+
+
+def _learning(material: Material) -> Iterator[str]:
+    if "learning_curve.png" in material.pictures:
+        yield "## Learning"
+        yield ""
+        yield "![Training metrics of the runs over steps](learning_curve.png)"
+
+
+def _cost(standing: Standing) -> Iterator[str]:
+    seconds = sum(trial.run.seconds or 0.0 for trial in standing.trials)
+    held = sum(t.run.usd_reserved for t in standing.trials if not t.run.settled)
+    yield "## Cost"
+    yield ""
+    yield (
+        f"{_money(_spent(standing))} and {_duration(seconds)} of job time over {len(standing.trials)} jobs"
+        + (f"; {_money(held)} more are reserved for jobs that are not over" if held else "")
+        + "."
+    )
+
+
+def _trouble(material: Material) -> Iterator[str]:
+    yield "## Failures and health"
+    yield ""
+    lines: list[str] = []
+    for trial in material.standing.trials:
+        name = code(trial.run.run_id)
+        if trial.run.state in ("failed", "timed_out", "lost", "cancelled"):
+            reason = f": {plain(trial.run.error)[:300]}" if trial.run.error else ""
+            lines.append(f"* {name} {trial.run.state}{reason}")
+        diagnosis = material.health.get(trial.run.job_id)
+        for finding in diagnosis.findings if diagnosis else ():
+            step = f" from step {finding.step}" if finding.step is not None else ""
+            lines.append(f"* {name} {finding.kind} ({finding.severity}){step}: {finding.evidence}")
+    judged = [diagnosis for diagnosis in material.health.values() if diagnosis.steps_read]
+    yield from lines or ["No job failed."]
+    yield ""
+    faults = sum(len(diagnosis.findings) for diagnosis in judged)
+    yield (
+        f"The training curves of {len(judged)} of {len(material.standing.trials)} jobs were read; "
+        + (f"they show {faults} faults." if faults else "they show no fault.")
+    )
+
+
+def _limits(material: Material) -> Iterator[str]:
+    yield "## Limits of the claim"
+    yield ""
+    for limit in limits(material.standing, material.experiment):
+        yield f"* {limit}"
+
+
+def _base_model(standing: Standing) -> str:
+    return (standing.baseline.score.model or "") if standing.baseline and standing.baseline.score else ""
+
+
+def _spent(standing: Standing) -> float:
+    return sum(trial.run.usd for trial in standing.trials)
+
+
+def _cost_of(run: RunRecord) -> str:
+    return _money(run.usd) + ("" if run.settled else f", up to {_money(run.usd_reserved)}")
+
+
+def _money(usd: float) -> str:
+    return f"${usd:,.2f}" if usd >= 0.005 or usd == 0 else f"${usd:.4f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,256 @@
+"""The ledger tools: list the runs, write the report of an experiment."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import anyio.to_thread
+
+from mlintern.common.clock import Clock, iso
+from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
+from mlintern.tools.health.diagnose import diagnose
+from mlintern.tools.health.findings import Diagnosis
+from mlintern.tools.health.loader import load
+from mlintern.tools.health.series import Run, build
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.runs import recipes, records, report
+from mlintern.tools.runs.limits import limits
+from mlintern.tools.runs.pictures import draw, write_file
+from mlintern.tools.runs.records import RunRecord
+from mlintern.tools.runs.results import BestScore, ReportResult, RunPage, RunRow
+from mlintern.tools.runs.standing import Standing, Trial, standing, worth
+from mlintern.tools.workspace import Workspace
+
+Sort = Literal["started", "best", "usd"]
+MOST_RUNS = 200
+
+
+class RunService:
+    """Reads jobs, recipes, money and evaluations from the ledger; writes reports into the workspace."""
+
+    def __init__(self, *, workspace: Workspace, ledger: Ledger, clock: Clock) -> None:
+        self.workspace = workspace
+        self.ledger = ledger
+        self.clock = clock
+
+    async def list(
+        self, *, experiment: str | None = None, sort: Sort = "started", limit: int = 20, cursor: str | None = None
+    ) -> RunPage:
+        """Runs of an experiment, or all: the latest, the best or the dearest first.
+
+        Scores of different tasks are not put in one order: ``sort="best"`` needs an experiment.
+
+        Raises:
+            NotFound: there is no such experiment.
+            BadInput: an unknown order, an unusable limit or cursor.
+        """
+        if sort not in get_args(Sort):
+            raise BadInput(f"There is no order {sort!r}.", next_step=f"One of: {', '.join(get_args(Sort))}.")
+        if not 1 <= limit <= MOST_RUNS:
+            raise BadInput(f"limit is {limit}.", next_step=f"Give a number from 1 to {MOST_RUNS}.")
+        if sort == "best" and experiment is None:
+            raise BadInput("Scores of different experiments have no order.", next_step="Name an experiment.")
+        return await anyio.to_thread.run_sync(lambda: self._list(experiment, sort, limit, cursor))
+
+    async def report(
+        self,
+        experiment: str,
+        *,
+        goal: str | None = None,
+        target: float | None = None,
+        baseline: str | None = None,
+        task: str | None = None,
+        metric: str | None = None,
+    ) -> ReportResult:
+        """Write ``reports/<experiment>/report.md`` with pictures, in place of an earlier one.
+
+        Args:
+            goal, target: remembered with the experiment. The target is on the metric's own scale, 0.85 for 85 %.
+            baseline: run or job id to compare with; the first measured model that no run made, if None.
+            task, metric: judge by these; by what most runs have been measured with, if None.
+
+        Raises:
+            NotFound: no such experiment, baseline, task or metric.
+            WorkspaceError: the report cannot be written.
+        """
+        return await anyio.to_thread.run_sync(
+            lambda: self._report(experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric)
+        )
+
+    def _list(self, experiment: str | None, sort: Sort, limit: int, cursor: str | None) -> RunPage:
+        if experiment is not None:
+            records.experiment(self.ledger, experiment)
+        found = records.runs(self.ledger, experiment=experiment)
+        trials = self._trials(found) if sort == "best" else {}
+        order = sorted(found, key=lambda record: _place(record, sort, trials.get(record.job_id)))
+        after = _after(cursor, f"{experiment}/{sort}")
+        rest = [r for r in order if after is None or _place(r, sort, trials.get(r.job_id)) > after]
+        page = rest[:limit]
+        trials = trials or self._trials_of(page)
+        more = len(rest) > limit
+        return RunPage(
+            runs=[_row(trials[record.job_id]) for record in page],
+            total=len(found),
+            next_cursor=_cursor(_place(page[-1], sort, trials[page[-1].job_id]), f"{experiment}/{sort}")
+            if more
+            else None,
+        )
+
+    def _trials_of(self, page: Sequence[RunRecord]) -> dict[str, Trial]:
+        """The trials of these runs, each judged among all runs of its experiment."""
+        trials = {record.job_id: Trial(record, ()) for record in page}
+        for name in {record.experiment for record in page if record.experiment is not None}:
+            trials |= self._trials(records.runs(self.ledger, experiment=name))
+        loose = [record for record in page if record.experiment is None]
+        return trials | self._trials(loose)
+
+    def _trials(self, found: Sequence[RunRecord]) -> dict[str, Trial]:
+        return {trial.run.job_id: trial for trial in self._standing(found).trials}
+
+    def _standing(
+        self,
+        found: Sequence[RunRecord],
+        *,
+        baseline: str | None = None,
+        task: str | None = None,
+        metric: str | None = None,
+    ) -> Standing:
+        return standing(
+            found,
+            records.evaluations(self.ledger, job_ids=[record.job_id for record in found]),
+            jobs_folder=self.workspace.root / "jobs",
+            baseline=baseline,
+            task=task,
+            metric=metric,
+        )
+
+    def _report(
+        self,
+        name: str,
+        *,
+        goal: str | None,
+        target: float | None,
+        baseline: str | None,
+        task: str | None,
+        metric: str | None,
+    ) -> ReportResult:
+        records.experiment(self.ledger, name)
+        records.describe(self.ledger, name, goal=goal, target=target)
+        experiment = records.experiment(self.ledger, name)
+        found = records.runs(self.ledger, experiment=name)
+        stands = self._standing(found, baseline=baseline, task=task or experiment.benchmark or None, metric=metric)
+        curves, health = self._curves(found)
+        folder = self._folder(name)
+        pictures, notes = draw(folder, stands, curves, name=name, target=experiment.target)
+        material = report.Material(
+            experiment=experiment,
+            standing=stands,
+            health=health,
+            scripts={record.script_id: self.workspace.script(record.script_id) for record in found},
+            now=self.clock.now(),
+            pictures=pictures,
+            notes=notes,
+        )
+        path = folder / "report.md"
+        write_file(path, report.markdown(material).encode())
+        best = stands.best
+        return ReportResult(
+            experiment=name,
+            path=str(path),
+            summary=report.summary(material, path),
+            pictures=[str(folder / picture) for picture in pictures],
+            best=_best(best) if best else None,
+            verdict=best.verdict if best else "not_evaluated",
+            limits=list(limits(stands, experiment)),
+            notes=notes,
+        )
+
+    def _folder(self, name: str) -> Path:
+        """The experiment's folder; a name that is no plain file name is made one, and kept apart by its hash."""
+        plain = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60]
+        if plain != name:
+            plain = f"{plain or 'experiment'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        try:
+            return self.workspace.report(plain)
+        except OSError as error:
+            raise WorkspaceError(
+                f"The folder of the report cannot be made: {error.strerror}.",
+                next_step="Check space and permissions of the workspace.",
+            ) from error
+
+    def _curves(self, found: Sequence[RunRecord]) -> tuple[dict[str, Run], dict[str, Diagnosis]]:
+        """The training curves of the runs that logged any, and what is to be said of them."""
+        curves: dict[str, Run] = {}
+        health: dict[str, Diagnosis] = {}
+        for record in found:
+            try:
+                log = load(record.job_id, workspace=self.workspace, ledger=self.ledger)
+            except MlinternError:  # a job without metrics, or whose folder is gone: nothing to draw
+                continue
+            curves[record.job_id] = build(log.rows)
+            health[record.job_id] = diagnose(log.rows)
+        return curves, health
+
+
+def _row(trial: Trial) -> RunRow:
+    run = trial.run
+    return RunRow(
+        run_id=run.run_id,
+        job_id=run.job_id,
+        experiment=run.experiment,
+        recipe=recipes.summary(run.recipe, run.script_name),
+        state=run.state,
+        best=_best(trial),
+        usd=run.usd,
+        started=iso(run.started_at or run.created_at),
+        verdict=trial.verdict,
+    )
+
+
+def _best(trial: Trial) -> BestScore | None:
+    score = trial.score
+    if score is None:
+        return None
+    return BestScore(
+        task=score.task_raw,
+        metric=score.metric,
+        value=score.value,
+        stderr=score.stderr,
+        n=score.n,
+        measured_by=trial.measured_by,
+    )
+
+
+def _place(record: RunRecord, sort: Sort, trial: Trial | None) -> tuple[float, float, str]:
+    """Where a run stands in the order: smaller comes first; unique, so that pages neither repeat nor lose a run."""
+    first = 0.0
+    if sort == "usd":
+        first = -record.usd
+    elif sort == "best":
+        score = trial.score if trial else None
+        first = 1e308 if score is None else -worth(score)
+    return first, -record.created_at, record.job_id
+
+
+def _cursor(place: tuple[float, float, str], request: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*place, request]).encode()).decode()
+
+
+def _after(cursor: str | None, request: str) -> tuple[float, float, str] | None:
+    if cursor is None:
+        return None
+    try:
+        first, created, job_id, stated = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        place = float(first), float(created), str(job_id)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise BadInput("The cursor is not one of list_runs.", next_step="Leave it out to start again.") from error
+    if stated != request:
+        raise BadInput("The cursor belongs to another experiment or order.", next_step="Leave it out to start again.")
+    return place
