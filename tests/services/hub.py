@@ -1,0 +1,202 @@
+"""A stand-in for the Hugging Face Hub: repositories in memory, the REST shapes that huggingface_hub 2.4 reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.services.standin import StandIn
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Repo:
+    """One repository. ``access``: open, gated or private; the token ``hf_good`` may read everything."""
+
+    id: str
+    kind: str = "model"
+    files: dict[str, bytes] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    access: str = "open"
+
+    def described(self) -> dict[str, Any]:
+        gated = "manual" if self.access == "gated" else False
+        return {
+            "_id": hashlib.md5(self.id.encode()).hexdigest()[:24],
+            "id": self.id,
+            "author": self.id.split("/")[0],
+            "sha": SHA,
+            "lastModified": "2026-10-01T12:00:00.000Z",
+            "createdAt": "2026-01-01T12:00:00.000Z",
+            "private": self.access == "private",
+            "gated": gated,
+            "disabled": False,
+            "downloads": 1000,
+            "likes": 10,
+            "tags": [],
+            "siblings": [{"rfilename": name} for name in self.files],
+            **self.info,
+        }
+
+
+class HubStandIn(StandIn):
+    """Serves ``repos`` and ``collections``; ``renamed`` maps old ids to new ones (307, as the Hub does)."""
+
+    def __init__(self) -> None:
+        self.repos: dict[tuple[str, str], Repo] = {}
+        self.collections: list[dict[str, Any]] = []
+        self.renamed: dict[str, str] = {}
+        kinds = "{kind:str}"
+        super().__init__(
+            [
+                Route("/api/collections", self._collections),
+                Route("/api/agent-harnesses", lambda request: JSONResponse({})),
+                Route(f"/api/{kinds}", self._list),
+                Route(f"/api/{kinds}/{{org}}/{{name}}", self._info),
+                Route(f"/api/{kinds}/{{org}}/{{name}}/auth-check", self._auth_check),
+                Route(f"/api/{kinds}/{{org}}/{{name}}/revision/{{revision}}", self._info),
+                Route(f"/api/{kinds}/{{org}}/{{name}}/tree/{{revision}}", self._tree),
+                Route(f"/api/{kinds}/{{org}}/{{name}}/tree/{{revision}}/{{path:path}}", self._tree),
+                Route(f"/api/{kinds}/{{org}}/{{name}}/paths-info/{{revision}}", self._paths, methods=["POST"]),
+                Route(
+                    "/datasets/{org}/{name}/resolve/{revision}/{path:path}",
+                    self._dataset_file,
+                    methods=["GET", "HEAD"],
+                ),
+                Route("/{org}/{name}/resolve/{revision}/{path:path}", self._model_file, methods=["GET", "HEAD"]),
+            ]
+        )
+
+    def add(self, repo: Repo) -> Repo:
+        self.repos[(repo.kind, repo.id)] = repo
+        return repo
+
+    def _find(self, request: Request, kind: str) -> Repo | Response:
+        name = f"{request.path_params['org']}/{request.path_params['name']}"
+        if name in self.renamed:
+            target = str(request.url).replace(name, self.renamed[name])
+            return Response(status_code=307, headers={"location": target})
+        repo = self.repos.get((kind, name))
+        authorised = request.headers.get("authorization") == "Bearer hf_good"
+        if repo is None or (repo.access == "private" and not authorised):
+            return _refusal(401 if not authorised else 404, "RepoNotFound", "Repository not found")
+        revision = request.path_params.get("revision", "main")
+        if revision not in ("main", SHA):
+            return _refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return repo
+
+    def _readable(self, request: Request, repo: Repo) -> Response | None:
+        if repo.access == "gated" and request.headers.get("authorization") != "Bearer hf_good":
+            return _refusal(403, "GatedRepo", f"Access to {repo.id} is restricted. Visit its page to ask for access.")
+        return None
+
+    async def _list(self, request: Request) -> Response:
+        kind = request.path_params["kind"].rstrip("s")
+        query = request.query_params
+        found = [
+            repo.described()
+            for (have, _), repo in self.repos.items()
+            if have == kind
+            and repo.access != "private"
+            and query.get("search", "").lower() in repo.id.lower()
+            and all(tag in repo.info.get("tags", []) for tag in query.getlist("filter"))
+        ]
+        limit, start = int(query.get("limit", 1000)), int(query.get("cursor", 0))
+        headers: Mapping[str, str] = {}
+        if start + limit < len(found):
+            url = request.url.include_query_params(cursor=start + limit)
+            headers = {"link": f'<{url}>; rel="next"'}
+        return JSONResponse(found[start : start + limit], headers=headers)
+
+    async def _collections(self, request: Request) -> Response:
+        wanted = request.query_params.get("q", "").lower()
+        paper = request.query_params.get("paper")
+        return JSONResponse(
+            [
+                one
+                for one in self.collections
+                if wanted in one["title"].lower() and (paper is None or any(i["id"] == paper for i in one["items"]))
+            ]
+        )
+
+    async def _info(self, request: Request) -> Response:
+        repo = self._find(request, request.path_params["kind"].rstrip("s"))
+        return repo if isinstance(repo, Response) else JSONResponse(repo.described())
+
+    async def _auth_check(self, request: Request) -> Response:
+        repo = self._find(request, request.path_params["kind"].rstrip("s"))
+        return repo if isinstance(repo, Response) else self._readable(request, repo) or JSONResponse({})
+
+    async def _tree(self, request: Request) -> Response:
+        repo = self._find(request, request.path_params["kind"].rstrip("s"))
+        if isinstance(repo, Response):
+            return repo
+        folder = request.path_params.get("path", "").strip("/")
+        recursive = request.query_params.get("recursive", "").lower() == "true"
+        entries: dict[str, dict[str, Any]] = {}
+        for name, data in repo.files.items():
+            if folder and not name.startswith(f"{folder}/"):
+                continue
+            inside = name[len(folder) + 1 :] if folder else name
+            if "/" in inside and not recursive:
+                path = f"{folder}/{inside.split('/')[0]}".strip("/")
+                entries[path] = {"type": "directory", "oid": SHA, "size": 0, "path": path}
+            else:
+                entries[name] = _file(name, data)
+        if folder and not entries:
+            return _refusal(404, "EntryNotFound", f"{folder} does not exist")
+        return JSONResponse(list(entries.values()))
+
+    async def _paths(self, request: Request) -> Response:
+        repo = self._find(request, request.path_params["kind"].rstrip("s"))
+        if isinstance(repo, Response):
+            return repo
+        body = await request.body()
+        try:
+            paths = json.loads(body)["paths"]
+        except ValueError:
+            paths = (await request.form()).getlist("paths")
+        return JSONResponse([_file(path, repo.files[path]) for path in paths if path in repo.files])
+
+    async def _dataset_file(self, request: Request) -> Response:
+        return self._file(request, "dataset")
+
+    async def _model_file(self, request: Request) -> Response:
+        return self._file(request, "model")
+
+    def _file(self, request: Request, kind: str) -> Response:
+        repo = self._find(request, kind)
+        if isinstance(repo, Response):
+            return repo
+        refused = self._readable(request, repo)
+        if refused is not None:
+            return refused
+        path = request.path_params["path"]
+        if path not in repo.files:
+            return _refusal(404, "EntryNotFound", f"Entry not found: {path}")
+        data = repo.files[path]
+        headers = {"x-repo-commit": SHA, "etag": f'"{hashlib.sha1(data).hexdigest()}"', "accept-ranges": "bytes"}
+        span = request.headers.get("range")
+        if span and span.startswith("bytes="):
+            first, _, last = span[6:].partition("-")
+            start = int(first) if first else max(0, len(data) - int(last))
+            end = min(int(last), len(data) - 1) if last and first else len(data) - 1
+            headers["content-range"] = f"bytes {start}-{end}/{len(data)}"
+            return Response(data[start : end + 1], 206, headers, "application/octet-stream")
+        return Response(data, 200, headers, "application/octet-stream")
+
+
+def _file(path: str, data: bytes) -> dict[str, Any]:
+    return {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": path}
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    return JSONResponse({"error": message}, status, headers={"x-error-code": code, "x-error-message": message})

@@ -1,0 +1,234 @@
+"""The one way to the Hugging Face Hub: `HfApi` on worker threads, with time-outs, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import anyio
+import anyio.to_thread
+
+from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, Offline, RateLimited, ServiceError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, HfFileSystem
+
+HOME = "https://huggingface.co"
+SERVICE = "huggingface"
+CONNECT_SECONDS, READ_SECONDS, CALL_SECONDS = 10.0, 30.0, 120.0
+
+T = TypeVar("T")
+RepoType = Literal["model", "dataset", "space"]
+_client_factory = threading.Lock()
+_installed = False
+
+
+class HubClient:
+    """Calls `HfApi` methods off the event loop.
+
+    Endpoint and token (``HF_ENDPOINT``, ``HF_TOKEN``, else the token saved by ``hf auth login``) are read for every
+    call. A saved token goes to huggingface.co only; to another endpoint goes only what ``HF_TOKEN`` says.
+    """
+
+    def __init__(self, *, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = os.environ if environ is None else environ
+
+    @property
+    def endpoint(self) -> str:
+        return (self._environ.get("HF_ENDPOINT") or HOME).rstrip("/")
+
+    def token(self) -> str | Literal[False]:
+        """The token for `endpoint`, or False for none."""
+        given = self._environ.get("HF_TOKEN")
+        if given:
+            return given
+        if self.endpoint != HOME:
+            return False
+        from huggingface_hub import get_token
+
+        return get_token() or False
+
+    def api(self) -> HfApi:
+        """An `HfApi` for this moment's endpoint and token; its calls block and may wait `READ_SECONDS`."""
+        from huggingface_hub import HfApi
+
+        _set_time_outs()
+        return HfApi(endpoint=self.endpoint, token=self.token(), library_name="mlintern")
+
+    def filesystem(self) -> HfFileSystem:
+        """An fsspec filesystem over the Hub that keeps no listing of another call."""
+        from huggingface_hub import HfFileSystem
+
+        _set_time_outs()
+        return HfFileSystem(endpoint=self.endpoint, token=self.token(), skip_instance_cache=True)
+
+    async def call(self, what: str, function: Callable[[HfApi], T]) -> T:
+        """``function`` with an `HfApi` on a worker thread; ``what`` names the thing in errors.
+
+        Raises:
+            NotFound: no such repository, revision or file (or it is private and the token cannot see it).
+            Blocked: gated or forbidden.
+            RateLimited, Offline, ServiceError: as they say.
+        """
+
+        def run() -> T:
+            with hub_errors(what):
+                return function(self.api())
+
+        with anyio.move_on_after(CALL_SECONDS):
+            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True)
+        raise Offline(
+            f"The Hub did not answer about {what} within {CALL_SECONDS:.0f} s.",
+            service=SERVICE,
+            next_step="Try again.",
+        )
+
+
+@contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Errors of huggingface_hub inside the block, as ours."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except MlinternError:
+        raise
+    except errors.OfflineModeIsEnabled as error:
+        raise Offline(
+            "HF_HUB_OFFLINE is set, so the Hub is not asked.",
+            service=SERVICE,
+            next_step="Unset it, or give a local path.",
+        ) from error
+    except errors.HFValidationError as error:
+        raise BadInput(f"{what} is not a Hub id: {error}.", next_step="Give `name` or `org/name`.") from error
+    except errors.HfHubHTTPError as error:
+        raise _answered(what, error) from error
+    except errors.EntryNotFoundError as error:
+        raise NotFound(f"{what} is not there: {_one_line(error)}", next_step="browse_hub lists the files.") from error
+    except httpx2.TimeoutException as error:
+        raise Offline(
+            f"The Hub did not answer about {what} in time.", service=SERVICE, next_step="Try again later."
+        ) from error
+    except httpx2.TransportError as error:
+        raise Offline(
+            f"The Hub cannot be reached: {_one_line(error)}.",
+            service=SERVICE,
+            next_step="Check the network and HF_ENDPOINT, or give a local path.",
+        ) from error
+
+
+def _answered(what: str, error: Any) -> MlinternError:
+    """An error answer of the Hub; the header X-Error-Code decides before the status does."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils._http import parse_ratelimit_headers
+
+    response = error.response
+    status = response.status_code if response is not None else None
+    said = _one_line(error.server_message or "")
+    if isinstance(error, errors.GatedRepoError):
+        return Blocked(
+            f"{what} is gated{f': {said}' if said else '.'}",
+            service=SERVICE,
+            http_status=status,
+            next_step="Accept its conditions on its page while logged in, and set HF_TOKEN to that account's token.",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return NotFound(f"{what} has no such revision.", next_step="Leave `revision` out for the newest.")
+    if isinstance(error, errors.RepositoryNotFoundError) or (status == 401 and not said):
+        return NotFound(
+            f"The Hub has no {what} that can be seen with this access.",
+            next_step="Check the spelling with search_hub; if it is private, set HF_TOKEN.",
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError) or status == 404:
+        return NotFound(f"{what} is not there{f': {said}' if said else '.'}", next_step="browse_hub lists the files.")
+    if status == 429:
+        limits = parse_ratelimit_headers(response.headers)
+        wait = response.headers.get("retry-after")
+        seconds = limits.reset_in_seconds if limits else float(wait) if wait and wait.isdigit() else None
+        return RateLimited(
+            "The Hub asks to wait.",
+            service=SERVICE,
+            http_status=429,
+            retry_after_seconds=seconds,
+            next_step="Wait as long, or set HF_TOKEN for a larger allowance.",
+        )
+    if status in (401, 403):
+        return Blocked(
+            f"The Hub refuses {what} ({status}){f': {said}' if said else '.'}",
+            service=SERVICE,
+            http_status=status,
+            next_step="Set HF_TOKEN to a token that may read it.",
+        )
+    return ServiceError(
+        f"The Hub answered {status} about {what}{f': {said}' if said else '.'}",
+        service=SERVICE,
+        http_status=status,
+        next_step="Try again later." if status and status >= 500 else "",
+    )
+
+
+def _one_line(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= 300 else f"{line[:300]}... (cut)"
+
+
+def _set_time_outs() -> None:
+    """huggingface_hub's own client waits for ever; this one does not. Set once for the process."""
+    global _installed
+    with _client_factory:
+        if _installed:
+            return
+        import httpx2
+        from huggingface_hub import set_client_factory
+        from huggingface_hub.utils._http import hf_request_event_hook
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        def client() -> httpx2.Client:
+            return httpx2.Client(
+                event_hooks={"request": [hf_request_event_hook]},
+                follow_redirects=True,
+                timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            )
+
+        set_client_factory(client)
+        disable_progress_bars()
+        _installed = True
+
+
+PREFIXES: dict[str, RepoType] = {"datasets": "dataset", "spaces": "space", "models": "model"}
+
+
+def repo_id_of(name: str) -> tuple[str, RepoType | None]:
+    """The id in what people paste: ``org/name``, ``datasets/org/name``, ``hf://...`` or a page's URL.
+
+    Returns:
+        The id and the type of repository if the form says so.
+
+    Raises:
+        BadInput: it is none of these.
+    """
+    text = name.strip()
+    parts = urlsplit(text)
+    if parts.scheme in ("http", "https", "hf"):
+        path = f"{parts.netloc}{parts.path}" if parts.scheme == "hf" else parts.path
+        text = unquote(path).strip("/")
+    pieces = [piece for piece in text.split("/") if piece]
+    kind = PREFIXES.get(pieces[0]) if len(pieces) > 1 else None
+    if kind is not None:
+        pieces = pieces[1:]
+    elif parts.scheme in ("http", "https"):
+        kind = "model"
+    if parts.scheme:
+        pieces = pieces[:2]
+    identifier = "/".join(pieces)
+    if len(pieces) > 2 or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier):
+        raise BadInput(
+            f"{name!r} is neither a Hub id nor an existing path.", next_step="Give org/name, a URL or a path."
+        )
+    return identifier, kind

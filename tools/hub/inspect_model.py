@@ -1,0 +1,313 @@
+"""`inspect_model`: what a model is, whether it may be used, and what training it would take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from pydantic import BaseModel, Field
+
+from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound
+from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template, template_files
+from mlintern.tools.hub.client import HubClient, repo_id_of
+from mlintern.tools.hub.safetensors import DTYPES, count_parameters
+from mlintern.tools.sources import NetworkedResult, SourceReport, answered, failed, overall
+
+TRAINERS = ("sft", "dpo", "grpo")
+SMALL_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+LARGEST = 20 * 2**20
+MOST_EVALUATIONS = 50
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx")
+
+
+class MemoryOfTrainer(BaseModel):
+    """GPU memory of one device, GiB, at TRL's default batch and length."""
+
+    full: dict[str, Any] = Field(description="all weights trained, in the dtype that the script would use")
+    lora: dict[str, Any] = Field(description="a rank-16 adapter on bfloat16 weights")
+
+
+class PublishedEvaluation(BaseModel):
+    task: str
+    metric: str
+    value: float | str
+    source: str = Field(description="who says so: model card, or the evaluation results of the repository")
+
+
+class ModelInspection(NetworkedResult):
+    model: str
+    revision: str | None = None
+    parameters: int | None = Field(default=None, description="from safetensors metadata")
+    parameters_by_dtype: dict[str, int] = Field(default_factory=dict)
+    architecture: str | None = None
+    model_type: str | None = None
+    context_length: int | None = None
+    dtype: str | None = None
+    vocabulary: int | None = None
+    eos_token: str | None = None
+    chat_template: ChatTemplate
+    license: str | None = None
+    gated: str | bool | None = None
+    access: str = Field(description="readable, gated, refused, or local")
+    base_model: list[str] = Field(default_factory=list)
+    evaluations: list[PublishedEvaluation] = Field(default_factory=list)
+    memory: dict[str, MemoryOfTrainer] = Field(
+        default_factory=dict, description="by trainer; empty if sizes are unknown"
+    )
+    weight_bytes: int | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
+Estimator = Callable[[Mapping[str, Any], int | None], dict[str, MemoryOfTrainer]]
+
+
+class ModelInspector:
+    """Inspects a saved model in a local folder, or one on the Hub.
+
+    Args:
+        hub: client for models that are no local folder.
+        estimate: memory by trainer from (config.json, parameters); by default `memory_by_trainer`.
+    """
+
+    def __init__(self, *, hub: HubClient, estimate: Estimator | None = None) -> None:
+        self._hub = hub
+        self._estimate = estimate or memory_by_trainer
+
+    async def inspect(self, model: str, *, revision: str | None = None) -> ModelInspection:
+        """Sizes, chat template, licence, access, lineage, evaluations and memory of ``model``.
+
+        Raises:
+            NotFound: neither a folder nor a repository of that name.
+            BadInput: the folder holds no model, or its files are damaged.
+            Blocked, RateLimited, Offline, ServiceError: the Hub's answer.
+        """
+        folder = Path(model).expanduser()
+        if folder.is_dir():
+            if revision is not None:
+                raise BadInput(f"{model} is a local folder; it has no revision.", next_step="Leave `revision` out.")
+            return await anyio.to_thread.run_sync(self._local, model, folder)
+        if folder.is_file() or model.startswith(("/", "./", "../", "~")):
+            raise NotFound(f"There is no folder {model}.", next_step="Give the folder of a saved model, or a Hub id.")
+        return await self._remote(model, revision)
+
+    def _local(self, name: str, folder: Path) -> ModelInspection:
+        if not (folder / "config.json").is_file():
+            adapter = (folder / "adapter_config.json").is_file()
+            raise BadInput(
+                f"{name} has no config.json" + (": it is a LoRA adapter, not a whole model." if adapter else "."),
+                next_step="Inspect its base model, or merge the adapter first."
+                if adapter
+                else "Give the folder that `save_pretrained` wrote (of a job: output/model).",
+            )
+        config = read_config((folder / "config.json").read_text(encoding="utf-8"))
+        files = sorted(folder.glob("*.safetensors"))
+        counted = count_parameters(files)
+        result = self._describe(name, config, template_files(folder), counted)
+        result.weight_bytes = sum(file.stat().st_size for file in files) or None
+        card = _local_card(folder)
+        result.license, result.base_model = card.get("license"), _as_list(card.get("base_model"))
+        if not files:
+            result.warnings.append("There are no safetensors files, so the parameters were not counted.")
+        return result
+
+    async def _remote(self, model: str, revision: str | None) -> ModelInspection:
+        identifier, _ = repo_id_of(model)
+        expand = ["safetensors", "config", "gated", "cardData", "baseModels", "evalResults", "sha", "private", "tags"]
+        info = await self._hub.call(
+            f"model {identifier}",
+            lambda api: api.model_info(identifier, revision=revision, expand=expand),  # type: ignore[arg-type]
+        )
+        access = await self._access(identifier)
+        sources = [answered("huggingface")]
+        texts: dict[str, str] = {}
+        if access == "readable":
+            texts, report = await self._small_files(identifier, info.sha)
+            sources += [report] if report.status != "ok" else []
+        config = read_config(texts["config.json"]) if "config.json" in texts else dict(info.config or {})
+        weights = info.safetensors
+        counted = {DTYPES.get(k, (k.lower(), 0))[0]: v for k, v in (weights.parameters if weights else {}).items()}
+        result = self._describe(identifier, config, texts, counted)
+        if weights is not None:
+            result.parameters = weights.total
+            result.memory = self._estimate(config, weights.total)
+        result.revision, result.access, result.gated = info.sha, access, info.gated
+        card = dict(vars(info.card_data)) if info.card_data else {}
+        result.license = _first(card.get("license"))
+        result.base_model = _as_list(card.get("base_model"))
+        result.evaluations = _evaluations(info)[:MOST_EVALUATIONS]
+        result.sources, result.status = sources, overall(sources)
+        if access != "readable":
+            result.warnings.append(
+                f"Its files cannot be read with this access ({access}); what needs them is missing."
+            )
+        return result
+
+    async def _access(self, identifier: str) -> str:
+        try:
+            await self._hub.call(f"model {identifier}", lambda api: api.auth_check(identifier))
+        except Blocked as error:
+            return "gated" if "gated" in error.message else "refused"
+        except NotFound:
+            return "refused"
+        return "readable"
+
+    async def _small_files(self, identifier: str, revision: str | None) -> tuple[dict[str, str], SourceReport]:
+        """The text of the configuration files that are there."""
+
+        def read(api: Any) -> dict[str, str]:
+            from mlintern.tools.hub.browse import read_bytes
+
+            present = api.get_paths_info(identifier, list(SMALL_FILES), revision=revision)
+            small = [entry.path for entry in present if getattr(entry, "size", LARGEST) < LARGEST]
+            return {
+                path: read_bytes(api, identifier, path, kind="model", revision=revision, limit=LARGEST).decode(
+                    "utf-8", "replace"
+                )
+                for path in small
+            }
+
+        try:
+            return await self._hub.call(f"files of {identifier}", read), answered("huggingface files")
+        except MlinternError as error:
+            return {}, failed("huggingface files", error)
+
+    def _describe(
+        self, name: str, config: Mapping[str, Any], texts: Mapping[str, str], counted: Mapping[str, int]
+    ) -> ModelInspection:
+        template, eos = read_template(texts)
+        text_config = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
+        sizes: Mapping[str, Any] = text_config or {}
+        total = sum(counted.values()) or None
+        context = next((sizes[key] for key in CONTEXT_KEYS if isinstance(sizes.get(key), int)), None)
+        result = ModelInspection(
+            status="ok",
+            sources=[answered("local files", http_status=None)],
+            model=name,
+            parameters=total,
+            parameters_by_dtype=dict(counted),
+            architecture=_first(config.get("architectures")),
+            model_type=config.get("model_type"),
+            context_length=context,
+            dtype=_dtype(config, counted),
+            vocabulary=sizes.get("vocab_size") if isinstance(sizes.get("vocab_size"), int) else None,
+            eos_token=eos,
+            chat_template=analyse_template(template, eos),
+            access="local",
+            memory=self._estimate(config, total),
+        )
+        result.warnings = _warnings(result)
+        return result
+
+
+def memory_by_trainer(config: Mapping[str, Any], parameters: int | None) -> dict[str, MemoryOfTrainer]:
+    """Estimates of `jobs.memory` for a full and a LoRA run of each trainer; empty for an unknown architecture."""
+    from dataclasses import replace
+
+    from mlintern.tools.jobs.memory import estimate, shape_of_config, workload
+
+    shape = shape_of_config(config)
+    if shape is None:
+        return {}
+    if parameters:
+        shape = replace(shape, parameters=parameters)
+    found = {}
+    for trainer in TRAINERS:
+        runs: dict[str, dict[str, Any]] = {}
+        for kind, lora in (("full", None), ("lora", {"r": 16})):
+            work, assumed = workload({"trainer": trainer, "lora": lora, "hyperparameters": {}}, shape)
+            runs[kind] = {**estimate(shape, work, on_gpu=True).model_dump(), "dtype": work.dtype, "assumes": assumed}
+        found[trainer] = MemoryOfTrainer(**runs)
+    return found
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """config.json as a dict.
+
+    Raises:
+        BadInput: it is no JSON object.
+    """
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"config.json is not JSON: {error}.", next_step="Save the model again.") from error
+    if not isinstance(config, dict):
+        raise BadInput("config.json is no JSON object.", next_step="Save the model again.")
+    return config
+
+
+def _warnings(model: ModelInspection) -> list[str]:
+    found, template = [], model.chat_template
+    if not template.present:
+        found.append("It has no chat template: conversational data needs one (SFTConfig.chat_template_path).")
+    elif template.error:
+        found.append(f"Its chat template cannot be rendered: {template.error}")
+    else:
+        if template.stops_with_eos is False:
+            found.append(
+                f"An assistant turn ends with {template.end_of_turn!r}, not with the eos token {model.eos_token!r}: "
+                "set `eos_token` in the recipe, or generation does not stop."
+            )
+        if template.prefix_preserving is False:
+            found.append("Its template rewrites earlier turns when a turn is added; multi-turn prompts do not match.")
+        if template.system_role in ("refused", "dropped"):
+            found.append(f"Its template has no system role: a system message is {template.system_role}.")
+    if model.dtype == "float32" and (model.parameters or 0) > 1e9:
+        found.append("The weights are stored in float32.")
+    return found
+
+
+def _dtype(config: Mapping[str, Any], counted: Mapping[str, int]) -> str | None:
+    stored = max(counted, key=lambda name: counted[name]) if counted else None
+    named = config.get("dtype") or config.get("torch_dtype")
+    return stored or (str(named) if named else None)
+
+
+def _local_card(folder: Path) -> dict[str, Any]:
+    """The metadata at the head of the model card, if there is one."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return {}
+    import yaml  # type: ignore[import-untyped]
+    from huggingface_hub import metadata_load
+
+    try:
+        return metadata_load(card) or {}
+    except (ValueError, yaml.YAMLError):
+        return {}
+
+
+def _evaluations(info: Any) -> list[PublishedEvaluation]:
+    found = []
+    for entry in getattr(info, "eval_results", None) or []:
+        found.append(
+            PublishedEvaluation(
+                task=str(getattr(entry, "dataset_id", "") or ""),
+                metric=str(getattr(entry, "task_id", "") or "value"),
+                value=getattr(entry, "value", ""),
+                source=str(getattr(entry, "source_name", None) or "evaluation results of the repository"),
+            )
+        )
+    for result in getattr(info.card_data, "eval_results", None) or []:
+        found.append(
+            PublishedEvaluation(
+                task=str(result.dataset_name or result.task_type),
+                metric=str(result.metric_name or result.metric_type),
+                value=result.metric_value
+                if isinstance(result.metric_value, int | float)
+                else str(result.metric_value),
+                source=str(result.source_name or "model card"),
+            )
+        )
+    return found
+
+
+def _first(value: Any) -> str | None:
+    found = value[0] if isinstance(value, list) and value else value
+    return found if isinstance(found, str) else None
+
+
+def _as_list(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else [value] if isinstance(value, str) else []
