@@ -312,6 +312,11 @@ def test_eval_results_name_the_number_of_samples_and_the_dataset(tmp_path: Path)
     assert row.stderr_derived
 
 
+def test_settings_of_a_trainer_are_not_taken_for_its_results(tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        read_path(write(tmp_path / "training_args.json", {"eval_steps": 500, "eval_batch_size": 8}))
+
+
 def test_a_diverged_evaluation_is_a_problem_not_a_row(tmp_path: Path) -> None:
     reading = read_path(write(tmp_path / "trainer_state.json", state(2.0, math.nan)))
     assert reading.rows == []

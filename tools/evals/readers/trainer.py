@@ -14,6 +14,7 @@ SUITE = "trainer"
 NOT_SCORES = re.compile(
     r"(?:^|_)(?:runtime|samples_per_second|steps_per_second|num_tokens|samples|model_preparation_time)$"
 )
+MEASURED = re.compile(r"^eval_(?:.*_)?(?:loss|runtime|samples_per_second)$")
 
 
 def matches(file: ResultFile) -> bool:
@@ -21,7 +22,7 @@ def matches(file: ResultFile) -> bool:
     if isinstance(data.get("log_history"), list):
         return True
     flat = bool(data) and all(not isinstance(value, dict | list) for value in data.values())
-    return flat and any(_is_score(key, value) for key, value in data.items())
+    return flat and any(MEASURED.search(key) for key in data)  # settings such as eval_steps are no measurement
 
 
 def read(file: ResultFile) -> Reading:
