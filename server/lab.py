@@ -85,12 +85,9 @@ class Lab:
 
     @cached_property
     def backends(self) -> dict[str, Backend]:
-        from mlintern.tools.jobs.backends.local import LocalBackend
+        from mlintern.server.backends import set_up
 
-        local = LocalBackend(
-            workspace=self.workspace, clock=self.clock, slots=self.settings.slots, python=self.settings.python
-        )
-        return {"local": local}
+        return set_up(workspace=self.workspace, clock=self.clock, settings=self.settings)
 
     @cached_property
     def evals(self) -> EvalService:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 
-from mlintern.server.schemas import close, concise
+from mlintern.server.schemas import input_schema, output_schema
 
 ToolFunction = TypeVar("ToolFunction", bound=Callable[..., Any])
 
@@ -56,8 +56,8 @@ class Registry:
                 meta=meta,
                 structured_output=True,
             )
-            tool.parameters = close(concise(tool.parameters, optional_nulls=False))
-            tool.fn_metadata.output_schema = concise(tool.fn_metadata.output_schema or {})
+            tool.parameters = input_schema(tool.parameters)
+            tool.fn_metadata.output_schema = output_schema(tool.fn_metadata.output_schema or {})
             self.tools.append(tool)
             return function
 

@@ -31,15 +31,15 @@ class StrictServer(MCPServer[Any]):
 
     def __init__(self, name: str, *, tools: list[Tool], **options: Any) -> None:
         super().__init__(name, tools=tools, **options)
-        self._schemas = {tool.name: tool.parameters for tool in tools}
+        self._tools = {tool.name: tool for tool in tools}
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        schema = self._schemas.get(name)
-        if schema is None:
+        tool = self._tools.get(name)
+        if tool is None:
             raise ToolError(self._no_such_tool(name))
-        refusal = refuse_unknown(name, known=schema.get("properties", {}), given=arguments)
+        refusal = refuse_unknown(name, known=tool.parameters.get("properties", {}), given=arguments)
         if refusal:
             raise ToolError(refusal)
         try:
@@ -48,7 +48,8 @@ class StrictServer(MCPServer[Any]):
             if isinstance(error.__cause__, MlinternError):
                 raise ToolError(str(error.__cause__)) from error
             if isinstance(error.__cause__, ValidationError) and type(error) is ToolError:
-                raise ToolError(explain(name, error.__cause__, schema)) from error.__cause__
+                full_schema = tool.fn_metadata.arg_model.model_json_schema()
+                raise ToolError(explain(name, error.__cause__, full_schema)) from error.__cause__
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
             return as_result(result.structured_content)
@@ -67,7 +68,7 @@ class StrictServer(MCPServer[Any]):
             raise
 
     def _no_such_tool(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._schemas, n=1)
+        near = difflib.get_close_matches(name, self._tools, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"There is no tool {name!r}.{hint}"
 

@@ -22,6 +22,7 @@ RULE = re.compile(
 )
 HOURS_PER_UNIT = {"s": 1 / 3600, "m": 1 / 60, "min": 1 / 60, "h": 1.0}
 MONEY_UNITS = frozenset({"usd", "$"})
+SHORT_NAMES = {"hf": "hf_jobs"}
 TOLERANCE = 1e-9
 """Prices are sums of binary fractions; a limit is not passed by a rounding error."""
 
@@ -50,7 +51,7 @@ class Rule:
                 next_step="Write BACKEND<=AMOUNT with a unit: local<=30m, slurm<=2h, hf<=5usd.",
             )
         amount = float(match["amount"])
-        backend = match["backend"].lower()
+        backend = SHORT_NAMES.get(match["backend"].lower(), match["backend"].lower())
         if unit in MONEY_UNITS:
             return cls(backend=backend, kind="usd", limit=amount, text=text.strip())
         return cls(backend=backend, kind="hours", limit=amount * HOURS_PER_UNIT[unit], text=text.strip())

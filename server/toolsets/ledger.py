@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,10 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="List runs", read_only=True, open_world=False)
     async def list_runs(
         experiment: Annotated[str | None, Field(description="Only runs of this experiment")] = None,
-        sort: Annotated[str, Field(description="best, newest, oldest or cost")] = "newest",
+        sort: Annotated[
+            Literal["started", "best", "usd"],
+            Field(description="The latest, the best or the dearest first; best needs an experiment"),
+        ] = "started",
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
     ) -> RunPage:
@@ -29,6 +32,15 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="Write report", read_only=False, open_world=False)
     async def write_report(
         experiment: Annotated[str, Field(description="The experiment to report on")],
+        goal: Annotated[str | None, Field(description="What was to be achieved; kept with the experiment")] = None,
+        target: Annotated[
+            float | None, Field(description="The score to reach, on the metric's own scale: 0.85 for 85 %")
+        ] = None,
+        baseline: Annotated[
+            str | None, Field(description="Run name or job_id to compare with, if not the first evaluation")
+        ] = None,
+        task: Annotated[str | None, Field(description="Judge by this task")] = None,
+        metric: Annotated[str | None, Field(description="Judge by this metric")] = None,
     ) -> ReportResult:
         """Write the report of an experiment as Markdown with charts into the workspace, and return its path.
 
@@ -36,4 +48,6 @@ def register(registry: Registry, lab: Lab) -> None:
         curve and a bar chart. Written from the ledger alone; it may be called again at any time and replaces the
         earlier report. It publishes nothing.
         """
-        return await lab.runs.report(experiment)
+        return await lab.runs.report(
+            experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric
+        )

@@ -147,7 +147,9 @@ async def test_there_are_no_tasks_before_their_protocol_version(home: Path) -> N
             await ask(client, "tasks/get", str(Watch(job_id, 0, 1)))
 
 
-@pytest.mark.parametrize("task_id", ["", "x", "job-000000000000", "job-000000000000.0.1", "..", "a.b.c", "job-1.0." + "9" * 40])
+@pytest.mark.parametrize(
+    "task_id", ["", "x", "job-000000000000", "job-000000000000.0.1", "..", "a.b.c", "job-1.0." + "9" * 40]
+)
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel"])
 async def test_an_unknown_task_is_refused(home: Path, method: str, task_id: str) -> None:
     async with watching(home) as client:

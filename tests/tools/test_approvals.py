@@ -17,7 +17,7 @@ from tests.clock import FakeClock
 PAID = Action(
     kind="submit_job",
     what="Start train.py",
-    where="hf",
+    where="hf_jobs",
     hardware="a100-large",
     usd_worst=4.0,
     hours=1.0,
@@ -268,7 +268,7 @@ def test_the_question_comes_back_from_the_ledger_as_it_was_put(ledger: Ledger, c
 
 
 def test_the_first_line_carries_cost_hardware_hours_and_digest() -> None:
-    assert PAID.headline == "Start train.py on hf a100-large: at most 4.00 USD, up to 1 h (digest aaaaaaaaaaaa)"
+    assert PAID.headline == "Start train.py on hf_jobs a100-large: at most 4.00 USD, up to 1 h (digest aaaaaaaaaaaa)"
     assert "free of charge" in FREE.headline
 
 
