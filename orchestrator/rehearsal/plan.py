@@ -8,7 +8,7 @@ report. Nothing it says about a number is known beforehand; every one is read fr
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ POLL_SECONDS = 20
 
 RECIPES: tuple[dict[str, Any], ...] = (
     {"name": "sft-short", "max_steps": 300},
-    {"name": "sft-long", "max_steps": 800},
-    {"name": "sft-longer", "max_steps": 1200, "seed": 1},
+    {"name": "sft-long", "max_steps": 600},
+    {"name": "sft-longer", "max_steps": 1000, "seed": 1},
 )
 """Tried in this order until the target is reached; each starts from the base model."""
 
@@ -51,11 +51,12 @@ class Stopped(Exception):
     """The plan cannot go on; the text says why. The run then ends, and fails."""
 
 
-def first_light(inputs: Inputs) -> Plan:
-    """Measure, train, measure, decide, report; see the module."""
+def first_light(inputs: Inputs, *, on_stop: Callable[[str], None]) -> Plan:
+    """Measure, train, measure, decide, report; see the module. ``on_stop`` hears why the plan could not go on."""
     try:
         yield from _first_light(inputs)
     except Stopped as stopped:
+        on_stop(str(stopped))
         yield Say(f"The rehearsal stops here: {stopped}")
 
 
@@ -170,14 +171,26 @@ def _run(
     if submitted["status"] not in ("submitted", "already_submitted"):
         raise Stopped(f"{recipe['name']} was not approved: {submitted['status']}. {submitted['note']}")
     job_id = submitted["job_id"]
+    news = ""
     for _ in range(MAX_POLLS):
-        (polled,) = yield Say("", [Call("poll_job", {"job_id": job_id, "wait_seconds": POLL_SECONDS})])
+        (polled,) = yield Say(news, [Call("poll_job", {"job_id": job_id, "wait_seconds": POLL_SECONDS})])
         status = _ok(polled)
+        news = _progress(status)
         if status["state"] in FINAL_STATES:
             if status["state"] != "succeeded":
                 raise Stopped(f"{job_id} {status['state']}: {status.get('error') or status.get('log_tail', '')}")
             return job_id, status
     raise Stopped(f"{job_id} did not end within {MAX_POLLS} polls")
+
+
+def _progress(status: dict[str, Any]) -> str:
+    progress, loss = status.get("progress"), status["metrics"].get("loss")
+    if not progress or loss is None:
+        return ""
+    eta = progress.get("eta_seconds")
+    return f"Step {progress['step']} of {progress['total']}, loss {loss:.3f}" + (
+        f", {eta:.0f} s to go." if eta else "."
+    )
 
 
 def _compare(baseline: _Measured, candidate: _Measured) -> Generator[Say, list[Outcome], str]:

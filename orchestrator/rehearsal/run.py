@@ -18,6 +18,7 @@ from mlintern.orchestrator.face import Face
 from mlintern.orchestrator.mcp_config import own_server
 from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.ports import Notice, Stop
+from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.plan import TARGET, Inputs, first_light
 from mlintern.orchestrator.rehearsal.script import replay
@@ -26,6 +27,9 @@ from mlintern.orchestrator.run import run_agent
 
 NEEDED = ("torch", "trl", "transformers", "datasets", "accelerate", "matplotlib")
 INPUTS_SECONDS = 300
+MODEL = "fixed-plan"
+"""What stands where a model's name would: nobody shall take it for one."""
+
 FAILED = 1
 USAGE = 2
 
@@ -64,9 +68,10 @@ def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int
     say(EXPLANATION)
     say("Making an untrained model of 0.1 M parameters and a task of 20,000 training and 1,000 held-out items.")
     inputs = make_inputs(folder / "inputs")
-    stop = anyio.run(functools.partial(_run, folder, inputs, yes=yes, face=face))
-    if stop.exit_code:
-        return stop.exit_code
+    stopped: list[str] = []
+    stop = anyio.run(functools.partial(_run, folder, inputs, stopped, yes=yes, face=face))
+    if stop.exit_code or stopped:
+        return stop.exit_code or FAILED
     try:
         proof = verify(folder / "home", inputs)
     except Unproven as doubt:
@@ -90,11 +95,14 @@ def make_inputs(folder: Path) -> Inputs:
     return Inputs(base=folder / "base", train=folder / "train.jsonl", held_out=folder / "held_out.jsonl")
 
 
-async def _run(folder: Path, inputs: Inputs, *, yes: bool, face: Face) -> Stop:
+async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, face: Face) -> Stop:
     environment = {**os.environ, "MLINTERN_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
-    with MessagesServer(functools.partial(replay, functools.partial(first_light, inputs))) as model:
+    plan = functools.partial(first_light, inputs, on_stop=stopped.append)
+    with MessagesServer(functools.partial(replay, plan)) as model:
         options = Options(
             entries=(own_server(environment),),
+            model=MODEL,
+            prices=PRICES.with_price(MODEL, input=0.0, output=0.0),
             base_url=model.url,
             api_key="rehearsal",
             endpoint_profile="anthropic",
