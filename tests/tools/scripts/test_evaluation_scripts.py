@@ -1,0 +1,241 @@
+"""The evaluation script measures what it says, the same each time, and writes what read_eval reads."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mlintern.tools.scripts.recipe import parse_recipe
+from mlintern.tools.scripts.render import render
+from tests.services import tiny_model
+from tests.tools.scripts.conftest import Materials, Run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, materials: Materials
+) -> Callable[..., tuple[ModuleType, Path]]:
+    """Import a rendered evaluation script (so that torch is imported once), with an output folder of its own."""
+    count = 0
+
+    def import_script(**recipe: Any) -> tuple[ModuleType, Path]:
+        nonlocal count
+        count += 1
+        output = tmp_path / f"output-{count}"
+        monkeypatch.setenv("MLINTERN_OUTPUT_DIR", str(output))
+        path = tmp_path / f"script_{count}.py"
+        full = {
+            "trainer": "evaluation",
+            "model": str(materials.model),
+            "dataset": str(materials.questions),
+            "prompt": "{question}",
+            "batch_size": 32,
+            "max_new_tokens": 4,
+            "use_cpu": True,
+            **recipe,
+        }
+        path.write_text(render(parse_recipe(full)).text, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, path.stem, module)
+        spec.loader.exec_module(module)
+        return module, output
+
+    return import_script
+
+
+def samples(output: Path) -> dict[str, dict[str, Any]]:
+    rows = [json.loads(line) for line in (output / "samples.jsonl").read_text().splitlines()]
+    return {row["id"]: row for row in rows}
+
+
+def result(output: Path, metric: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = json.loads((output / "evaluation.json").read_text())["rows"]
+    return next(row for row in rows if row["metric"] == metric)
+
+
+def brute_force(model: Path, prompt: str, options: list[str]) -> list[float]:
+    """log p(option | prompt), one forward pass an option, without padding."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()
+    given = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    scores = []
+    for option in options:
+        whole = given + tokenizer(option, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            table = network(torch.tensor([whole])).logits[0].log_softmax(-1)
+        scores.append(sum(table[place - 1, whole[place]].item() for place in range(len(given), len(whole))))
+    return scores
+
+
+def test_an_untrained_model_with_ten_options_stands_at_chance(
+    run: Callable[[Mapping[str, Any]], Run], materials: Materials
+) -> None:
+    done = run(
+        {
+            "trainer": "evaluation",
+            "model": str(materials.model),
+            "dataset": str(materials.questions),
+            "prompt": "{question}",
+            "task": "largest",
+        }
+    )
+    assert done.code == 0, done.log[-3000:]
+    assert done.marked == done.rows
+    assert [row["kind"] for row in done.rows] == ["begin", "metrics", "evaluation", "end"]
+    begin, end = done.rows[0], done.rows[-1]
+    assert (begin["trainer"], begin["total_steps"], begin["script"]) == ("evaluation", 200, "evaluation-model")
+    assert (end["status"], end["step"], end["model_path"]) == ("completed", 200, None)
+    evaluation = done.of_kind("evaluation")[0]["evaluation"]
+    assert evaluation == json.loads((done.output / "evaluation.json").read_text())
+    assert (evaluation["mlintern_evaluation"], evaluation["suite"], evaluation["task"]) == (1, "mlintern", "largest")
+    accuracy, exact = evaluation["rows"]
+    assert (accuracy["metric"], accuracy["filter"], accuracy["n"]) == ("accuracy", "likelihood", 200)
+    assert abs(accuracy["value"] - 0.1) < 4 * math.sqrt(0.1 * 0.9 / 200)
+    assert accuracy["stderr"] == pytest.approx(math.sqrt(accuracy["value"] * (1 - accuracy["value"]) / 200))
+    assert (exact["metric"], exact["filter"]) == ("exact_match", "greedy")
+    rows = samples(done.output)
+    assert set(rows) == {f"item-0-{index}" for index in range(200)}
+    assert sum(row["accuracy"] for row in rows.values()) / 200 == pytest.approx(accuracy["value"])
+
+
+def test_predictions_are_the_options_that_a_plain_computation_finds_likeliest(
+    script: Callable[..., tuple[ModuleType, Path]], materials: Materials
+) -> None:
+    module, output = script(limit=20)
+    module.main()
+    items = {item["id"]: item for item in tiny_model.questions(200)}
+    rows = samples(output)
+    assert len(rows) == 20
+    for name, row in rows.items():
+        prompt = f"<|user|> {items[name]['question']} <|end|> <|assistant|>"
+        scores = brute_force(materials.model, prompt, list(tiny_model.LETTERS))
+        assert row["prediction"] == tiny_model.LETTERS[scores.index(max(scores))]
+        assert row["target"] == tiny_model.LETTERS[items[name]["answer"]]
+        assert row["accuracy"] == float(row["prediction"] == row["target"])
+
+
+def test_options_of_several_tokens_are_scored_by_the_sum_over_their_tokens(
+    script: Callable[..., tuple[ModuleType, Path]], materials: Materials, tmp_path: Path
+) -> None:
+    choices = ["A 24 B", "C", "A 24 C", "51 52", "A"]
+    data = tmp_path / "long.jsonl"
+    items = [
+        {"question": "Which is largest ?" + " 24" * index, "choices": choices, "answer": "C"} for index in range(7)
+    ]
+    data.write_text("".join(json.dumps(item) + "\n" for item in items))
+    module, _ = script(dataset=str(data), batch_size=3)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(materials.model)
+    model = AutoModelForCausalLM.from_pretrained(materials.model, dtype="float32").eval()
+    prompts = [f"<|user|> {item['question']} <|end|> <|assistant|>" for item in items]
+    pairs = [module.split(f"{prompt} ", choice, tokenizer, True) for prompt in prompts for choice in choices]
+    scores = module.log_likelihoods(model, tokenizer, pairs)
+    expected = [score for prompt in prompts for score in brute_force(materials.model, prompt, choices)]
+    assert scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_measuring_twice_gives_the_same_rows_and_the_batch_size_does_not_matter(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    outputs = []
+    for size in (7, 7, 64):
+        module, output = script(limit=60, batch_size=size)
+        module.main()
+        outputs.append(samples(output))
+    assert outputs[0] == outputs[1]
+    assert outputs[0] == outputs[2]
+
+
+def test_letters_are_scored_where_the_prompt_shows_the_choices(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path
+) -> None:
+    data = tmp_path / "texts.csv"
+    with data.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "choices", "answer"])
+        writer.writerow(["Which {choices} is largest ?", json.dumps(["24", "51", "33"]), "b"])
+        writer.writerow(["Which is largest ?", json.dumps(["24", "51", "33"]), "2"])
+        writer.writerow(["Which is largest ?", json.dumps(["24", "51", "33"]), "24"])
+    module, _ = script(dataset=str(data), prompt=None)
+    items, examples = module.read_items()
+    assert examples == []
+    assert [item.target for item in items] == ["B", "C", "A"]
+    assert items[0].question == "Which {choices} is largest ?\nA. 24\nB. 51\nC. 33\nAnswer:"
+    assert items[0].options == ["A", "B", "C"]
+    assert len({item.id for item in items}) == 3
+
+
+def test_worked_examples_come_first_and_are_not_scored(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    from transformers import AutoTokenizer
+
+    module, output = script(fewshot=2, limit=10, system="Be brief.")
+    items, examples = module.read_items()
+    assert len(items) == 10 and len(examples) == 2
+    assert not {item.id for item in items} & {example.id for example in examples}
+    tokenizer = AutoTokenizer.from_pretrained(module.MODEL)
+    chat, _ = module.prompt_of(items[0], examples, tokenizer, True)
+    assert chat.startswith("<|system|> Be brief. <|end|> <|user|>") and chat.endswith("<|assistant|>")
+    assert f"<|assistant|> {examples[0].target} <|end|>" in chat
+    plain, between = module.prompt_of(items[0], examples, tokenizer, False)
+    assert between == " " and plain.startswith(f"{examples[0].question} {examples[0].target}\n\n")
+    module.main()
+    assert json.loads((output / "evaluation.json").read_text())["fewshot"] == 2
+
+
+def test_a_model_without_a_chat_template_is_asked_in_plain_text(
+    script: Callable[..., tuple[ModuleType, Path]], materials: Materials
+) -> None:
+    module, output = script(chat_template=False, limit=5)
+    module.main()
+    items = {item["id"]: item for item in tiny_model.questions(200)}
+    for name, row in samples(output).items():
+        scores = brute_force(materials.model, items[name]["question"], list(tiny_model.LETTERS))
+        assert row["prediction"] == tiny_model.LETTERS[scores.index(max(scores))]
+
+
+def test_exact_match_compares_what_the_pattern_extracts(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path
+) -> None:
+    data = tmp_path / "free.jsonl"
+    data.write_text(
+        json.dumps({"question": [{"role": "user", "content": "Which ?"}], "answer": "so #### 24 "}) + "\n"
+    )
+    module, output = script(
+        dataset=str(data), kind="exact_match", extract=r"#### (.*)", ignore_case=True, chat_template=True
+    )
+    (item,), _ = module.read_items()
+    assert item.target == "24" and module.extract("no mark ") == "no mark"
+    module.main()
+    (row,) = samples(output).values()
+    assert set(row) == {"id", "exact_match", "prediction", "greedy", "target"}
+    assert result(output, "exact_match")["n"] == 1
+
+
+@pytest.mark.parametrize("answer", ["K", 10, -1, "maybe", None])
+def test_an_answer_that_is_none_of_the_choices_stops_the_script(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path, answer: Any
+) -> None:
+    data = tmp_path / "wrong.jsonl"
+    data.write_text(json.dumps({"question": "?", "choices": list("ABCDEFGHIJ"), "answer": answer}) + "\n")
+    module, _ = script(dataset=str(data))
+    with pytest.raises(SystemExit, match="none of the choices"):
+        module.read_items()
