@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsSettings
 from mlintern.tools.jobs.backends.ray import RaySettings
 from mlintern.tools.jobs.backends.slurm import SlurmSettings
 
@@ -40,10 +41,11 @@ RAY_URL = "MLINTERN_RAY_URL"
 
 @dataclass(frozen=True)
 class Config:
-    """The clusters of a workspace; None for those that it does not have."""
+    """The clusters of a workspace; None for those that it does not have. Hugging Face Jobs need no entry."""
 
     slurm: SlurmSettings | None = None
     ray: RaySettings | None = None
+    hf_jobs: HfJobsSettings = HfJobsSettings()
 
     @classmethod
     def load(cls, path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -92,6 +94,8 @@ def _checked(kind: Any, table: Any, *, place: str) -> dict[str, Any]:
             values[key] = {
                 name: inner(**_checked(inner, each, place=f"{where}.{name}")) for name, each in value.items()
             }
+        elif isinstance(value, list):
+            values[key] = tuple(inner(**_checked(inner, each, place=where)) for each in value)
         else:
             values[key] = inner(**_checked(inner, value, place=where))
     missing = [

@@ -28,6 +28,7 @@ def test_the_example_of_the_documentation_is_read_whole(tmp_path: Path) -> None:
     assert read.slurm.prefix == ("ssh", "login1")
     assert read.slurm.hardware["a100"].gpu_memory_gib == 80
     assert read.ray.hardware["gpu"].gpus == 1
+    assert read.hf_jobs.volumes[0].read_only is False
 
 
 def test_ray_is_found_by_its_variable_alone(tmp_path: Path) -> None:

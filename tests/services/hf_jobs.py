@@ -1,0 +1,230 @@
+"""A stand-in for Hugging Face Jobs on a real socket: the REST calls of `reference` documentation, and its failures.
+
+Jobs really run: their command goes to ``/bin/sh`` with their environment and secrets. Nothing moves by itself: a job
+stays in SCHEDULING until the test starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN = "hf_" + "t" * 34
+NAMESPACE = "tester"
+T0 = "2026-11-23T10:00:00.000Z"
+
+HARDWARE = [
+    {
+        "name": "cpu-basic", "prettyName": "CPU Basic", "cpu": "2 vCPU", "ram": "16 GB", "ephemeralStorage": "20 GB",
+        "accelerator": None, "unitCostMicroUSD": 167, "unitCostUSD": 0.000167, "unitLabel": "minute",
+    },
+    {
+        "name": "a10g-largex2", "prettyName": "2x Nvidia A10G - large", "cpu": "24 vCPU", "ram": "92 GB",
+        "ephemeralStorage": "200 GB",
+        "accelerator": {"type": "gpu", "model": "A10G", "quantity": "2", "vram": "48 GB", "manufacturer": "Nvidia"},
+        "unitCostMicroUSD": 50000, "unitCostUSD": 0.05, "unitLabel": "minute",
+    },
+]  # fmt: skip
+
+
+@dataclass
+class Job:
+    """One job: what was asked for, and what became of it."""
+
+    id: str
+    body: dict[str, Any]
+    stage: str = "SCHEDULING"
+    message: str | None = None
+    events: list[tuple[str, str]] = field(default_factory=list)
+    scheduling_seconds: float = 0.0
+    running_seconds: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        over = self.stage in ("COMPLETED", "ERROR", "CANCELED")
+        return {
+            "id": self.id,
+            "createdAt": T0,
+            "startedAt": T0 if self.stage != "SCHEDULING" else None,
+            "finishedAt": "2026-11-23T10:01:00.000Z" if over else None,
+            "dockerImage": self.body.get("dockerImage"),
+            "command": self.body["command"],
+            "arguments": [],
+            "environment": self.body["environment"],
+            "secrets": list(self.body.get("secrets", {})),
+            "flavor": self.body["flavor"],
+            "labels": self.body.get("labels", {}),
+            "status": {"stage": self.stage, "message": self.message, "exposeUrls": None, "sshUrl": None},
+            "durations": {
+                "schedulingSecs": self.scheduling_seconds,
+                "runningSecs": self.running_seconds,
+                "totalSecs": self.scheduling_seconds + (self.running_seconds or 0),
+            },
+            "owner": {"id": "o1", "name": NAMESPACE, "type": "user"},
+            "initiator": {"type": "user", "id": "o1", "name": NAMESPACE},
+        }
+
+
+class HfJobs:
+    """The service. The attributes below make its next answers fail as the real one does.
+
+    Attributes:
+        refuse: (status, headers, error) with which submissions are answered.
+        drop_after_submit: accept a submission, then close the connection without an answer.
+        drop_logs_after: events after which a log stream breaks off.
+        asked: (method, path) of every request.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.refuse: tuple[int, dict[str, str], str] | None = None
+        self.drop_after_submit = False
+        self.drop_logs_after: int | None = None
+        self.commits: dict[str, bytes] = {}
+        self.closing = threading.Event()
+        self._http = _Http(("127.0.0.1", 0), _Handler)
+        self._http.service = self
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+    def run(self, job: Job) -> int:
+        """Take the job to RUNNING, run its command to its end, and take it to its last stage."""
+        job.stage = "RUNNING"
+        environment = {**os.environ, **job.body["environment"], **job.body.get("secrets", {})}
+        done = subprocess.run(
+            job.body["command"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        self.log(job, *done.stdout.splitlines(), *done.stderr.splitlines())
+        job.running_seconds = 60.0
+        job.stage = "COMPLETED" if done.returncode == 0 else "ERROR"
+        job.message = None if done.returncode == 0 else f"Job failed with exit code: {done.returncode}. Reason: Error"
+        return done.returncode
+
+    def log(self, job: Job, *lines: str) -> None:
+        """Add lines, two to a timestamp, as fast jobs have them."""
+        for line in lines:
+            second, milli = divmod(len(job.events) // 2, 1000)
+            job.events.append((f"2026-11-23T10:{second // 60:02}:{second % 60:02}.{milli:03}Z", line))
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    service: HfJobs
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Http
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        service, (path, query) = self.server.service, self._split()
+        service.asked.append(("GET", path))
+        match path.strip("/").split("/"):
+            case ["api", "jobs", "hardware"]:
+                self._json(200, HARDWARE)
+            case ["api", "agent-harnesses"]:
+                self._json(200, {})
+            case _ if self.headers.get("authorization") != f"Bearer {TOKEN}":
+                self._json(401, {"error": "Invalid credentials in Authorization header"})
+            case ["api", "whoami-v2"]:
+                self._json(200, {"type": "user", "name": NAMESPACE, "id": "o1", "orgs": [], "auth": {}})
+            case ["api", "jobs", _]:
+                wanted = dict(label.split("=", 1) for label in query.get("label", []))
+                found = [j for j in service.jobs.values() if wanted.items() <= j.body.get("labels", {}).items()]
+                self._json(200, [job.as_json() for job in found])
+            case ["api", "jobs", _, job_id] if job_id in service.jobs:
+                self._json(200, service.jobs[job_id].as_json())
+            case ["api", "jobs", _, job_id, "logs"] if job_id in service.jobs:
+                self._logs(service.jobs[job_id], int(query["tail"][0]) if "tail" in query else None)
+            case _:
+                self._json(404, {"error": "Not found"})
+
+    def do_POST(self) -> None:
+        service, (path, _) = self.server.service, self._split()
+        service.asked.append(("POST", path))
+        data = self.rfile.read(int(self.headers.get("content-length", 0)))
+        match path.strip("/").split("/"):
+            case ["api", "jobs", _] if service.refuse is not None:
+                status, headers, error = service.refuse
+                self._json(status, {"error": error}, headers)
+            case ["api", "jobs", _]:
+                job = Job(f"{len(service.jobs):024x}", json.loads(data))
+                service.jobs[job.id] = job
+                if service.drop_after_submit:
+                    self.close_connection = True
+                    self.rfile.close()
+                    self.connection.close()
+                    return
+                self._json(200, job.as_json())
+            case ["api", "jobs", _, job_id, "cancel"]:
+                service.jobs[job_id].stage = "CANCELED"
+                self._json(200, service.jobs[job_id].as_json())
+            case ["api", "repos", "create"]:
+                name = json.loads(data)
+                self._json(
+                    200, {"url": f"{service.url}/datasets/{name.get('organization', NAMESPACE)}/{name['name']}"}
+                )
+            case ["api", "datasets", *_, "preupload", "main"]:
+                files = json.loads(data)["files"]
+                answers = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
+                self._json(200, {"files": answers})
+            case ["api", "datasets", *_, "commit", "main"]:
+                commit = f"{len(service.commits):040x}"
+                service.commits[commit] = data
+                url = f"{service.url}/datasets/{NAMESPACE}/mlintern-scripts/commit/{commit}"
+                self._json(200, {"commitUrl": url, "commitOid": commit, "hookOutput": ""})
+            case _:
+                self._json(404, {"error": "Not found"})
+
+    def _logs(self, job: Job, tail: int | None) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        events = [
+            (T0, "===== Job started at 2026-11-23 10:00:00 ====="),
+            *(job.events[-tail:] if tail else job.events),
+        ]
+        for index, (at, line) in enumerate(events):
+            if self.server.service.drop_logs_after is not None and index > self.server.service.drop_logs_after:
+                return
+            self.wfile.write(f"data: {json.dumps({'data': line, 'timestamp': at})}\n\n".encode())
+        self.wfile.flush()
+        if job.stage == "RUNNING":  # the stream of a running job does not end
+            self.server.service.closing.wait(5)
+
+    def _split(self) -> tuple[str, dict[str, list[str]]]:
+        parts = urlsplit(self.path)
+        return parts.path, parse_qs(parts.query)
+
+    def _json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in {"content-type": "application/json", **(headers or {})}.items():
+            self.send_header(name, text)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

@@ -1,0 +1,245 @@
+"""Hugging Face Jobs through the real client, against a stand-in that fails as the service does."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings, HfVolume
+from mlintern.tools.jobs.spec import JobHandle
+from tests.services.hf_jobs import NAMESPACE, TOKEN, HfJobs
+from tests.services.slurm import free_port
+from tests.tools.jobs.remote import submission
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def service() -> Iterator[HfJobs]:
+    with HfJobs() as running:
+        yield running
+
+
+@pytest.fixture
+def backend(service: HfJobs, tmp_path: Path) -> HfJobsBackend:
+    settings = HfJobsSettings(launch=(sys.executable,), folder=str(tmp_path / "container"))
+    return HfJobsBackend(api=lambda: HfApi(endpoint=service.url, token=TOKEN), settings=settings)
+
+
+def job_of(service: HfJobs, handle: JobHandle):  # type: ignore[no-untyped-def]
+    return service.jobs[handle.reference]
+
+
+async def test_a_job_runs_its_script_from_a_file_with_arguments_and_environment(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    script = "import sys, os, pathlib\nprint(pathlib.Path(__file__).name, sys.argv[1:], os.environ['GREETING'])"
+    job = submission(
+        tmp_path, script, backend="hf_jobs", hardware="cpu-basic", args=("it's", "$HOME"), env={"GREETING": "a 'b'"}
+    )
+    handle = await backend.submit(job)
+    service.run(job_of(service, handle))
+    status = await backend.status(handle)
+    assert (status.state, status.run_seconds) == ("succeeded", 60.0)
+    log = (await backend.logs(handle, None)).data.decode()
+    assert log == "script.py [\"it's\", '$HOME'] a 'b'\n"
+
+
+async def test_every_submission_has_a_time_limit_a_label_and_only_the_secrets_it_names(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    plain = await backend.submit(
+        submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic", timeout_seconds=90)
+    )
+    body = job_of(service, plain).body
+    assert body["timeoutSeconds"] == 90
+    assert body["labels"]["mlintern"] == plain.job_id
+    assert "secrets" not in body
+    named = submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic", secrets={"HF_TOKEN": "hf_secret"})
+    body = job_of(service, await backend.submit(named)).body
+    assert body["secrets"] == {"HF_TOKEN": "hf_secret"}
+    assert "hf_secret" not in json.dumps({**body, "secrets": None})
+
+
+async def test_a_large_script_is_split_and_a_huge_one_goes_to_a_private_repository_at_its_commit(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    noise = random.Random(0)
+
+    def script(characters: int) -> str:
+        return "data = '" + "".join(noise.choices(string.ascii_letters, k=characters)) + "'\nprint(len(data))\n"
+
+    large = submission(tmp_path, script(200_000), backend="hf_jobs", hardware="cpu-basic")
+    handle = await backend.submit(large)
+    body = job_of(service, handle).body
+    assert max(len(value) for value in body["environment"].values()) <= 128 * 1024
+    assert len([name for name in body["environment"] if name.startswith("MLINTERN_SCRIPT")]) > 1
+    service.run(job_of(service, handle))
+    assert (await backend.logs(handle, None)).data == b"200000\n"
+
+    huge = submission(tmp_path, script(1_000_000), backend="hf_jobs", hardware="cpu-basic")
+    body = job_of(service, await backend.submit(huge)).body
+    (volume,) = body["volumes"]
+    assert (volume["type"], volume["source"]) == ("dataset", f"{NAMESPACE}/mlintern-scripts")
+    assert volume["revision"] in service.commits
+    assert not any(name.startswith("MLINTERN_SCRIPT") for name in body["environment"])
+
+
+async def test_more_than_one_gpu_is_launched_as_so_many_processes(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="a10g-largex2"))
+    assert "accelerate.commands.launch --num_processes 2" in job_of(service, handle).body["command"][-1]
+
+
+async def test_a_job_that_waits_says_for_how_long(service: HfJobs, backend: HfJobsBackend, tmp_path: Path) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    job_of(service, handle).scheduling_seconds = 30.0
+    status = await backend.status(handle)
+    assert (status.state, status.detail, status.run_seconds) == ("queued", "SCHEDULING for 30 s", None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message", "state"),
+    [
+        ("ERROR", "Job timeout", "timed_out"),
+        ("ERROR", "Job failed with exit code: 1. Reason: Error", "failed"),
+        ("CANCELED", None, "cancelled"),
+        ("DELETED", None, "lost"),
+        ("PREEMPTING", None, "running"),
+    ],
+)
+async def test_a_stage_is_never_taken_for_a_better_one(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path, stage: str, message: str | None, state: str
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    job_of(service, handle).stage, job_of(service, handle).message = stage, message
+    status = await backend.status(handle)
+    assert status.state == state
+    assert status.error == (message or ("DELETED" if stage == "DELETED" else None))
+
+
+async def test_a_job_is_cancelled_in_its_own_namespace(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    await backend.cancel(handle, reason="enough")
+    assert (await backend.status(handle)).state == "cancelled"
+    await backend.cancel(handle, reason="again")
+    assert service.asked.count(("POST", f"/api/jobs/{NAMESPACE}/{handle.reference}/cancel")) == 1
+    assert [path for _, path in service.asked].count("/api/whoami-v2") == 1
+
+
+async def test_a_submission_whose_answer_never_came_is_found_again_by_its_label(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    job = submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic")
+    assert await backend.find(job.job_id) is None
+    service.drop_after_submit = True
+    with pytest.raises(Offline):
+        await backend.submit(job)
+    assert len(service.jobs) == 1
+    found = await backend.find(job.job_id)
+    assert found is not None and found.reference in service.jobs
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "words"),
+    [
+        (402, "Insufficient credits", Blocked, "billing"),
+        (403, "missing job.write", Blocked, "job.write"),
+        (401, "Invalid username or password", Blocked, "HF_TOKEN"),
+        (500, "Internal error", Offline, "failed"),
+        (400, "Invalid flavor", BackendError, "Invalid flavor"),
+    ],
+)
+async def test_a_refusal_says_what_to_do(
+    service: HfJobs,
+    backend: HfJobsBackend,
+    tmp_path: Path,
+    status: int,
+    error: str,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    service.refuse = (status, {}, error)
+    with pytest.raises(kind, match=words):
+        await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+
+
+async def test_a_rate_limit_says_when_to_come_back(service: HfJobs, backend: HfJobsBackend, tmp_path: Path) -> None:
+    headers = {"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
+    service.refuse = (429, headers, "Too many requests")
+    with pytest.raises(RateLimited) as limit:
+        await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    assert limit.value.retry_after_seconds == 55
+
+
+async def test_hardware_has_live_prices_and_a_dated_list_without_the_service(
+    service: HfJobs, backend: HfJobsBackend
+) -> None:
+    cpu, gpu = await backend.hardware()
+    assert (cpu.usd_per_hour, cpu.cpus, cpu.memory_gib) == (0.01, 2, 16)
+    assert (gpu.usd_per_hour, gpu.accelerators, gpu.accelerator_memory_gib) == (3.0, 2, 48)
+    absent = HfJobsBackend(
+        api=lambda: HfApi(endpoint=f"http://127.0.0.1:{free_port()}", token=TOKEN), settings=HfJobsSettings()
+    )
+    fallback = await absent.hardware()
+    assert "could not be asked" in fallback[0].note
+    assert {each.name for each in fallback} >= {"cpu-basic", "h200"}
+
+
+async def test_an_unknown_flavor_is_refused_before_anything_is_sent(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="no hardware 'h1000'"):
+        await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="h1000"))
+    assert not service.jobs
+
+
+async def test_a_writable_volume_keeps_the_output(service: HfJobs, tmp_path: Path) -> None:
+    settings = HfJobsSettings(
+        launch=(sys.executable,),
+        folder=str(tmp_path / "container"),
+        output=str(tmp_path / "bucket"),
+        volumes=(HfVolume("bucket", "tester/results", str(tmp_path / "bucket"), read_only=False),),
+    )
+    backend = HfJobsBackend(api=lambda: HfApi(endpoint=service.url, token=TOKEN), settings=settings)
+    script = "import os; open(os.environ['MLINTERN_OUTPUT_DIR'] + '/model', 'w').write('weights')"
+    job = submission(tmp_path, script, backend="hf_jobs", hardware="cpu-basic")
+    handle = await backend.submit(job)
+    service.run(job_of(service, handle))
+    assert (tmp_path / "bucket" / job.job_id / "output" / "model").read_text() == "weights"
+    assert job_of(service, handle).body["volumes"][0]["readOnly"] is False
+
+
+async def test_a_log_is_followed_over_broken_streams_without_loss_or_repeat(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    job = job_of(service, handle)
+    expected, read, cursor = [], b"", None
+    for round, drop in enumerate([3, None, 0, 7, None]):
+        lines = [f"round {round} line {n % 4}" for n in range(5)]  # the same text may come again
+        service.log(job, *lines)
+        expected += lines
+        service.drop_logs_after = drop
+        chunk = await backend.logs(handle, cursor)
+        read, cursor = read + chunk.data, chunk.cursor or cursor
+    service.drop_logs_after = None
+    chunk = await backend.logs(handle, cursor)
+    assert (read + chunk.data).decode().splitlines() == expected
+    assert (await backend.logs(handle, chunk.cursor)).data == b""
+
+
+async def test_a_job_the_service_forgot_is_lost(service: HfJobs, backend: HfJobsBackend) -> None:
+    status = await backend.status(JobHandle("hf_jobs", "f" * 24, {"namespace": NAMESPACE}))
+    assert status.state == "lost"

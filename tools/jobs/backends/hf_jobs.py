@@ -1,0 +1,356 @@
+"""Hugging Face Jobs, through `huggingface_hub` on worker threads.
+
+A script goes along compressed in environment variables, which need no upload and no token inside the job; a very
+large one goes to a private repository that is mounted at its commit. The job's id is a label, so that a submission
+whose answer never came is found again.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited, ServiceError
+from mlintern.tools.jobs.backends.hf_logs import read_logs
+from mlintern.tools.jobs.backends.remote_launch import launch_line
+from mlintern.tools.jobs.prices import hf_jobs_fallback
+from mlintern.tools.jobs.results import Hardware
+from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, JobInfo
+
+Result = TypeVar("Result")
+
+REQUEST_SECONDS = 30.0
+LABEL = "mlintern"
+IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
+"""The image that Hugging Face's own ``hf jobs uv run`` uses: uv, and no CUDA toolkit, which PyTorch brings along."""
+
+PIECE_CHARACTERS = 96 * 1024
+"""Linux takes at most 128 KiB in one environment string."""
+
+MAX_PIECES = 4
+GRACE_SECONDS = 120
+"""A job with more than twice this gets TERM so long before its limit, to write a checkpoint."""
+
+STAGES: Mapping[str, JobState] = {
+    "SCHEDULING": "queued",
+    "RUNNING": "running",
+    "COMPLETED": "succeeded",
+    "CANCELED": "cancelled",
+    "CANCELLED": "cancelled",
+    "ERROR": "failed",
+    "DELETED": "lost",
+}
+
+
+@dataclass(frozen=True)
+class HfVolume:
+    """A repository or bucket mounted into the job, authorised by whoever submits."""
+
+    type: str
+    source: str
+    mount_path: str
+    revision: str | None = None
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class HfJobsSettings:
+    """The ``[hf_jobs]`` table of the workspace's ``config.toml``.
+
+    Attributes:
+        namespace: who runs and pays for jobs; None is the token's own user.
+        image: container image; it must have uv unless ``launch`` names an interpreter.
+        launch: the interpreter inside the image, such as ``("python",)``; None uses ``uv run``.
+        folder: where inside the container the script lies and works.
+        output: a folder on a writable volume that keeps each job's output, below its id. None: what the job neither
+            prints nor pushes is gone with it.
+        volumes: what is mounted, besides the script's own repository if it needs one.
+    """
+
+    namespace: str | None = None
+    image: str = IMAGE
+    launch: tuple[str, ...] | None = None
+    folder: str = "/tmp/mlintern"
+    output: str | None = None
+    volumes: tuple[HfVolume, ...] = field(default_factory=tuple)
+
+
+class HfJobsBackend:
+    """`mlintern.tools.jobs.spec.Backend` on Hugging Face Jobs.
+
+    Args:
+        api: makes the client for one call; its endpoint and token are its own.
+    """
+
+    name = "hf_jobs"
+    capabilities = Capabilities(shares_files=False, lookup_seconds=60.0, poll_seconds=5.0)
+
+    def __init__(self, *, api: Callable[[], HfApi], settings: HfJobsSettings) -> None:
+        self._api = api
+        self._settings = settings
+        self._namespace = settings.namespace
+
+    async def hardware(self) -> Sequence[Hardware]:
+        """The live list with its prices, else a dated one that says so."""
+        try:
+            listed = await self._ask(lambda api: api.list_jobs_hardware(), doing="list the hardware")
+        except ServiceError:
+            return hf_jobs_fallback()
+        return [_described(each) for each in listed]
+
+    async def submit(self, submission: Submission) -> JobHandle:
+        """``run_job`` with the script inside, always with a time limit."""
+        from huggingface_hub import Volume
+
+        namespace = await self._resolved_namespace()
+        volumes = [
+            Volume(
+                type=volume.type,
+                source=volume.source,
+                mount_path=volume.mount_path,
+                revision=volume.revision,
+                read_only=volume.read_only,
+            )
+            for volume in self._settings.volumes
+        ]
+        pieces = _packed(submission.script.text)
+        if len(pieces) <= MAX_PIECES:
+            environment = {f"MLINTERN_SCRIPT_{index}": piece for index, piece in enumerate(pieces)}
+            unpack = "".join(f'"$MLINTERN_SCRIPT_{index}"' for index in range(len(pieces)))
+            fetch = f"printf %s {unpack} | base64 -d | gzip -d > script.py"
+        else:
+            environment = {}
+            volumes.append(await self._uploaded(submission, namespace))
+            fetch = f"cp /mlintern-script/{submission.spec.script_id}.py script.py"
+        environment |= {
+            **dict(submission.spec.env),
+            "MLINTERN_JOB_ID": submission.job_id,
+            "MLINTERN_OUTPUT_DIR": self._output(submission.job_id),
+            "PYTHONUNBUFFERED": "1",
+            "UV_NO_PROGRESS": "1",
+        }
+        processes = await self._accelerators(submission.spec.hardware)
+        info = await self._ask(
+            lambda api: api.run_job(
+                image=self._settings.image,
+                command=["/bin/sh", "-c", self._command(submission, fetch=fetch, processes=processes)],
+                env=environment,
+                secrets=dict(submission.secrets) or None,
+                flavor=submission.spec.hardware,
+                timeout=math.ceil(submission.spec.timeout_seconds),
+                labels={LABEL: submission.job_id},
+                volumes=volumes or None,
+                namespace=namespace,
+            ),
+            doing="start the job",
+        )
+        return JobHandle(self.name, info.id, {"namespace": namespace})
+
+    async def find(self, job_id: str) -> JobHandle | None:
+        namespace = await self._resolved_namespace()
+        jobs = await self._ask(
+            lambda api: list(api.list_jobs(labels={LABEL: job_id}, namespace=namespace)), doing="look the job up"
+        )
+        return JobHandle(self.name, jobs[0].id, {"namespace": namespace}) if jobs else None
+
+    async def status(self, handle: JobHandle) -> BackendStatus:
+        """The stage as a state; how long it has been scheduling is said, and an unknown stage counts as running."""
+        from huggingface_hub.errors import JobNotFoundError
+
+        try:
+            info = await self._ask(
+                lambda api: api.inspect_job(job_id=handle.reference, namespace=handle.details["namespace"]),
+                doing="read the job",
+            )
+        except BackendError as error:
+            if isinstance(error.__cause__, JobNotFoundError):
+                return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
+            raise
+        return _status(info)
+
+    async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
+        api = self._api()
+        url = f"{api.endpoint}/api/jobs/{handle.details['namespace']}/{handle.reference}/logs"
+        return await read_logs(url, token=_token(api), cursor=cursor)
+
+    async def cancel(self, handle: JobHandle, *, reason: str) -> None:
+        if (await self.status(handle)).state in ("queued", "running"):
+            await self._ask(
+                lambda api: api.cancel_job(job_id=handle.reference, namespace=handle.details["namespace"]),
+                doing="cancel the job",
+            )
+
+    def _output(self, job_id: str) -> str:
+        base = self._settings.output
+        return f"{base.rstrip('/')}/{job_id}/output" if base else f"{self._settings.folder}/output"
+
+    def _command(self, submission: Submission, *, fetch: str, processes: int) -> str:
+        """What the container runs: the script from a file, so that it has a path and can start workers."""
+        seconds = submission.spec.timeout_seconds
+        early = seconds - GRACE_SECONDS if seconds > 2 * GRACE_SECONDS else seconds
+        folder = self._settings.folder
+        line = launch_line(
+            self._settings.launch, script=f"{folder}/script.py", args=submission.spec.args, processes=processes
+        )
+        return (
+            f'set -e; mkdir -p {shlex.quote(folder)} "$MLINTERN_OUTPUT_DIR"; cd {shlex.quote(folder)}; '
+            f"{fetch}; exec timeout --verbose --kill-after={GRACE_SECONDS} {early:g} /bin/sh -c {shlex.quote(line)}"
+        )
+
+    async def _uploaded(self, submission: Submission, namespace: str) -> Any:
+        """The script in a private repository, as a volume at the commit that holds just it."""
+        from huggingface_hub import Volume
+
+        repository = f"{namespace}/mlintern-scripts"
+
+        def upload(api: HfApi) -> str:
+            api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+            commit = api.upload_file(
+                path_or_fileobj=io.BytesIO(submission.script.text.encode()),
+                path_in_repo=f"{submission.spec.script_id}.py",
+                repo_id=repository,
+                repo_type="dataset",
+                commit_message=f"Script {submission.spec.script_id}",
+            )
+            return str(commit.oid)
+
+        revision = await self._ask(upload, doing="upload the script")
+        return Volume(type="dataset", source=repository, mount_path="/mlintern-script", revision=revision)
+
+    async def _accelerators(self, flavor: str) -> int:
+        listed = {each.name: each for each in await self.hardware()}
+        if flavor not in listed:
+            raise BadInput(f"Hugging Face Jobs has no hardware {flavor!r}.", next_step="list_hardware names them.")
+        return max(1, listed[flavor].accelerators)
+
+    async def _resolved_namespace(self) -> str:
+        if self._namespace is None:
+            who = await self._ask(lambda api: api.whoami(cache=True), doing="find out whose token this is")
+            self._namespace = str(who["name"])
+        return self._namespace
+
+    async def _ask(self, question: Callable[[HfApi], Result], *, doing: str) -> Result:
+        """Run ``question`` on a worker thread, in bounded time, its failures named.
+
+        Raises:
+            Offline: no answer came; what was asked may have been done.
+            RateLimited, Blocked, BackendError: it surely was not.
+        """
+        import anyio
+        import anyio.to_thread
+        import httpx2
+        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+        api = self._api()
+        try:
+            with anyio.fail_after(2 * REQUEST_SECONDS):
+                return await anyio.to_thread.run_sync(question, api, abandon_on_cancel=True)
+        except LocalTokenNotFoundError as error:
+            raise Blocked(
+                f"There is no token to {doing} with.", service="huggingface", next_step="Set HF_TOKEN for the server."
+            ) from error
+        except OfflineModeIsEnabled as error:
+            raise Blocked(
+                "HF_HUB_OFFLINE is set, so Hugging Face is not asked.", service="huggingface", next_step="Unset it."
+            ) from error
+        except HfHubHTTPError as error:
+            raise _named(error, doing) from error
+        except (httpx2.TransportError, TimeoutError) as error:
+            raise Offline(
+                f"Hugging Face did not answer while I tried to {doing}: {type(error).__name__}.",
+                service="huggingface",
+                next_step="Ask again in a minute; nothing is submitted twice.",
+            ) from error
+
+
+def _named(error: Any, doing: str) -> Exception:
+    status = error.response.status_code
+    said = str(error.server_message or error).strip().splitlines()[0][:300]
+    about: dict[str, Any] = {"service": "huggingface", "http_status": status}
+    match status:
+        case 401:
+            return Blocked(f"The token is not accepted: {said}", next_step="Set a valid HF_TOKEN.", **about)
+        case 402:
+            return Blocked(
+                f"Nobody pays for this job: {said}",
+                next_step="Add credit at huggingface.co/settings/billing, or set another namespace in [hf_jobs].",
+                **about,
+            )
+        case 403:
+            return Blocked(
+                f"The token may not {doing}: {said}",
+                next_step="It needs the right job.write for this namespace (huggingface.co/settings/tokens).",
+                **about,
+            )
+        case 429:
+            from huggingface_hub.utils._http import parse_ratelimit_headers
+
+            limits = parse_ratelimit_headers(error.response.headers)
+            wait = float(limits.reset_in_seconds) if limits else None
+            return RateLimited(f"Hugging Face asks to wait: {said}", retry_after_seconds=wait, **about)
+        case _ if status >= 500:
+            return Offline(f"Hugging Face failed ({status}) while I tried to {doing}: {said}", **about)
+    return BackendError(f"Hugging Face refused to {doing} ({status}): {said}")
+
+
+def _status(info: JobInfo) -> BackendStatus:
+    stage = str(getattr(info.status.stage, "value", info.status.stage))
+    state = STAGES.get(stage, "running")
+    message = str(info.status.message or "")
+    if state == "failed" and "timeout" in message.lower().replace("-", ""):
+        state = "timed_out"
+    durations = info.durations
+    running = float(durations.running_secs) if durations and durations.running_secs is not None else None
+    waited = f" for {durations.scheduling_secs:.0f} s" if durations and durations.scheduling_secs is not None else ""
+    return BackendStatus(
+        state=state,
+        started_at=info.started_at.timestamp() if info.started_at else None,
+        finished_at=info.finished_at.timestamp() if info.finished_at else None,
+        run_seconds=running,
+        exit_code=0 if state == "succeeded" else None,
+        error=(message or stage) if state in ("failed", "timed_out", "lost") else None,
+        detail=f"{stage}{waited if state == 'queued' else ''}{': ' + message if message else ''}",
+        url=info.url,
+    )
+
+
+def _packed(text: str) -> list[str]:
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return [packed[start : start + PIECE_CHARACTERS] for start in range(0, len(packed), PIECE_CHARACTERS)]
+
+
+def _described(info: Any) -> Hardware:
+    accelerator = info.accelerator
+    hours = {"second": 3600, "minute": 60, "hour": 1}[info.unit_label]
+    return Hardware(
+        name=info.name,
+        backend="hf_jobs",
+        cpus=_amount(info.cpu),
+        memory_gib=_amount(info.ram),
+        accelerator=accelerator.model if accelerator else None,
+        accelerators=int(accelerator.quantity) if accelerator else 0,
+        accelerator_memory_gib=_amount(accelerator.vram) if accelerator else None,
+        usd_per_hour=round(info.unit_cost_micro_usd * hours / 1e6, 4),
+        note=info.pretty_name,
+    )
+
+
+def _amount(text: str | None) -> float | None:
+    found = re.match(r"\s*([\d.]+)", text or "")
+    return float(found[1]) if found else None
+
+
+def _token(api: HfApi) -> str | None:
+    from huggingface_hub import get_token
+
+    return api.token if isinstance(api.token, str) else (get_token() if api.token is not False else None)
