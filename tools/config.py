@@ -27,7 +27,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -45,7 +45,7 @@ class Config:
 
     slurm: SlurmSettings | None = None
     ray: RaySettings | None = None
-    hf_jobs: HfJobsSettings = HfJobsSettings()
+    hf_jobs: HfJobsSettings = field(default_factory=HfJobsSettings)
 
     @classmethod
     def load(cls, path: Path, environment: Mapping[str, str] = os.environ) -> Config:

@@ -56,10 +56,8 @@ async def test_a_job_runs_its_script_from_a_file_with_arguments_and_environment(
 async def test_every_submission_has_a_time_limit_a_label_and_only_the_secrets_it_names(
     service: HfJobs, backend: HfJobsBackend, tmp_path: Path
 ) -> None:
-    plain = await backend.submit(
-        submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic", timeout_seconds=90)
-    )
-    body = job_of(service, plain).body
+    plain = submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic", timeout_seconds=90)
+    body = job_of(service, await backend.submit(plain)).body
     assert body["timeoutSeconds"] == 90
     assert body["labels"]["mlintern"] == plain.job_id
     assert "secrets" not in body
