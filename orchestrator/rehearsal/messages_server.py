@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import socket
 import struct
 import threading
@@ -80,7 +81,7 @@ class MessagesServer:
         self._compactions = _Player(on_compaction or (lambda request: Turn([Compaction(SUMMARY)])))
         self._ids = (f"toolu_{number:04d}" for number in itertools.count(1))
         self._cached: list[str] = []
-        self._summarized: dict[str, list[dict[str, Any]]] = {}
+        self._summarized: set[str] = set()
         self._lock = threading.Lock()
         self.closing = threading.Event()
         self._http = _Http(("127.0.0.1", 0), _Handler)
@@ -117,7 +118,9 @@ class MessagesServer:
         """The answer to a request, and its events if it is a stream. Serialised: a script has one order."""
         with self._lock:
             request = recorded.json
-            refusal = self._refusal(request) if self.strict else None
+            parts = rules.parts_of(request)
+            marks = rules.prefix_marks(parts, summarized=self._summarized_by(request))
+            refusal = (rules.complaint(request) or _unbound(request, marks)) if self.strict else None
             compacts = "compaction" in request
             scripted = not compacts and refusal is None
             self.requests.append(replace(recorded, scripted=scripted))
@@ -126,9 +129,8 @@ class MessagesServer:
             answer = (self._compactions if compacts else self._script).next(request)
             if isinstance(answer, HttpAnswer):
                 return answer, []
-            signature = rules.prefix_signature(request, self._unfolded(request["messages"]))
             if compacts:
-                self._summarized[signature] = self._unfolded(request["messages"])
+                self._summarized.add(marks[-1])
             message = {
                 "id": f"msg_{len(self.requests):04d}",
                 "type": "message",
@@ -137,24 +139,23 @@ class MessagesServer:
                 "content": [],
                 "stop_reason": None,
                 "stop_sequence": None,
-                "usage": self._usage(request, answer),
+                "usage": self._usage(recorded.body, parts, answer),
             }
-            return answer, events_of(answer, message=message, ids=self._ids, signature=signature)
+            return answer, events_of(answer, message=message, ids=self._ids, signature=marks[-1])
 
     def count(self, recorded: Recorded) -> dict[str, int]:
         with self._lock:
             self.counted.append(recorded)
         return {"input_tokens": sum(map(tokens, rules.parts_of(recorded.json)))}
 
-    def _usage(self, request: dict[str, Any], turn: Turn) -> dict[str, Any]:
+    def _usage(self, body: bytes, parts: list[str], turn: Turn) -> dict[str, Any]:
         """Tokens as they would be billed: a cached prefix is read, the rest written if the request asks for it."""
-        parts = rules.parts_of(request)
-        caching = b'"cache_control"' in json.dumps(request).encode()
+        caching = b'"cache_control"' in body
         shared = len([1 for old, new in _leading_pairs(self._cached, parts)]) if caching else 0
         fresh = sum(map(tokens, parts[shared:]))
         if caching:
             self._cached = parts
-        one_hour = fresh if caching and '"ttl": "1h"' in json.dumps(request) else 0
+        one_hour = fresh if caching and re.search(rb'"ttl":\s*"1h"', body) else 0
         written = fresh if caching else 0
         return {
             "input_tokens": 0 if caching else fresh,
@@ -168,26 +169,22 @@ class MessagesServer:
             **turn.usage,
         }
 
-    def _refusal(self, request: dict[str, Any]) -> str | None:
-        found = rules.complaint(request)
-        if found is not None:
-            return found
-        messages = self._unfolded(request["messages"])
-        for index, message in enumerate(messages):
-            for block in rules.blocks_of(message):
-                if block["type"] == "thinking" and block["signature"].startswith("sig_"):  # one of our own
-                    expected = rules.prefix_signature(request, messages[:index])
-                    if block["signature"] != expected:
-                        return f"messages.{index}: `thinking` block is bound to a different conversation"
-        return None
+    def _summarized_by(self, request: dict[str, Any]) -> str | None:
+        """The signature of the compaction block that the messages begin with, if it is one of ours."""
+        messages = request["messages"]
+        first = rules.blocks_of(messages[0])[0] if messages and messages[0]["content"] else {}
+        signature = first.get("signature")
+        return signature if first.get("type") == "compaction" and signature in self._summarized else None
 
-    def _unfolded(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """``messages`` with a compaction block of ours replaced by what it summarised."""
-        if messages and messages[0]["role"] == "assistant":
-            signature = rules.blocks_of(messages[0])[0].get("signature")
-            if signature in self._summarized:
-                return [*self._summarized[signature], *messages[1:]]
-        return messages
+
+def _unbound(request: dict[str, Any], marks: list[str]) -> str | None:
+    """The complaint about the first thinking block of ours that does not stand where it was thought."""
+    for index, message in enumerate(request["messages"]):
+        for block in rules.blocks_of(message):
+            ours = block["type"] == "thinking" and block["signature"].startswith("sig_")
+            if ours and block["signature"] != marks[index]:
+                return f"messages.{index}: `thinking` block is bound to a different conversation"
+    return None
 
 
 class _Player:

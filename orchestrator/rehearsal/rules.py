@@ -110,13 +110,24 @@ def bare(value: Any) -> Any:
     return [bare(each) for each in value] if isinstance(value, list) else value
 
 
-def prefix_signature(request: dict[str, Any], messages: list[dict[str, Any]]) -> str:
-    """The mark of a prefix: system, tools and the messages before. Thinking is bound to it."""
-    parts = [request.get("system"), request.get("tools"), messages]
-    return "sig_" + hashlib.sha256(json.dumps(bare(parts), sort_keys=True).encode()).hexdigest()[:24]
-
-
 def parts_of(request: dict[str, Any]) -> list[str]:
     """The prompt in the order in which it is cached: tools, system, then each message."""
     whole = [request.get("tools") or [], request.get("system") or [], *request["messages"]]
-    return [json.dumps(bare(part), ensure_ascii=False) for part in whole]
+    return [json.dumps(bare(part), ensure_ascii=False, sort_keys=True) for part in whole]
+
+
+def prefix_marks(parts: list[str], *, summarized: str | None = None) -> list[str]:
+    """A mark of the prompt before each message, and of all of it. Thinking is bound to the mark before its message.
+
+    ``summarized``: the first message is a compaction block, and this is the mark of what it stands for.
+    """
+    marks = [_mark("", *parts[:2])]
+    for part in parts[2:]:
+        marks.append(_mark(marks[-1], part))
+        if summarized is not None and len(marks) == 2:
+            marks[-1] = summarized
+    return marks
+
+
+def _mark(before: str, *parts: str) -> str:
+    return "sig_" + hashlib.sha256("\n".join([before, *parts]).encode("utf-8", "surrogatepass")).hexdigest()[:24]
