@@ -9,30 +9,32 @@ from pathlib import Path
 import anyio.to_thread
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.conversations import describe_conversations
-from mlintern.tools.hub.duplicates import find_duplicates
-from mlintern.tools.hub.formats import judge_formats
-from mlintern.tools.hub.issues import Seen, find_issues
-from mlintern.tools.hub.messages import message_columns
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.inspect_remote import RemoteInspector
+from mlintern.tools.hub.inspect_table import Request, inspect_table
 from mlintern.tools.hub.results import DatasetInspection, Split
-from mlintern.tools.hub.samples import sample_rows
 from mlintern.tools.hub.sources import LocalDataset, did_you_mean, looks_local, open_local
-from mlintern.tools.hub.statistics import column_statistics
-from mlintern.tools.hub.table import Column, Table, open_table
-from mlintern.tools.hub.tokens import load_tokenizer, token_lengths
-from mlintern.tools.hub.trl_rules import TRAINERS, TRL_VERSION
-from mlintern.tools.sources import answered
+from mlintern.tools.hub.table import open_table
+from mlintern.tools.hub.trl_rules import TRAINERS
+from mlintern.tools.hub.viewer import ViewerClient
+from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 
-MOST_COLUMNS = 60
 MOST_SAMPLES = 20
 
 
 class DatasetInspector:
-    """Inspects local data (parquet, jsonl, csv, arrow, saved datasets, folders of them) and Hub datasets."""
+    """Inspects local data (parquet, jsonl, csv, arrow, saved datasets, folders of them) and Hub datasets.
 
-    def __init__(self, *, workspace: Workspace) -> None:
+    Args:
+        workspace: its cache holds temporary files while an inspection runs.
+        hub: client for datasets that are no local path.
+        web: for the Hub's dataset viewer.
+    """
+
+    def __init__(self, *, workspace: Workspace, hub: HubClient, web: Web) -> None:
         self._workspace = workspace
+        self._remote = RemoteInspector(workspace=workspace, hub=hub, viewer=ViewerClient(web=web))
 
     async def inspect(
         self,
@@ -64,15 +66,15 @@ class DatasetInspector:
             BadInput: unknown split, column or trainer, unreadable or empty data.
             NotFound: no such file.
         """
-        request = _Request(
+        request = Request(
             trainers=_trainers(trainer),
             sample_rows=_between(sample_rows, 0, MOST_SAMPLES, "sample_rows"),
-            columns=list(columns) if columns else None,
+            columns=tuple(columns) if columns else None,
             model=Path(model).expanduser() if model else None,
             max_length=max_length,
         )
         if not looks_local(dataset):
-            raise BadInput(f"{dataset} is no local path.", next_step="Give a path.")
+            return await self._remote.inspect(dataset, config, split, revision, request)
         if config not in (None, "default") or revision is not None:
             raise BadInput(
                 f"{dataset} is local data; it has no config and no revision.",
@@ -80,7 +82,7 @@ class DatasetInspector:
             )
         return await anyio.to_thread.run_sync(self._inspect_local, dataset, split, request)
 
-    def _inspect_local(self, dataset: str, split: str | None, request: _Request) -> DatasetInspection:
+    def _inspect_local(self, dataset: str, split: str | None, request: Request) -> DatasetInspection:
         found = open_local(dataset)
         chosen = found.split(split)
         with (
@@ -90,65 +92,6 @@ class DatasetInspector:
             result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=Path(scratch))
         result.splits = _splits(found, chosen.name, table.rows)
         return result
-
-
-class _Request:
-    """What the caller asked for, checked."""
-
-    def __init__(
-        self,
-        *,
-        trainers: Sequence[str],
-        sample_rows: int,
-        columns: list[str] | None,
-        model: Path | None,
-        max_length: int | None,
-    ) -> None:
-        self.trainers = trainers
-        self.sample_rows = sample_rows
-        self.columns = columns
-        self.model = model
-        self.max_length = max_length
-
-
-def inspect_table(table: Table, request: _Request, *, name: str, split: str, scratch: Path) -> DatasetInspection:
-    """The inspection of one open table."""
-    if not table.rows:
-        raise BadInput(
-            f"The split {split!r} of {name} has no rows.", next_step="Choose another split, or write data into it."
-        )
-    wanted = [table.column(column) for column in request.columns] if request.columns else list(table.columns)
-    shown, hidden = wanted[:MOST_COLUMNS], wanted[MOST_COLUMNS:]
-    if hidden:
-        table.partial.append(
-            f"columns: {len(hidden)} of {len(wanted)} are not shown (from {hidden[0].name!r}); name them in "
-            "`columns`."
-        )
-    messages = message_columns(table)
-    statistics = column_statistics(table, shown)
-    if request.model is not None:
-        measured = token_lengths(table, load_tokenizer(request.model), messages)
-        for column in statistics:
-            column.tokens = measured.get(column.name)
-    duplicates = find_duplicates(table, messages, scratch)
-    talks = [talk for item in messages if (talk := describe_conversations(table, item)) is not None]
-    issues = find_issues(table, Seen(statistics, duplicates, talks, request.max_length), messages)
-    return DatasetInspection(
-        status="ok",
-        sources=[answered("local files", http_status=None)],
-        dataset=name,
-        split=split,
-        splits=[],
-        rows=table.rows,
-        columns=statistics,
-        duplicates=duplicates,
-        conversations=talks,
-        formats=judge_formats(table, request.trainers),
-        issues=issues,
-        samples=sample_rows(table, request.sample_rows, request.columns),
-        partial=table.partial,
-        trl=TRL_VERSION,
-    )
 
 
 def _splits(found: LocalDataset, read: str, rows: int) -> list[Split]:
@@ -185,6 +128,3 @@ def _between(value: int, low: int, high: int, name: str) -> int:
     if not low <= value <= high:
         raise BadInput(f"{name} is {value}.", next_step=f"Give a number from {low} to {high}.")
     return value
-
-
-__all__ = ["Column", "DatasetInspector", "inspect_table"]

@@ -6,6 +6,7 @@ import base64
 import datetime
 import decimal
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from mlintern.tools.hub.table import Table
@@ -15,7 +16,7 @@ ITEMS = 6
 DEPTH = 6
 
 
-def sample_rows(table: Table, count: int, columns: list[str] | None) -> list[dict[str, Any]]:
+def sample_rows(table: Table, count: int, columns: Sequence[str] | None) -> list[dict[str, Any]]:
     """``count`` rows spread evenly from the first to the last, with their number as ``row``."""
     if not table.rows or count <= 0:
         return []

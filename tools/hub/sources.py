@@ -151,17 +151,8 @@ def _saved(path: Path, split: str) -> LocalSplit:
 
 
 def _splits_of_folder(path: Path) -> tuple[LocalSplit, ...]:
-    """Files grouped by the split that their name or folder says, as the Hub does; without any, all are train."""
-    found: dict[tuple[str, str], list[Path]] = {}
-    for file in sorted(path.rglob("*")):
-        inside = file.relative_to(path)
-        if not file.is_file() or file.name in METADATA or any(part.startswith(".") for part in inside.parts):
-            continue
-        try:
-            form = _format(file)
-        except BadInput:
-            continue
-        found.setdefault((_split_of(str(inside)) or "train", form), []).append(file)
+    inside = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    found = group_by_split(inside)
     if not found:
         raise BadInput(
             f"The folder {path} holds no data file.",
@@ -173,7 +164,23 @@ def _splits_of_folder(path: Path) -> tuple[LocalSplit, ...]:
             f"The folder {path} mixes {' and '.join(sorted(formats))} files.",
             next_step="Point at the file or the subfolder that is meant.",
         )
-    return tuple(LocalSplit(split, tuple(files), form) for (split, form), files in found.items())
+    return tuple(LocalSplit(split, tuple(path / f for f in files), form) for (split, form), files in found.items())
+
+
+def group_by_split(names: Iterable[str], *, only: str | None = None) -> dict[tuple[str, str], list[str]]:
+    """Data files (relative names) by (split, format). The split is the one that a file's name or folder says, as on
+    the Hub; without any, all are train. ``only`` puts all files into that split."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(names):
+        path = Path(name)
+        if path.name in METADATA or any(part.startswith(".") for part in path.parts):
+            continue
+        try:
+            form = _format(path)
+        except BadInput:
+            continue
+        found.setdefault((only or _split_of(name) or "train", form), []).append(name)
+    return found
 
 
 def _split_of(name: str) -> str | None:

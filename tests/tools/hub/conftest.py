@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
+from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.inspect_dataset import DatasetInspector
+from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
+from tests.clock import FakeClock
 
 Write = Callable[..., Path]
 
 
 @pytest.fixture
-def inspector(workspace: Workspace) -> DatasetInspector:
-    return DatasetInspector(workspace=workspace)
+def inspector(workspace: Workspace, clock: FakeClock) -> DatasetInspector:
+    return DatasetInspector(workspace=workspace, hub=HubClient(), web=Web(workspace, clock))
 
 
 @pytest.fixture
