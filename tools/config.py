@@ -20,6 +20,15 @@ folder = "/shared/mlintern"
 [ray.hardware.gpu]
 cpus = 4
 gpus = 1
+
+[hf_jobs]
+namespace = "my-org"                  # who pays; leave out for the token's own user
+output = "/data"                      # keeps what jobs write; leave out if models are pushed to the Hub
+[[hf_jobs.volumes]]
+type = "bucket"
+source = "my-org/jobs"
+mount_path = "/data"
+read_only = false
 """
 
 from __future__ import annotations
