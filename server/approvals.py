@@ -16,6 +16,8 @@ it stands at module level, since its name travels to the host and back:
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio.to_thread
@@ -26,13 +28,15 @@ from mlintern.common.clock import Clock
 from mlintern.tools.approvals import Action, Approvals, Decision
 
 INPUT_REQUIRED_SINCE = "2026-07-28"
+DEFAULT_WORKSPACE = Path("~/.mlintern").expanduser()
 UNSEEN_SECONDS = 1.0
 """Nobody reads and answers a question faster; some hosts decline by themselves without showing it."""
 
 
 class Approval(BaseModel):
-    """What a person fills in. `approve` has no default, so that the box is unticked and an empty Enter is no yes."""
+    """Your decision on exactly this action."""
 
+    # Without a default the box starts unticked, and hosts do not take an empty Enter for a yes.
     approve: bool = Field(
         title="Approve and start",
         description="Nothing starts and nothing is spent unless this is ticked.",
@@ -57,10 +61,11 @@ Consent = ElicitationResult[Approval | Verdict]
 class Gate:
     """Asks for one action at a time and remembers every answer."""
 
-    def __init__(self, *, approvals: Approvals, clock: Clock, command: str = "mlintern-server") -> None:
+    def __init__(self, *, approvals: Approvals, clock: Clock, workspace: Path | None = None) -> None:
+        """``workspace`` is named in the command for people whose shell would look into another one."""
         self._approvals = approvals
         self._clock = clock
-        self._command = command
+        self._where = [] if workspace in (None, DEFAULT_WORKSPACE) else ["--workspace", str(workspace)]
 
     async def ask(self, action: Action, ctx: Context[Any, Any]) -> Verdict | Elicit[Approval]:
         """What is known about ``action``, else the question itself.
@@ -92,7 +97,8 @@ class Gate:
         return await anyio.to_thread.run_sync(self._settle, action, consent)
 
     def how_to_approve(self, action: Action) -> str:
-        return f"{self._command} approve {action.short_digest}"
+        """The command that approves ``action``; a person runs it, in any shell."""
+        return shlex.join(["mlintern-server", "approve", action.short_digest, *self._where])
 
     def _look_up(self, action: Action) -> Decision:
         self._approvals.standing(action)

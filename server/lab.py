@@ -50,7 +50,7 @@ class Lab:
     def gate(self) -> Gate:
         from mlintern.server.approvals import Gate
 
-        return Gate(approvals=self.approvals, clock=self.clock)
+        return Gate(approvals=self.approvals, clock=self.clock, workspace=self.workspace.root)
 
     @cached_property
     def scripts(self) -> ScriptStore:

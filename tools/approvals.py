@@ -63,8 +63,8 @@ class Action:
     def headline(self) -> str:
         """One line with cost, hardware, hours and digest: hosts cut a question after its first lines."""
         place = f"{self.where} {self.hardware}".rstrip()
-        hours = f", up to {self.hours:.3g} h" if self.hours else ""
-        return f"{self.what} on {place}: {self.cost}{hours} (digest {self.short_digest})"
+        limit = f", up to {_duration(self.hours)}" if self.hours else ""
+        return f"{self.what} on {place}: {self.cost}{limit} (digest {self.short_digest})"
 
     @property
     def short_digest(self) -> str:
@@ -101,6 +101,10 @@ class Decision:
     @property
     def digest(self) -> str:
         return self.action.digest
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.3g} h" if hours >= 1 else f"{hours * 60:.3g} min"
 
 
 class Approvals:

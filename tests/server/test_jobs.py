@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from mcp import Client, MCPError
 from mcp.types import CallToolResult, ElicitResult, TextContent
 
 from mlintern.server.app import build_server
+from mlintern.server.cli import main
 from mlintern.server.lab import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
@@ -87,7 +89,7 @@ async def test_a_job_runs_after_a_person_agreed(home: Path, era: str) -> None:
         assert "hello from the job" in log["text"] and log["untrusted"]
     [asked] = person.asked
     first = asked.message.splitlines()[0]
-    for part in ("hello", "local cpu", "free of charge", "0.0833 h", submitted["digest"][:12]):
+    for part in ("hello", "local cpu", "free of charge", "5 min", submitted["digest"][:12]):
         assert part in first
     assert script_id in asked.message
 
@@ -146,11 +148,19 @@ async def test_a_denied_job_does_not_exist(home: Path, era: str) -> None:
 
 
 @BOTH_ERAS
-async def test_without_dialogs_the_user_is_sent_to_the_command_line(home: Path, era: str) -> None:
+async def test_without_dialogs_the_user_is_sent_to_the_command_line_and_approves_there(
+    home: Path, era: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLINTERN_HOME")
     async with desk(home, era=era) as client:
-        waiting = await answer(client, "submit_job", script_id=await store(client))
+        waiting_script = await store(client)
+        waiting = await answer(client, "submit_job", script_id=waiting_script)
         assert waiting["status"] == "approval_required" and waiting["job_id"] is None
-        assert waiting["how_to_approve"] == f"mlintern-server approve {waiting['digest'][:12]}"
+        command = shlex.split(waiting["how_to_approve"])
+        assert command[:3] == ["mlintern-server", "approve", waiting["digest"][:12]]
+        assert main(command[1:]) == 0, "the command works in a shell that knows no MLINTERN_HOME"
+        again = await answer(client, "submit_job", script_id=waiting_script)
+        assert again["status"] == "submitted"
 
 
 @BOTH_ERAS

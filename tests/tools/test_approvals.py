@@ -269,7 +269,7 @@ def test_the_question_comes_back_from_the_ledger_as_it_was_put(ledger: Ledger, c
 
 def test_the_first_line_carries_cost_hardware_hours_and_digest() -> None:
     assert PAID.headline == "Start train.py on hf_jobs a100-large: at most 4.00 USD, up to 1 h (digest aaaaaaaaaaaa)"
-    assert "free of charge" in FREE.headline
+    assert FREE.headline == "Start train.py on local cpu: free of charge, up to 30 min (digest bbbbbbbbbbbb)"
 
 
 @pytest.mark.parametrize(
