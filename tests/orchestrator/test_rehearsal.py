@@ -17,18 +17,8 @@ from mlintern.orchestrator.rehearsal.verify import Unproven, verify
 
 INPUTS = Inputs(base=Path("/in/base"), train=Path("/in/train.jsonl"), held_out=Path("/in/held_out.jsonl"))
 TOOLS = [
-    "inspect_dataset",
-    "describe_trainer",
-    "list_hardware",
-    "render_script",
-    "check_script",
-    "estimate_job",
-    "submit_job",
-    "poll_job",
-    "read_eval",
-    "compare_evals",
-    "list_runs",
-    "write_report",
+    *("inspect_dataset", "describe_trainer", "list_hardware", "render_script", "check_script", "estimate_job"),
+    *("submit_job", "poll_job", "read_eval", "compare_evals", "list_runs", "write_report"),
 ]
 Answers = Callable[[str, dict[str, Any]], dict[str, Any] | str]
 
