@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.tools.errors import BackendError, Offline
@@ -93,7 +94,7 @@ class DistantLab:
             **self.options,  # type: ignore[arg-type]
         )
 
-    async def start(self, text: str = "print(1)", *, timeout: str = "1h", **arguments: str) -> str:
+    async def start(self, text: str = "print(1)", *, timeout: str = "1h", **arguments: Any) -> str:
         spec = await self.jobs.plan(script_id=self.scripts.add(text), backend="distant", timeout=timeout, **arguments)
         await self.jobs.submit(spec)
         return spec.job_id
