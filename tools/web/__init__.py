@@ -4,8 +4,20 @@ It keeps each service's rate, waits as it is told to, remembers who asked us to 
 token to no host but its own, and refuses addresses inside the user's network.
 """
 
-from mlintern.tools.web.client import Web
+from mlintern.tools.web.client import Parameters, Web
 from mlintern.tools.web.services import DAY, FOREVER, IDENTITY_AGE, SEARCH_AGE, SERVICES, Service
-from mlintern.tools.web.wire import Answer
+from mlintern.tools.web.wire import Answer, CallCounter
 
-__all__ = ["DAY", "FOREVER", "IDENTITY_AGE", "SEARCH_AGE", "SERVICES", "Answer", "Service", "Web"]
+__all__ = [
+    "DAY",
+    "FOREVER",
+    "IDENTITY_AGE",
+    "SEARCH_AGE",
+    "SERVICES",
+    "Answer",
+    "CallCounter",
+    "Parameters",
+    "Service",
+    "Web",
+    "counting",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,26 @@ class Request:
     accepted: frozenset[int] = frozenset()
 
 
+_counters: ContextVar[tuple[CallCounter, ...]] = ContextVar("counters", default=())
+
+
+class CallCounter:
+    """Counts in ``sent`` the requests that this task and the tasks it starts send while the block lasts.
+
+    Retries and redirects count, answers from the cache do not.
+    """
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def __enter__(self) -> CallCounter:
+        self._token = _counters.set((*_counters.get(), self))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _counters.reset(self._token)
+
+
 class Broken(ServiceError):
     """The connection broke after it was made: worth another try."""
 
@@ -141,6 +162,8 @@ class Wire:
 
         service = endpoint.service
         self.requests_sent += 1
+        for counter in _counters.get():
+            counter.sent += 1
         with anyio.move_on_after(request.timeout):
             try:
                 return await self._read(endpoint, request)

@@ -1,0 +1,64 @@
+"""A stand-in for Hugging Face Papers: search, the daily papers, and papers as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tests.services.corpus import Corpus, Entry
+from tests.services.standin import StandIn
+
+
+class HuggingFacePapers(StandIn):
+    """Serves a `Corpus`. ``markdown``: arXiv id to the Markdown of a paper."""
+
+    def __init__(self, corpus: Corpus, *, latency: float = 0.0) -> None:
+        self.corpus = corpus
+        self.markdown: dict[str, str] = {}
+        super().__init__(
+            [
+                Route("/api/papers/search", self._search),
+                Route("/api/daily_papers", self._daily),
+                Route("/papers/{name}.md", self._markdown),
+            ],
+            latency=latency,
+        )
+
+    async def _search(self, request: Request) -> Response:
+        words, limit = request.query_params["q"], int(request.query_params.get("limit", 20))
+        if len(words) > 250 or limit > 120:
+            return JSONResponse({"error": "Invalid parameters"}, status_code=400)
+        # A semantic search: any word will do, those with most words first.
+        wanted = {word for word in words.lower().replace("-", " ").split() if len(word) > 3}
+        scored = [(len(wanted & _words(entry)), entry) for entry in self.corpus.entries]
+        hits = [entry for score, entry in sorted(scored, key=lambda pair: (-pair[0], pair[1].number)) if score]
+        return JSONResponse([{"paper": _record(entry)} for entry in hits[:limit]])
+
+    async def _daily(self, request: Request) -> Response:
+        page, limit = int(request.query_params.get("p", 0)), int(request.query_params.get("limit", 50))
+        entries = self.corpus.entries[page * limit : (page + 1) * limit]
+        return JSONResponse([{"paper": _record(entry), "numComments": 0} for entry in entries])
+
+    async def _markdown(self, request: Request) -> Response:
+        text = self.markdown.get(request.path_params["name"])
+        if text is None:
+            return JSONResponse({"error": "Paper not found"}, status_code=404)
+        return PlainTextResponse(text, media_type="text/markdown")
+
+
+def _words(entry: Entry) -> set[str]:
+    return set(f"{entry.title} {entry.abstract}".lower().replace("-", " ").replace(":", " ").split())
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.arxiv,
+        "title": entry.title,
+        "summary": entry.abstract,
+        "publishedAt": f"{entry.published}T00:00:00.000Z",
+        "authors": [{"name": name, "hidden": False} for name in entry.authors],
+        "upvotes": entry.number,
+    }

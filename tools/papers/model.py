@@ -1,0 +1,186 @@
+"""A paper as the sources tell of it, and when two of them are the same one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mlintern.tools.papers.ids import PaperId, strongest
+
+SHORTEST_TITLE = 20
+"""Characters of a title key below which it names nothing: "Introduction", "Index" and "Conclusion" never merge."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is known about one paper. None and empty mean unknown, never zero.
+
+    Attributes:
+        keys: all its canonical keys, strongest first; empty for a reference that has only a title.
+        published: ISO date, or just the year.
+        found_in: the sources that told of it.
+        score: by which it is ordered where it came from (fused rank, or closeness in a walk).
+    """
+
+    keys: tuple[str, ...]
+    title: str
+    authors: tuple[str, ...] = ()
+    year: int | None = None
+    published: str = ""
+    abstract: str = ""
+    citations: int | None = None
+    influential_citations: int | None = None
+    venue: str = ""
+    categories: tuple[str, ...] = ()
+    url: str = ""
+    pdf_url: str = ""
+    found_in: tuple[str, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    score: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """The key that it is known by; for one without an id, made from its title."""
+        return strongest(self.keys) if self.keys else f"title:{title_key(self.title)[:80]}"
+
+    @property
+    def arxiv_id(self) -> str | None:
+        return next((key.removeprefix("arxiv:") for key in self.keys if key.startswith("arxiv:")), None)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a paper's text that answers a query."""
+
+    text: str
+    section: str = ""
+    score: float = 0.0
+
+
+def title_key(title: str) -> str:
+    """``title`` without case, accents, punctuation, spaces and LaTeX: equal for two spellings of one title."""
+    bare = re.sub(r"\\[a-zA-Z]+\*?|[{}$\\^_]", "", title)
+    decomposed = unicodedata.normalize("NFKD", bare).lower()
+    return re.sub(r"[\W_]+", "", "".join(letter for letter in decomposed if not unicodedata.combining(letter)))
+
+
+def surname(author: str) -> str:
+    """The family name of ``author``, written "Rafael Rafailov", "R. Rafailov" or "Rafailov, Rafael"."""
+    family = author.split(",")[0] if "," in author else (author.split() or [""])[-1]
+    return title_key(family)
+
+
+def same_by_title(one: Paper, other: Paper) -> bool:
+    """Whether two papers are one by title, year and first author, all of which must be known and long enough."""
+    key = title_key(one.title)
+    return (
+        len(key) >= SHORTEST_TITLE
+        and key == title_key(other.title)
+        and one.year is not None
+        and other.year is not None
+        and abs(one.year - other.year) <= 1
+        and bool(one.authors and other.authors)
+        and surname(one.authors[0]) == surname(other.authors[0])
+    )
+
+
+def group(papers: Sequence[Paper]) -> list[list[int]]:
+    """Which of ``papers`` are the same one: a partition of their indices, each part and the whole in input order.
+
+    Two are one if they share an arXiv id, a DOI, a Semantic Scholar or OpenAlex id, or by `same_by_title`. A part
+    never holds two different arXiv ids: a source that attaches a wrong id, or a thesis that repeats a title, cannot
+    join them. Which papers end up together does not depend on the order of the input.
+    """
+    parts = _Parts(papers)
+    ranked = sorted(
+        range(len(papers)), key=lambda index: (papers[index].key, papers[index].title, repr(papers[index]))
+    )
+    by_key: dict[str, list[int]] = {}
+    by_title: dict[str, list[int]] = {}
+    for index in ranked:
+        for key in papers[index].keys:
+            by_key.setdefault(key, []).append(index)
+        by_title.setdefault(title_key(papers[index].title), []).append(index)
+    for key in sorted(by_key, key=lambda key: (key[:2] != "ar", key)):
+        for first, second in _pairs(by_key[key]):
+            parts.join(first, second)
+    for key in sorted(key for key in by_title if len(key) >= SHORTEST_TITLE):
+        for first, second in _pairs(by_title[key]):
+            if same_by_title(papers[first], papers[second]):
+                parts.join(first, second)
+    return parts.listed()
+
+
+def merge(papers: Iterable[Paper]) -> Paper:
+    """One paper out of several records of it: every key and source kept, gaps of the first filled by the others."""
+    listed = list(papers)
+    first = listed[0]
+    keys = tuple(dict.fromkeys(key for paper in listed for key in paper.keys))
+    ordered = (strongest(keys), *(key for key in keys if key != strongest(keys))) if keys else ()
+    counts = [paper.citations for paper in listed if paper.citations is not None]
+    influential = [paper.influential_citations for paper in listed if paper.influential_citations is not None]
+    return replace(
+        first,
+        keys=ordered,
+        authors=max((paper.authors for paper in listed), key=len),
+        year=next((paper.year for paper in listed if paper.year is not None), None),
+        published=max((paper.published for paper in listed), key=len),
+        abstract=next((paper.abstract for paper in listed if paper.abstract), ""),
+        citations=max(counts, default=None),
+        influential_citations=max(influential, default=None),
+        venue=next((paper.venue for paper in listed if paper.venue), ""),
+        categories=next((paper.categories for paper in listed if paper.categories), ()),
+        url=first.url or next((paper.url for paper in listed if paper.url), ""),
+        pdf_url=next((paper.pdf_url for paper in listed if paper.pdf_url), ""),
+        found_in=tuple(dict.fromkeys(source for paper in listed for source in paper.found_in)),
+        passages=tuple(dict.fromkeys(passage for paper in listed for passage in paper.passages)),
+        score=sum(paper.score for paper in listed),
+    )
+
+
+def page_of(keys: Sequence[str]) -> str:
+    """The web page of the paper with ``keys``; empty if it has none."""
+    if not keys:
+        return ""
+    kind, _, value = strongest(tuple(keys)).partition(":")
+    return PaperId(kind, value).url  # type: ignore[arg-type]
+
+
+@dataclass
+class _Parts:
+    """Disjoint sets of indices that refuse to hold two arXiv ids."""
+
+    papers: Sequence[Paper]
+    leader: list[int] = field(init=False)
+    arxiv: list[frozenset[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.leader = list(range(len(self.papers)))
+        self.arxiv = [frozenset(key for key in paper.keys if key.startswith("arxiv:")) for paper in self.papers]
+
+    def find(self, index: int) -> int:
+        while self.leader[index] != index:
+            self.leader[index] = self.leader[self.leader[index]]
+            index = self.leader[index]
+        return index
+
+    def join(self, first: int, second: int) -> None:
+        one, other = self.find(first), self.find(second)
+        ids = self.arxiv[one] | self.arxiv[other]
+        if one == other or (len(ids) > 1 and self.arxiv[one] != self.arxiv[other]):
+            return
+        low, high = sorted((one, other))
+        self.leader[high] = low
+        self.arxiv[low] = ids
+
+    def listed(self) -> list[list[int]]:
+        found: dict[int, list[int]] = {}
+        for index in range(len(self.papers)):
+            found.setdefault(self.find(index), []).append(index)
+        return list(found.values())
+
+
+def _pairs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    return [(one, other) for place, one in enumerate(indices) for other in indices[place + 1 :]]

@@ -1,0 +1,362 @@
+"""The three paper tools: `PaperService.search`, `.read` and `.walk`.
+
+Failures of sources are part of the result, never raised; only what the caller got wrong is (`BadInput`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from mlintern.common.clock import Clock
+from mlintern.tools.errors import BadInput
+from mlintern.tools.papers import cursors, results
+from mlintern.tools.papers.arguments import check_choice, check_range, chosen_sources, parse_query
+from mlintern.tools.papers.citations import Walker
+from mlintern.tools.papers.graph import WalkGraph, draw
+from mlintern.tools.papers.ids import parse_id
+from mlintern.tools.papers.model import Paper
+from mlintern.tools.papers.neighbours import Neighbours
+from mlintern.tools.papers.query import Query, Sort, terms
+from mlintern.tools.papers.reading import read_document
+from mlintern.tools.papers.search import Ranking, Search, fuse, load_ranking, passes, save_ranking, side_by_side
+from mlintern.tools.papers.sources import Found
+from mlintern.tools.papers.sources.arxiv import ArxivSource
+from mlintern.tools.papers.sources.hf_papers import HuggingFacePapersSource
+from mlintern.tools.papers.sources.openalex import OpenAlexSource
+from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
+from mlintern.tools.papers.texts import Texts
+from mlintern.tools.papers.walking import Direction, WalkRequest
+from mlintern.tools.sources import SourceReport, answered, failed, overall
+from mlintern.tools.web import Web
+from mlintern.tools.workspace import Workspace
+
+Mode = Literal["papers", "passages"]
+SEARCH_DEADLINE = 20.0
+"""Seconds after which a search goes on with the sources that have answered."""
+WALK_DEADLINE = 40.0
+"""Seconds after which a walk stops and hands back a cursor; many hosts give a tool call a minute."""
+_DAILY_PAGES = 3
+
+
+class PaperService:
+    """Papers: found, read and followed along their citations.
+
+    Args:
+        web: the way out.
+        workspace: keeps rankings and walks, so that a cursor works after a restart.
+        clock: for recency and waits.
+    """
+
+    def __init__(
+        self,
+        web: Web,
+        workspace: Workspace,
+        clock: Clock,
+        *,
+        search_deadline: float = SEARCH_DEADLINE,
+        walk_deadline: float = WALK_DEADLINE,
+    ) -> None:
+        self._clock = clock
+        self._searches = workspace.root / "papers" / "searches"
+        self._deadline = search_deadline
+        self._arxiv = ArxivSource(web)
+        self._daily = HuggingFacePapersSource(web)
+        self._semantic_scholar = SemanticScholarSource(web)
+        openalex = OpenAlexSource(web)
+        self._search = Search(
+            [self._arxiv, self._daily, self._semantic_scholar, openalex],
+            arxiv=self._arxiv,
+            semantic_scholar=self._semantic_scholar,
+            deadline=search_deadline,
+        )
+        self._texts = Texts(web, arxiv=self._arxiv, semantic_scholar=self._semantic_scholar, openalex=openalex)
+        neighbours = Neighbours(
+            semantic_scholar=self._semantic_scholar,
+            openalex=openalex,
+            texts=self._texts,
+            find_similar=self._find_similar,
+        )
+        self._walker = Walker(
+            workspace.root / "papers" / "walks",
+            clock,
+            neighbours,
+            deadline=walk_deadline,
+        )
+
+    async def search(
+        self,
+        *,
+        query: str = "",
+        limit: int = 10,
+        cursor: str | None = None,
+        year_from: int | None = None,
+        year_to: int | None = None,
+        min_citations: int | None = None,
+        categories: Sequence[str] = (),
+        sort: Sort = "relevance",
+        sources: Sequence[str] = (),
+        mode: Mode = "papers",
+        trending: bool = False,
+    ) -> results.SearchResult:
+        """Find papers in arXiv, Hugging Face Papers, Semantic Scholar and OpenAlex at once.
+
+        Args:
+            query: words, a title, a sentence, or arXiv's own language (``ti:mamba AND cat:cs.LG``). Empty: the daily
+                papers of Hugging Face.
+            limit: papers a page, 1 to 50.
+            cursor: ``next_cursor`` of the page before; all other arguments but ``limit`` are then ignored.
+            year_from: first year of publication.
+            year_to: last year of publication.
+            min_citations: only papers cited at least so often. Counts that the source does not know are looked up.
+            categories: arXiv categories, any of them: ``["cs.CL", "cs.LG"]``, or ``["cs"]`` for all of cs.
+            sort: relevance (fused over sources), citations or date; the latter two order what was found.
+            sources: a subset of arxiv, hf_papers, semantic_scholar, openalex; all by default.
+            mode: "papers", or "passages" for the pieces of full texts that answer the query (Semantic Scholar only).
+            trending: the daily papers that people look at most; with ``query``, those of them that match.
+
+        Raises:
+            BadInput: an argument is out of range or unknown.
+        """
+        check_range("limit", limit, 1, 50)
+        if cursor is not None:
+            return await self._next_page(cursor, limit)
+        asked = parse_query(query, year_from, year_to, min_citations, categories, sort)
+        check_choice("mode", mode, get_args(Mode))
+        if trending or not asked.text:
+            return await self._trending(asked, limit)
+        names = chosen_sources(sources)
+        if mode == "passages":
+            if "semantic_scholar" not in names:
+                raise BadInput(
+                    "Passages are found at Semantic Scholar only.",
+                    next_step="Leave out sources, or use mode='papers'.",
+                )
+            return await self._passages(asked, limit)
+        ranking = Ranking(asked, positions=dict.fromkeys(names, ""))
+        state_id = hashlib.sha256(repr((asked, names, self._clock.now())).encode()).hexdigest()[:16]
+        return await self._page(state_id, ranking, start=0, limit=limit)
+
+    async def read(
+        self,
+        *,
+        paper_id: str,
+        section: str | None = None,
+        offset: int = 0,
+        max_chars: int = 8000,
+        find: str | None = None,
+        subsections: bool = False,
+    ) -> results.ReadResult:
+        """Read a paper by section.
+
+        Without ``section``: title, abstract and outline. The text comes from arXiv's HTML, else ar5iv, Hugging Face,
+        the LaTeX source, the PDF or, at last, the abstract alone; ``text_source`` says which.
+
+        Args:
+            paper_id: an arXiv id with or without version (``2305.18290v2``), a DOI, a Semantic Scholar or OpenAlex
+                id, or a URL of one of them.
+            section: id (``S3.SS2``), number (``3.2``), title or its unique beginning, a paragraph's id
+                (``S3.p2``), "abstract" or "references".
+            offset: where in the section to begin, in characters: ``next_offset`` of the page before.
+            max_chars: the most characters of text to give, 200 to 40,000.
+            find: a phrase; gives the places where it stands, with section ids (within ``section`` if that is given).
+            subsections: read what is inside the section along with it.
+
+        Raises:
+            BadInput: the id is none, or the section is unknown or ambiguous.
+        """
+        check_range("max_chars", max_chars, 200, 40_000)
+        name = parse_id(paper_id)
+        text = await self._texts.get(name)
+        return read_document(
+            text, section=section, offset=offset, max_chars=max_chars, find=find, subsections=subsections
+        )
+
+    async def walk(
+        self,
+        *,
+        paper_id: str = "",
+        direction: Direction = "references",
+        depth: int = 1,
+        limit: int = 25,
+        query: str = "",
+        min_citations: int | None = None,
+        year_from: int | None = None,
+        influential_only: bool = False,
+        cursor: str | None = None,
+        budget: int = 30,
+    ) -> results.WalkResult:
+        """Follow a paper's citations.
+
+        Args:
+            paper_id: where to begin, in any form that `read` takes.
+            direction: references (what it cites), citations (what cites it), both, or similar.
+            depth: 1, or 2 for the neighbours of the neighbours.
+            limit: papers a page, 1 to 100; best first.
+            query: words that bring papers close to them to the front.
+            min_citations: show only papers cited at least so often.
+            year_from: show only papers from this year on.
+            influential_only: follow and show only citations that Semantic Scholar calls influential.
+            cursor: ``next_cursor`` of the page before: goes on where that stopped, also after a rate limit, asking
+                nothing twice. All other arguments but ``limit`` and ``budget`` are then ignored.
+            budget: the most requests this page may take, 1 to 40.
+
+        Raises:
+            BadInput: an argument is out of range or unknown.
+        """
+        check_range("limit", limit, 1, 100)
+        check_range("budget", budget, 1, 40)
+        if cursor is not None:
+            return await self._walker.go_on(cursor, limit=limit, budget=budget)
+        check_range("depth", depth, 1, 2)
+        check_choice("direction", direction, get_args(Direction))
+        request = WalkRequest(
+            seed=parse_id(paper_id).key,
+            direction=direction,
+            depth=1 if direction == "similar" else depth,
+            query=query,
+            min_citations=min_citations,
+            year_from=year_from,
+            influential_only=influential_only,
+        )
+        return await self._walker.begin(request, limit=limit, budget=budget)
+
+    def graph(self, walk_id: str) -> WalkGraph:
+        """The whole walk ``walk_id`` as GraphML and as an SVG picture, for ``mlintern://graphs/{walk_id}``.
+
+        Raises:
+            BadInput: there is no such walk in the workspace.
+        """
+        return draw(self._walker.load(walk_id))
+
+    # Search ---------------------------------------------------------------------------------------------------------
+
+    async def _next_page(self, cursor: str, limit: int) -> results.SearchResult:
+        state_id, start = cursors.decode("search", cursor)
+        return await self._page(state_id, load_ranking(self._searches, state_id), start=start, limit=limit)
+
+    async def _page(self, state_id: str, ranking: Ranking, *, start: int, limit: int) -> results.SearchResult:
+        await self._search.grow(ranking, wanted=start + limit)
+        reports = list(ranking.reports.values())
+        save_ranking(self._searches, state_id, ranking)
+        shown = ranking.papers[start : start + limit]
+        more = len(ranking.papers) > start + limit or bool(ranking.open)
+        status = overall(reports)
+        if status not in ("ok", "partial") and shown:
+            status = "partial"
+        following = cursors.encode("search", state_id, start + len(shown)) if more else None
+        notes = [*ranking.notes, *_advice(status, reports, bool(shown), following is not None)]
+        if ranking.query.sort == "citations" and "arxiv" in ranking.positions:
+            notes.append("arXiv and Hugging Face cannot sort by citations: what they found is sorted among the rest.")
+        return results.SearchResult(
+            status=status,
+            sources=reports,
+            items=[results.item_of(paper) for paper in shown],
+            total=max(ranking.totals.values(), default=None),
+            next_cursor=following,
+            query=ranking.query.words,
+            notes=notes,
+        )
+
+    async def _passages(self, query: Query, limit: int) -> results.SearchResult:
+        """Passages by paper, with the ids and years that the passage search does not give looked up in one batch."""
+
+        async def ask() -> Found:
+            return await self._semantic_scholar.passages(query, limit=limit)
+
+        answer = (await side_by_side({"semantic_scholar": ask}, self._deadline))["semantic_scholar"]
+        ranking = Ranking(query)
+        report = answered("semantic_scholar") if isinstance(answer, Found) else failed("semantic_scholar", answer)
+        papers: list[Paper] = []
+        if isinstance(answer, Found):
+            papers = [paper for paper in await self._known_better(fuse({"semantic_scholar": answer}, ranking))]
+            papers = [paper for paper in papers if all(passes(paper, query, name) for name in query.filters)]
+        advice = (
+            []
+            if report.status == "ok"
+            else [
+                "Passages are found at Semantic Scholar only. search_papers with "
+                "mode='papers' and then read_paper with find work without it."
+            ]
+        )
+        return results.SearchResult(
+            status=report.status,
+            sources=[report],
+            items=[results.item_of(paper) for paper in papers[:limit]],
+            total=None,
+            next_cursor=None,
+            query=query.words,
+            notes=[*advice, *_advice(report.status, [report], bool(papers), False)],
+        )
+
+    async def _known_better(self, papers: list[Paper]) -> list[Paper]:
+        keys = [paper.key for paper in papers if paper.keys]
+        answer = (await side_by_side({"batch": lambda: self._semantic_scholar.batch(keys)}, self._deadline))["batch"]
+        if not isinstance(answer, tuple):
+            return papers
+        known = {key: paper for paper in answer[0] if paper is not None for key in paper.keys}
+        better = []
+        for paper in papers:
+            record = known.get(paper.key)
+            better.append(paper if record is None else dataclasses.replace(record, passages=paper.passages))
+        return better
+
+    async def _trending(self, query: Query, limit: int) -> results.SearchResult:
+        """The daily papers; with a query, those that hold any of its words, closest first."""
+        wanted = terms(query.words)
+        pages = range(_DAILY_PAGES if wanted or query.filters else 1)
+        papers: list[Paper] = []
+        report: SourceReport = answered("hf_papers")
+        for number in pages:
+            calls = {"hf_papers": lambda number=number: self._daily.daily(page=number, limit=100)}
+            answer = (await side_by_side(calls, self._deadline))["hf_papers"]
+            if not isinstance(answer, Found):
+                report = failed("hf_papers", answer)
+                break
+            papers += answer.papers
+            if answer.next_position is None:
+                break
+        papers = [paper for paper in papers if all(passes(paper, query, name) for name in query.filters)]
+        if wanted:
+            closeness = {paper.key: len(wanted & terms(f"{paper.title} {paper.abstract}")) for paper in papers}
+            papers = sorted((one for one in papers if closeness[one.key]), key=lambda one: -closeness[one.key])
+        notes = ["The daily papers are arXiv papers that people submitted to Hugging Face."]
+        unknown = query.filters & {"min_citations", "categories"}
+        if unknown:
+            notes.append(f"The daily papers tell nothing about {' and '.join(sorted(unknown))}: none could be kept.")
+        if len(papers) > limit:
+            notes.append(f"Cut: {len(papers) - limit} more; raise limit (up to 50) or give a query.")
+        return results.SearchResult(
+            status="partial" if report.status != "ok" and papers else report.status,
+            sources=[report],
+            items=[results.item_of(paper) for paper in papers[:limit]],
+            total=len(papers),
+            next_cursor=None,
+            query=query.words,
+            notes=[*notes, *_advice(report.status, [report], bool(papers), False)],
+        )
+
+    async def _find_similar(self, title: str) -> tuple[list[Paper], list[SourceReport]]:
+        """Papers like one with ``title``, where Semantic Scholar cannot recommend: a search by title elsewhere."""
+        query = Query(text=title, words=title)
+        ranking = Ranking(query, positions=dict.fromkeys(("hf_papers", "openalex", "arxiv"), ""))
+        await self._search.grow(ranking, wanted=_SIMILAR)
+        return ranking.papers, list(ranking.reports.values())
+
+
+_SIMILAR = 20
+
+
+def _advice(status: str, reports: Sequence[SourceReport], has_items: bool, has_more: bool) -> list[str]:
+    """What to do next, where something is missing."""
+    waits = [report.retry_after_seconds for report in reports if report.retry_after_seconds is not None]
+    if status == "ok":
+        return [] if has_items else ["Nothing matches, and every source answered. Use fewer or other words."]
+    missing = ", ".join(f"{report.name} ({report.status})" for report in reports if report.status != "ok")
+    when = f" in {max(1, round(min(waits)))} s" if waits else " later"
+    if status == "partial":
+        how = "the next page asks them again" if has_more else f"ask again{when}"
+        return [f"Without {missing}: {how}."]
+    return [f"No source answered: {missing}. This says nothing about what exists; ask again{when}."]

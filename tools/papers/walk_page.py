@@ -1,0 +1,112 @@
+"""What a page of a walk says: papers, citations, what is missing and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlintern.tools.papers import cursors
+from mlintern.tools.papers.results import Edge, FrontierEntry, WalkedPaper, WalkResult, shown_authors
+from mlintern.tools.papers.walking import Task, Walk
+from mlintern.tools.sources import SourceReport, overall
+
+_FRONTIER_SHOWN = 10
+_MOST_EDGES = 200
+
+
+def page_result(
+    walk: Walk, names: Sequence[str], number: int, reports: dict[str, SourceReport], *, calls: int, year: int
+) -> WalkResult:
+    """Page ``number`` of ``walk``: the papers ``names``, after ``calls`` requests that went as ``reports`` say."""
+    open_tasks = walk.pending(year, continued=True)
+    told = list((reports or walk.reports).values())
+    more = bool(open_tasks) or bool(walk.unshown()) or number + 1 < len(walk.pages)
+    status = overall(told)
+    if status not in ("ok", "partial") and names:
+        status = "partial"
+    following = number + 1 if names else number
+    cursor = cursors.encode("walk", walk.walk_id, following) if more else None
+    edges = _edges_of(walk, names)
+    return WalkResult(
+        status=status,
+        sources=told,
+        walk_id=walk.walk_id,
+        seed=walk.nodes[next(iter(walk.nodes))].paper.key,
+        papers=[_shown(walk, name, year) for name in names],
+        edges=edges[:_MOST_EDGES],
+        edges_total=len(walk.links),
+        papers_total=sum(1 for _ in walk.visible()),
+        frontier=_frontier(walk, open_tasks, year),
+        frontier_total=len({task.node for task in open_tasks}),
+        calls=calls,
+        next_cursor=cursor,
+        graph=f"mlintern://graphs/{walk.walk_id}",
+        notes=[*walk.notes, *_advice(walk, told, status, bool(names), cursor is not None, len(edges))],
+    )
+
+
+def _edges_of(walk: Walk, names: Sequence[str]) -> list[Edge]:
+    shown = set(names)
+    return [
+        Edge(
+            citing=walk.nodes[link.citing].paper.key if walk.nodes[link.citing].paper.keys else link.citing,
+            cited=walk.nodes[link.cited].paper.key if walk.nodes[link.cited].paper.keys else link.cited,
+            influential=link.influential,
+            intents=list(link.intents),
+            contexts=list(link.contexts),
+            source=link.source,
+        )
+        for link in walk.links.values()
+        if link.citing in shown or link.cited in shown
+    ]
+
+
+def _shown(walk: Walk, name: str, year: int) -> WalkedPaper:
+    node = walk.nodes[name]
+    paper = node.paper
+    return WalkedPaper(
+        paper_id=paper.key if paper.keys else name,
+        title=paper.title,
+        authors=shown_authors(paper.authors),
+        year=paper.year,
+        citations=paper.citations,
+        depth=node.depth,
+        score=round(walk.score(name, year), 3),
+        url=paper.url,
+    )
+
+
+def _frontier(walk: Walk, tasks: Sequence[Task], year: int) -> list[FrontierEntry]:
+    names = list(dict.fromkeys(task.node for task in tasks))[:_FRONTIER_SHOWN]
+    return [
+        FrontierEntry(
+            paper_id=walk.nodes[name].paper.key,
+            title=walk.nodes[name].paper.title,
+            score=round(walk.score(name, year), 3),
+        )
+        for name in names
+    ]
+
+
+def _advice(
+    walk: Walk, reports: Sequence[SourceReport], status: str, has_papers: bool, has_more: bool, edges: int
+) -> list[str]:
+    """What is missing, why, and what to do next."""
+    notes: list[str] = []
+    untold = walk.untold()
+    if untold:
+        notes.append(f"{untold} papers are not shown: the year or the citations that a filter needs are not known.")
+    if edges > _MOST_EDGES:
+        notes.append(
+            f"Cut: {edges} citations touch this page; the first {_MOST_EDGES} are here, all are in the graph."
+        )
+    missing = [report for report in reports if report.status not in ("ok", "not_found")]
+    waits = [report.retry_after_seconds for report in missing if report.retry_after_seconds is not None]
+    when = f"in {max(1, round(min(waits)))} s" if waits else "later"
+    if missing and has_more:
+        listed = ", ".join(f"{report.name} ({report.status})" for report in missing)
+        notes.append(f"Without {listed}. Go on {when} with cursor=next_cursor: what is known is not asked for again.")
+    elif status == "not_found":
+        notes.append("No source knows this paper's neighbours. Check the id, or search for its title.")
+    elif not has_papers and not missing:
+        notes.append("Every source answered, and there are no such papers; loosen the filters or change direction.")
+    return notes
