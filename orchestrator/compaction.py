@@ -98,7 +98,9 @@ class HistoryCompactor:
                 f"compaction_thrashing: {self._hasty} compactions in a row were needed within {MIN_TURNS_BETWEEN} "
                 "turns each. What the tools return fills the context faster than it can be emptied; ask for less."
             )
-        room = self._room(conversation)
+        # A service that refused the prompt has a smaller window than we think: what was refused is the measure.
+        limit = int(MUST_SHRINK_TO * (min(self.trigger, before) if force else self.trigger))
+        room = self._room(conversation, limit)
         cut = self._cut(conversation.messages, room)
         summary = await self._summary(conversation, conversation.messages[:cut], urgent=urgent)
         if summary is None:
@@ -106,8 +108,8 @@ class HistoryCompactor:
         facts = list(await self.read_facts()) if self.read_facts else []
         messages = self._shorter(conversation.messages, cut, summary, facts, room)
         after = _fixed(conversation) + estimate_tokens(messages)
-        if after >= MUST_SHRINK_TO * self.trigger:
-            raise self._ineffective(conversation, f"{after} tokens remain of {before}")
+        if after >= limit:
+            raise self._ineffective(conversation, f"{after} tokens remain of {before}", limit)
         self._replies_at_last = _replies(messages)
         return Compaction(
             messages=messages,
@@ -123,18 +125,18 @@ class HistoryCompactor:
             return float("inf")
         return max(0, _replies(conversation.messages) - self._replies_at_last)
 
-    def _room(self, conversation: Conversation) -> int:
+    def _room(self, conversation: Conversation, limit: int) -> int:
         """Tokens that the new messages may have; system prompt and tools stay as they are."""
-        room = int(MUST_SHRINK_TO * self.trigger) - _fixed(conversation)
+        room = limit - _fixed(conversation)
         if room < MIN_ROOM:
-            raise self._ineffective(conversation, "there is no room for a conversation")
+            raise self._ineffective(conversation, "there is no room for a conversation", limit)
         return room
 
-    def _ineffective(self, conversation: Conversation, what: str) -> CompactionFailed:
+    def _ineffective(self, conversation: Conversation, what: str, limit: int) -> CompactionFailed:
         return CompactionFailed(
-            f"compaction_ineffective: {what}; it must be under {MUST_SHRINK_TO:.0%} of the trigger "
-            f"({self.trigger}), and system prompt and tools alone have {_fixed(conversation)}. Raise --compact-at, "
-            "connect fewer tools, or use a model with a larger window."
+            f"compaction_ineffective: {what}; it must be under {limit} tokens ({MUST_SHRINK_TO:.0%} of what is too "
+            f"much), and system prompt and tools alone have {_fixed(conversation)}. Raise --compact-at, connect "
+            "fewer tools, or use a model with a larger window."
         )
 
     async def _summary(self, conversation: Conversation, head: Sequence[Message], *, urgent: bool) -> Summary | None:

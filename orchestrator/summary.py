@@ -13,6 +13,7 @@ from mlintern.orchestrator.meter import Meter
 from mlintern.orchestrator.model import (
     Block,
     CacheTtl,
+    ContextOverflow,
     Message,
     ModelClient,
     ModelError,
@@ -44,6 +45,8 @@ REQUEST = f"[mlintern compaction] {INSTRUCTIONS}"
 
 RESULT_CHARACTERS = 1_500
 TURN_CHARACTERS = 4_000
+MIN_TRANSCRIPT_TOKENS = 1_500
+MIN_SUMMARY_TOKENS = 1_000
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,11 @@ class ClientSummarizer:
 
 
 class TranscriptSummarizer:
-    """The turns as one text within ``max_tokens``, without tools: for turns that do not fit, tools that must rest."""
+    """The turns as one text, without tools: for turns that do not fit, and for models that call instead of writing.
+
+    The text has at most ``max_tokens``, and is made shorter while even that is more than the endpoint takes: many a
+    local server does not say how large its window is.
+    """
 
     def __init__(self, caller: Caller, *, max_tokens: int = 100_000) -> None:
         self._caller = caller
@@ -165,9 +172,17 @@ class TranscriptSummarizer:
 
     async def summarize(self, conversation: Conversation, messages: Sequence[Message]) -> Summary:
         """See `Summarizer`."""
-        text = f"<conversation>\n{transcript(messages, max_tokens=self._max_tokens)}\n</conversation>\n\n{REQUEST}"
-        request = self._caller.request(conversation, [user(text)])
-        return _summary(await self._caller.ask(replace(request, tools=())))
+        size = self._max_tokens
+        while True:
+            text = f"<conversation>\n{transcript(messages, max_tokens=size)}\n</conversation>\n\n{REQUEST}"
+            request = replace(self._caller.request(conversation, [user(text)]), tools=())
+            request = replace(request, max_tokens=min(request.max_tokens, max(MIN_SUMMARY_TOKENS, size // 4)))
+            try:
+                return _summary(await self._caller.ask(request))
+            except ContextOverflow:
+                size //= 2
+                if size < MIN_TRANSCRIPT_TOKENS:
+                    raise
 
 
 def _summary(reply: ModelReply) -> Summary:

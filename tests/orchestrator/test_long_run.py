@@ -56,12 +56,13 @@ class Agent:
     def __call__(self, request: dict[str, Any]) -> Answer:
         if REQUEST in texts({"messages": request["messages"][-1:]}):
             return says("Read many papers; job-1 was submitted; the next step is to read on.")
-        failure = {
+        failures: dict[int, Answer] = {
             OVERLOADED_AT: overloaded(),
             CUT_AT: Turn([ToolUse("read", raw=['{"item": '])], fault=EndEarly(4)),
             RESET_AT: Turn([Text("half a sen")], fault=Reset(3)),
             LIMITED_AT: rate_limited(5),
-        }.get(self.turn)
+        }
+        failure = failures.get(self.turn)
         if failure is not None and self.turn not in self.failed:
             self.failed.add(self.turn)
             return failure

@@ -23,13 +23,14 @@ from mlintern.orchestrator.rehearsal.turns import (
     Turn,
     calls,
     error,
+    llama_context_exceeded,
     overloaded,
     prompt_too_long,
     says,
 )
 from mlintern.orchestrator.summary import BETA, Caller
 from tests.orchestrator.histories import said, talk, turn
-from tests.orchestrator.lab import Record, client, money
+from tests.orchestrator.lab import Record, client, money, texts
 
 pytestmark = pytest.mark.anyio
 
@@ -159,6 +160,21 @@ async def test_turns_that_do_not_fit_the_window_are_summarised_as_a_text_that_do
     assert compaction.summary == "From the transcript."
     (message,) = server.requests[1].json["messages"]
     assert "CALL look" in message["content"][0]["text"]
+
+
+async def test_a_window_that_nobody_knew_to_be_small_is_found_by_asking_with_less() -> None:
+    def script(request: dict[str, Any]) -> Answer:
+        if len(texts(request)) > 8_192 * 4:
+            return llama_context_exceeded()
+        return says("It fits now.")
+
+    async with MessagesServer(script) as server:
+        bench = Bench(server, COMPATIBLE)
+        talked = conversation(400)
+        compaction = await bench.compactor.maybe_compact(talked, force=True)
+        await bench.model.aclose()
+    assert compaction is not None and compaction.summary == "It fits now."
+    assert all("tools" not in request.json for request in server.requests[1:])
 
 
 async def test_an_empty_answer_is_no_summary() -> None:
