@@ -33,7 +33,7 @@ def normalise_source(name: str) -> str:
         if url.hostname in ("huggingface.co", "hf.co") and len(parts) >= 2:
             return "/".join(parts[:2])
         raise BadInput(f"{stripped} is no address of a Hub repository.", next_step="Give org/name or a local path.")
-    if _looks_local(name) or _exists(name):
+    if stripped and (_looks_local(name) or _exists(name)):
         try:
             return str(Path(name).expanduser().absolute())
         except RuntimeError as error:

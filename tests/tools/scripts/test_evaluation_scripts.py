@@ -239,3 +239,26 @@ def test_an_answer_that_is_none_of_the_choices_stops_the_script(
     module, _ = script(dataset=str(data))
     with pytest.raises(SystemExit, match="none of the choices"):
         module.read_items()
+
+
+def test_chat_messages_do_not_fit_a_prompt_with_text_around_them(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path
+) -> None:
+    data = tmp_path / "chat.jsonl"
+    item = {"question": [{"role": "user", "content": "Which ?"}], "choices": ["24", "51"], "answer": 0}
+    data.write_text(json.dumps(item) + "\n")
+    module, _ = script(dataset=str(data), prompt=None)
+    with pytest.raises(SystemExit, match="need the prompt"):
+        module.read_items()
+
+
+def test_numbers_that_come_as_tensors_are_reported_as_numbers(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    import torch
+
+    module, output = script()
+    output.mkdir()
+    module.report("metrics", values={"a": torch.tensor(float("nan")), "b": [math.inf, -math.inf, 1.5]})
+    row = json.loads((output / "metrics.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert row["values"] == {"a": "NaN", "b": ["Infinity", "-Infinity", 1.5]}

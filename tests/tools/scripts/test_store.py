@@ -153,3 +153,10 @@ def test_a_model_that_is_not_there_yet_is_a_warning(
 ) -> None:
     result = store.render({**recipe, "model": str(tmp_path / "later")})
     assert result.ok and [check.rule for check in result.checks] == ["model_missing"]
+
+
+def test_the_stored_recipe_renders_the_same_script_again(store: ScriptStore, recipe: dict[str, Any]) -> None:
+    first = store.render({**recipe, "lora": {}, "hyperparameters": {"packing": True}})
+    stored = store.get(first.script_id).recipe
+    assert stored is not None
+    assert store.render(stored) == first
