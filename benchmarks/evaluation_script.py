@@ -2,8 +2,8 @@
 
     python -m benchmarks.evaluation_script
 
-Bound: at most 10 s from the first row that the script reports to the last, best of three. That holds loading the model
-and scoring every item, not the imports of torch and transformers.
+Bound: at most 10 s from the first row that the script reports to the last, best of three. That holds loading the
+model and scoring every item, not the imports of torch and transformers.
 """
 
 from __future__ import annotations
