@@ -124,7 +124,7 @@ def _entry(name: str, raw: Any, environment: Mapping[str, str], *, base: Path) -
     if raw.get("type") == "sse":
         raise ValueError("the sse transport is retired; use the server's streamable HTTP address")
     if raw.get("url"):
-        headers = _texts(raw.get("headers") or {}, "headers", environment)
+        headers = _texts(raw, "headers", environment)
         return ServerEntry(name=name, url=expand(str(raw["url"]), environment), headers=headers)
     command = raw.get("command")
     if not isinstance(command, str) or not command:
@@ -137,15 +137,18 @@ def _entry(name: str, raw: Any, environment: Mapping[str, str], *, base: Path) -
         name=name,
         command=expand(command, environment),
         args=tuple(expand(str(arg), environment) for arg in args),
-        env=_texts(raw.get("env") or {}, "env", environment),
+        env=_texts(raw, "env", environment),
         cwd=str((base / Path(cwd).expanduser()).absolute()) if cwd else None,
     )
 
 
-def _texts(raw: Any, what: str, environment: Mapping[str, str]) -> dict[str, str]:
-    if not isinstance(raw, dict):
-        raise ValueError(f'"{what}" is not an object')
-    return {str(name): expand(str(value), environment) for name, value in raw.items()}
+def _texts(raw: Mapping[str, Any], key: str, environment: Mapping[str, str]) -> dict[str, str]:
+    table = raw.get(key)
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        raise ValueError(f'"{key}" is not an object')
+    return {str(name): expand(str(value), environment) for name, value in table.items()}
 
 
 def child_environment(entry: ServerEntry, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 
 from mlintern.orchestrator.mcp_config import BadEntry, ServerEntry
 from mlintern.orchestrator.mcp_connection import Connection, Elicit, ServerFailed
 from mlintern.orchestrator.ports import Tool, ToolOutcome
+from mlintern.orchestrator.tasks import task_group
 from mlintern.orchestrator.tool_names import for_model, hosted, legal_names
 from mlintern.orchestrator.tool_results import SavedResults, outcome_of
 
@@ -61,12 +61,12 @@ class McpHosts:
         """Start or reach all ``entries`` at once; what a server writes to stderr goes to a file in ``logs``."""
         hosts = cls(saved=saved)
         hosts.failures += bad
-        async with anyio.create_task_group() as tasks:
+        async with task_group() as tasks:
             for entry in entries:
                 hosts._connections[entry.name] = Connection(
                     entry, tasks=tasks, elicit=elicit, logs=logs, call_seconds=call_seconds
                 )
-            async with anyio.create_task_group() as starting:
+            async with task_group() as starting:
                 for connection in hosts._connections.values():
                     starting.start_soon(hosts._start, connection, connect_seconds)
             hosts._name_tools(reserved)

@@ -14,6 +14,7 @@ from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.ports import Finished, Stop
 from mlintern.orchestrator.prices import UnknownPrice
 from mlintern.orchestrator.session import SessionError
+from mlintern.orchestrator.tasks import task_group
 
 SECOND_PRESS_SECONDS = 2.0
 
@@ -46,7 +47,7 @@ async def _converse(agent: Agent, goal: str | None, face: Face, keyboard: _Keybo
         return stops.no_servers([f"{bad.name}: {bad.reason}" for bad in agent.hosts.failures])
     found = agent.recovered
     stop: Stop | None = None
-    async with anyio.create_task_group() as tasks:
+    async with task_group() as tasks:
         tasks.start_soon(_listen, keyboard)
         with keyboard.scope:
             if goal is None and found is not None and not found.idle:

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
-
 from mlintern.common.clock import Clock
 from mlintern.orchestrator.model import Block, ToolUse
 from mlintern.orchestrator.ports import (
@@ -26,6 +24,7 @@ from mlintern.orchestrator.ports import (
     Ui,
 )
 from mlintern.orchestrator.running_jobs import RunningJobs
+from mlintern.orchestrator.tasks import task_group
 
 MAX_CALLS = 50
 INTERRUPTED = "Interrupted; whether it happened is unknown. Look at the state before you repeat it."
@@ -81,7 +80,7 @@ class ToolRunner:
 
         Cancelled, it leaves the batch as far as it came; `close` completes it.
         """
-        async with anyio.create_task_group() as tasks:
+        async with task_group() as tasks:
             for position, use in enumerate(batch.uses):
                 if use.id not in batch.outcomes:
                     tasks.start_soon(self._run_one, batch, use, position)

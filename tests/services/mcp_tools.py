@@ -1,6 +1,6 @@
 """A small real MCP server, in a process of its own: one tool for each thing that a tool can do to its caller.
 
-    python -m tests.services.mcp_tools FOLDER [--http PORT]
+    python -m tests.services.mcp_tools FOLDER [--http PORT | --older]
 
 What has an effect appends a line to ``FOLDER/effects.txt``; what is to be seen from outside lies in FOLDER too.
 """
@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import os
+import subprocess
 import sys
+import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import anyio
 from mcp.server import MCPServer
-from mcp.server.mcpserver import AcceptedElicitation, Elicit, ElicitationResult, Resolve
+from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, Resolve
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import (
+    METHOD_NOT_FOUND,
     AudioContent,
     CallToolResult,
     ImageContent,
@@ -80,6 +85,29 @@ class State:
         return number
 
 
+def speak_the_older_protocol(command: list[str]) -> int:
+    """Stand before the server ``command`` and not know ``server/discover``, as servers of 2025 do not."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None and server.stdout is not None
+        threading.Thread(target=_pass_on, args=(server.stdout, sys.stdout.buffer), daemon=True).start()
+        for line in sys.stdin.buffer:
+            message = json.loads(line)
+            if message.get("method") == "server/discover":
+                error = {"code": METHOD_NOT_FOUND, "message": "Method not found"}
+                line = json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}).encode() + b"\n"
+                _pass_on([line], sys.stdout.buffer)
+            else:
+                _pass_on([line], server.stdin)
+        server.stdin.close()
+        return server.wait(timeout=10)
+
+
+def _pass_on(lines: Iterable[bytes], to: IO[bytes]) -> None:
+    for line in lines:
+        to.write(line)
+        to.flush()
+
+
 def build(folder: Path) -> MCPServer:
     server = MCPServer("tools", instructions="Use echo to hear yourself.")
     state = State(folder)
@@ -95,6 +123,11 @@ def _add_readers(server: MCPServer, state: State) -> None:
         """Say it back."""
         state.count("echo")
         return f"you said {text}"
+
+    @server.tool(annotations=READS)
+    async def protocol(ctx: Context) -> str:
+        """The version that was agreed on."""
+        return ctx.protocol_version or ""
 
     @server.tool(annotations=READS)
     async def environment(name: str) -> str:
@@ -177,6 +210,11 @@ def _add_writers(server: MCPServer, state: State) -> None:
 
 
 def _add_contents(server: MCPServer) -> None:
+    @server.resource("mlintern://scripts/{script_id}")
+    async def script(script_id: str) -> str:
+        """A script."""
+        return f"print({script_id!r})"
+
     @server.tool(annotations=READS)
     async def big(characters: int) -> str:
         """A long text."""
@@ -207,16 +245,20 @@ def _add_contents(server: MCPServer) -> None:
         return "odd"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--http", type=int)
+    parser.add_argument("--older", action="store_true")
     chosen = parser.parse_args()
+    if chosen.older:
+        return speak_the_older_protocol([sys.executable, "-m", "tests.services.mcp_tools", str(chosen.folder)])
     server = build(chosen.folder)
     if chosen.http is None:
         server.run()
     else:
         server.run(transport="streamable-http", port=chosen.http)
+    return 0
 
 
 if __name__ == "__main__":
