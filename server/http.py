@@ -19,7 +19,8 @@ async def serve_http(server: MCPServer[Any], host: str, port: int) -> None:
     with socket.create_server((host, port), family=family) as listener:
         shown = f"[{host}]" if ":" in host else host
         app = server.streamable_http_app(streamable_http_path=PATH, host=host)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, log_config=None)
+        # h11 trims header values as RFC 9110 asks; httptools, which uvicorn would prefer if it is there, does not.
+        config = uvicorn.Config(app, http="h11", log_level="warning", access_log=False, log_config=None)
         print(
             f"mlintern-server listens on http://{shown}:{listener.getsockname()[1]}{PATH}",
             file=sys.stderr,

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import anyio.to_thread
 from mcp.server import MCPServer
+from mcp.types import Completion, CompletionArgument, CompletionContext, PromptReference, ResourceTemplateReference
 
 from mlintern.server.lab import Lab
+from mlintern.tools.ledger import Ledger
 
 RUNS_SHOWN = 50
+MOST_COMPLETIONS = 20
+COMPLETED = {
+    "job_id": "SELECT job_id FROM jobs WHERE substr(job_id, 1, ?) = ? ORDER BY created_at DESC LIMIT ?",
+    "script_id": "SELECT script_id FROM scripts WHERE substr(script_id, 1, ?) = ? ORDER BY created_at DESC LIMIT ?",
+}
 
 
 def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
@@ -40,3 +47,20 @@ def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
     )
     async def runs() -> str:
         return (await lab.runs.list(limit=RUNS_SHOWN)).model_dump_json()
+
+    @server.completion()  # type: ignore[no-untyped-call,untyped-decorator]
+    async def complete(
+        ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument, _: CompletionContext | None
+    ) -> Completion | None:
+        """Ids that begin as typed, newest first."""
+        if not isinstance(ref, ResourceTemplateReference) or argument.name not in COMPLETED:
+            return None
+        query = COMPLETED[argument.name]
+        found = await anyio.to_thread.run_sync(_begin_with, lab.ledger, query, argument.value)
+        return Completion(values=found[:MOST_COMPLETIONS], has_more=len(found) > MOST_COMPLETIONS)
+
+
+def _begin_with(ledger: Ledger, query: str, start: str) -> list[str]:
+    with ledger.read() as connection:
+        rows = connection.execute(query, (len(start), start, MOST_COMPLETIONS + 1)).fetchall()
+    return [row[0] for row in rows]

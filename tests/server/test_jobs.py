@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mcp import Client, MCPError
-from mcp.types import CallToolResult, ElicitResult, TextContent
+from mcp.types import CallToolResult, ElicitResult, ResourceTemplateReference, TextContent
 
 from mlintern.server.app import build_server
 from mlintern.server.cli import main
@@ -242,3 +242,14 @@ async def test_a_job_and_its_script_can_be_read_as_resources(home: Path) -> None
         assert f'"job_id":"{job_id}"' in getattr(job, "text", "")
         with pytest.raises(MCPError, match="There is no job"):
             await client.read_resource("mlintern://jobs/job-000000000000")
+
+
+@BOTH_ERAS
+async def test_ids_are_completed_as_they_are_typed(home: Path, era: str) -> None:
+    async with desk(home, era=era) as client:
+        script_id = await store(client)
+        script = ResourceTemplateReference(uri="mlintern://scripts/{script_id}")
+        found = await client.complete(script, {"name": "script_id", "value": script_id[:3]})
+        assert found.completion.values == [script_id]
+        none = await client.complete(script, {"name": "script_id", "value": "zz%"})
+        assert none.completion.values == []
