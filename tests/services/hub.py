@@ -54,9 +54,11 @@ class HubStandIn(StandIn):
         self.repos: dict[tuple[str, str], Repo] = {}
         self.collections: list[dict[str, Any]] = []
         self.renamed: dict[str, str] = {}
+        self.docs: dict[str, str] = {}
         kinds = "{kind:str}"
         super().__init__(
             [
+                Route("/docs/{path:path}", self._docs),
                 Route("/api/collections", self._collections),
                 Route("/api/agent-harnesses", lambda request: JSONResponse({})),
                 Route(f"/api/{kinds}", self._list),
@@ -126,6 +128,10 @@ class HubStandIn(StandIn):
                 if wanted in one["title"].lower() and (paper is None or any(i["id"] == paper for i in one["items"]))
             ]
         )
+
+    async def _docs(self, request: Request) -> Response:
+        text = self.docs.get(request.path_params["path"])
+        return Response("Not found", 404) if text is None else Response(text, media_type="text/markdown")
 
     async def _info(self, request: Request) -> Response:
         repo = self._find(request, request.path_params["kind"].rstrip("s"))

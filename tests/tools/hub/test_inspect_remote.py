@@ -16,7 +16,7 @@ import pytest
 from mlintern.tools.errors import BadInput, Blocked, NotFound
 from mlintern.tools.hub.inspect_dataset import DatasetInspector
 from mlintern.tools.hub.remote_data import MOST_ROWS, converted_splits
-from mlintern.tools.hub.viewer import ViewerClient, Viewed
+from mlintern.tools.hub.viewer import Viewed, ViewerClient
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
