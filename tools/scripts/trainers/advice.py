@@ -51,7 +51,7 @@ SFT = Trainer(
         "per_device_train_batch_size": _BATCH,
         "gradient_accumulation_steps": "Batches of 16 to 128 examples in all are usual.",
         "max_length": "1024 cuts longer examples in silence: set it to what your data needs.",
-        "packing": "Fills sequences of max_length with several examples: faster on short ones; needs FlashAttention.",
+        "packing": "Fills sequences of max_length with several examples: faster on short ones; wants FlashAttention.",
         "completion_only_loss": "None decides by the columns: on for prompt and completion.",
         "assistant_only_loss": "For messages: loss on the assistant's turns; the template needs generation markers.",
         "lr_scheduler_type": _SCHEDULE,
@@ -163,7 +163,7 @@ DISTILLATION = Trainer(
         "teacher_model_name_or_path": "Needs the student's vocabulary.",
         "learning_rate": "1e-6 to 1e-5.",
         "max_completion_length": "What the student writes in one go.",
-        "beta": "Between forward and reverse KL; 1.0 by default.",
+        "beta": "0 is forward KL, 0.5 Jensen-Shannon, 1.0 (the default) reverse KL.",
     },
     shown=(),
 )
