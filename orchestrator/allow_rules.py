@@ -21,12 +21,13 @@ RULE = re.compile(
 )
 HOURS = {"s": 1 / 3600, "m": 1 / 60, "min": 1 / 60, "h": 1.0}
 MONEY = frozenset({"usd", "$"})
+SHORT_NAMES = {"hf": "hf_jobs"}
 TOLERANCE = 1e-9
 
 HEADLINE = re.compile(
     r"^(?P<what>.*) on (?P<place>[A-Za-z0-9_-]+)(?: (?P<hardware>[^:]*))?: "
     r"(?:(?P<free>free of charge)|at most (?P<usd>\d+(?:\.\d+)?) USD|price unknown)"
-    r"(?:, up to (?P<hours>[0-9.e+-]+) h)? \(digest (?P<digest>[0-9a-f]{6,64})\)\??$"
+    r"(?:, up to (?P<amount>[0-9.e+-]+) (?P<unit>h|min))? \(digest (?P<digest>[0-9a-f]{6,64})\)\??$"
 )
 DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>s|m|min|h|d)?")
 
@@ -63,7 +64,7 @@ class Asked:
             place=match["place"],
             hardware=(match["hardware"] or "").strip(),
             usd_worst=worst,
-            hours=float(match["hours"] or 0.0),
+            hours=float(match["amount"]) * HOURS[match["unit"]] if match["amount"] else 0.0,
             digest=match["digest"],
         )
 
@@ -105,7 +106,8 @@ class Rule:
         if match["amount"]:
             kind = "usd" if unit in MONEY else "hours"
             limit = float(match["amount"]) * HOURS.get(unit, 1.0)
-        return cls(text=text.strip(), tool=match["tool"], place=match["place"], kind=kind, limit=limit)
+        place = SHORT_NAMES.get(match["place"], match["place"])
+        return cls(text=text.strip(), tool=match["tool"], place=place, kind=kind, limit=limit)
 
     def covers(self, asked: Asked, *, tool: str, spent_usd: float) -> bool:
         """Whether ``asked``, by a call of ``tool``, is within the rule after ``spent_usd`` were spent under it."""

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 
 def rehearse(*, long: bool, yes: bool, face: Face) -> int:
-    """Run the rehearsal; returns the exit code, 0 only if the target was reached and every step was real."""
+    """Run the rehearsal; returns the exit code, 0 only if the target was reached and every step was real.
+
+    ``long``: three hundred turns with compactions, a doom loop, failures, a kill and a resume instead of training.
+    """
+    if long:
+        from mlintern.orchestrator.rehearsal.long import run_long
+
+        return run_long(face=face)
     from mlintern.orchestrator.rehearsal.run import run_first_light
 
     return run_first_light(yes=yes, face=face)
