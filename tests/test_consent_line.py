@@ -1,4 +1,4 @@
-"""The one line that the server writes and the orchestrator reads: two rooms that do not know each other agree on it."""
+"""The one line that the server writes and the orchestrator reads: two rooms that know nothing of each other agree."""
 
 from __future__ import annotations
 
