@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +141,11 @@ def test_nothing_but_the_protocol_is_written_to_stdout(environment: dict[str, st
     assert process.returncode == 0
 
 
-@pytest.fixture
-def http_server(environment: dict[str, str]) -> Iterator[str]:
+@contextmanager
+def serving_http(home: Path) -> Iterator[str]:
     """The address of a server on a free port, stopped afterwards."""
-    process = subprocess.Popen(
-        [*SERVER, "serve", "--http", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [*SERVER, "serve", "--http", "127.0.0.1:0", "--workspace", str(home)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -154,7 +153,13 @@ def http_server(environment: dict[str, str]) -> Iterator[str]:
         yield line.rpartition(" ")[2].strip()
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+        process.communicate(timeout=20)
+
+
+@pytest.fixture
+def http_server(tmp_path: Path) -> Iterator[str]:
+    with serving_http(tmp_path / "home") as address:
+        yield address
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
