@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from mlintern.server.approvals import Gate
     from mlintern.tools.approvals import Approvals
     from mlintern.tools.evals.service import EvalService
+    from mlintern.tools.hub.client import HubClient
     from mlintern.tools.hub.inspect_dataset import DatasetInspector
     from mlintern.tools.jobs.service import JobService
     from mlintern.tools.jobs.spec import Backend
     from mlintern.tools.runs.service import RunService
     from mlintern.tools.scripts.store import ScriptStore
+    from mlintern.tools.web import Web
 
 
 @dataclass
@@ -105,4 +107,16 @@ class Lab:
     def datasets(self) -> DatasetInspector:
         from mlintern.tools.hub.inspect_dataset import DatasetInspector
 
-        return DatasetInspector(workspace=self.workspace)
+        return DatasetInspector(workspace=self.workspace, hub=self.hub, web=self.web)
+
+    @cached_property
+    def hub(self) -> HubClient:
+        from mlintern.tools.hub.client import HubClient
+
+        return HubClient()
+
+    @cached_property
+    def web(self) -> Web:
+        from mlintern.tools.web import Web
+
+        return Web(self.workspace, self.clock)
