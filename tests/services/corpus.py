@@ -82,7 +82,7 @@ class Corpus:
                     title=title,
                     authors=(f"Ada {_FAMILIES[number % 8]}", f"Bo {_FAMILIES[(number + 3) % 8]}"),
                     year=2017 + number % 9,
-                    citations=rng.randrange(0, 5000),
+                    citations=int(10 ** rng.uniform(0, 4)),
                     abstract=f"We study {' '.join(words)} and report what we found in study {number}.",
                     doi=f"10.1234/study.{number}" if number % 4 == 0 else "",
                     category="cs.LG" if number % 3 == 0 else "cs.CL",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -117,7 +117,7 @@ def _svg(walk: Walk) -> str:
 def _placed(walk: Walk, names: Sequence[str]) -> dict[str, _Dot]:
     years = [year for name in names if (year := walk.nodes[name].paper.year) is not None] or [0]
     first, last = min(years), max(years)
-    most = max((walk.nodes[name].paper.citations or 0 for name in names), default=0)
+    height = _heights([walk.nodes[name] for name in names])
     span = _WIDTH - _LEFT - _RIGHT
     columns: dict[int, int] = {}
     dots: dict[str, _Dot] = {}
@@ -129,25 +129,35 @@ def _placed(walk: Walk, names: Sequence[str]) -> dict[str, _Dot]:
         columns[year] = place + 1
         within = (place * 0.618034) % 1.0
         x = _LEFT + span * (year - first + 0.1 + 0.8 * within) / (last - first + 1)
-        share = math.log10(1 + (paper.citations or 0)) / max(1.0, math.log10(1 + most))
-        y = _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM - 20)
-        dots[name] = _Dot(name, walk.nodes[name], x, y, 4 + 9 * share)
+        share = height(paper.citations or 0)
+        dots[name] = _Dot(name, walk.nodes[name], x, _floor_up(share), 4 + 8 * share)
     return dots
+
+
+def _heights(nodes: Sequence[Node]) -> Callable[[int], float]:
+    """From a number of citations to a place between 0 and 1, logarithmic between the least and the most cited."""
+    counts = [math.log10(1 + (node.paper.citations or 0)) for node in nodes] or [0.0]
+    low, high = min(counts), max(counts)
+    return lambda citations: (math.log10(1 + citations) - low) / max(0.3, high - low)
+
+
+def _floor_up(share: float) -> float:
+    return _HEIGHT - _BOTTOM - 15 - share * (_HEIGHT - _TOP - _BOTTOM - 40)
 
 
 def _axes(dots: dict[str, _Dot]) -> Iterator[str]:
     years = [dot.node.paper.year for dot in dots.values() if dot.node.paper.year is not None]
     if not years:
         return
-    first, last, most = min(years), max(years), max(dot.node.paper.citations or 0 for dot in dots.values())
+    first, last = min(years), max(years)
     floor, span = _HEIGHT - _BOTTOM, _WIDTH - _LEFT - _RIGHT
     step = max(1, math.ceil((last - first + 1) / 15))
     for year in range(first, last + 1, step):
         x = _LEFT + span * (year - first + 0.5) / (last - first + 1)
         yield f'<text x="{x:.0f}" y="{floor + 24}" font-size="12" text-anchor="middle" fill="#555">{year}</text>'
-    for power in range(int(math.log10(1 + most)) + 1):
-        share = math.log10(1 + 10**power) / max(1.0, math.log10(1 + most))
-        y = floor - share * (_HEIGHT - _TOP - _BOTTOM - 20)
+    height = _heights([dot.node for dot in dots.values()])
+    for power in (power for power in range(8) if 0 <= height(10**power) <= 1):
+        y = _floor_up(height(10**power))
         yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.0f}" y2="{y:.0f}" stroke="#eee"/>'
         number = f"{10**power:,}"
         yield f'<text x="{_LEFT - 8}" y="{y + 4:.0f}" font-size="12" text-anchor="end" fill="#555">{number}</text>'
@@ -193,10 +203,9 @@ def _labels(dots: dict[str, _Dot]) -> Iterator[str]:
         if not text or any(abs(dot.y - y) < 14 and left < end and left + width > start for start, end, y in taken):
             continue
         taken.append((left, left + width, dot.y))
-        yield (
-            f'<text x="{left:.0f}" y="{dot.y + 4:.0f}" font-size="11" fill="#1a1a1a" stroke="#fff" stroke-width="3" '
-            f'paint-order="stroke">{escape(text)}</text>'
-        )
+        # A white copy below keeps it readable over lines; paint-order would do, but not every viewer knows it.
+        for look in ('fill="#fff" stroke="#fff" stroke-width="3"', 'fill="#1a1a1a"'):
+            yield f'<text x="{left:.0f}" y="{dot.y + 4:.0f}" font-size="11" {look}>{escape(text)}</text>'
 
 
 def _legend() -> Iterator[str]:
@@ -212,7 +221,8 @@ def _legend() -> Iterator[str]:
 
 def _heading(walk: Walk, seed: str) -> str:
     title = walk.nodes[seed].paper.title or walk.request.seed
-    return f"{walk.request.direction.capitalize()} of {_cut(title, 90)}"
+    what = {"both": "References and citations of", "similar": "Papers like"}.get(walk.request.direction)
+    return f"{what or f'{walk.request.direction.capitalize()} of'} {_cut(title, 90)}"
 
 
 def _caption(walk: Walk, drawn: Sequence[str]) -> str:

@@ -89,7 +89,7 @@ def parse_id(text: str) -> PaperId:
 def try_parse_id(text: str) -> PaperId | None:
     """`parse_id`, or None where that raises."""
     wrapped = _MARKDOWN_LINK.search(text.strip())
-    cleaned = (wrapped.group(1) if wrapped else text).strip().strip("<>()[]{}\"'`").strip().rstrip(".,;")
+    cleaned = _unwrapped(wrapped.group(1) if wrapped else text)
     if not cleaned or len(cleaned) > 500:
         return None
     return _from_url(cleaned) or _from_text(cleaned)
@@ -98,6 +98,15 @@ def try_parse_id(text: str) -> PaperId | None:
 def strongest(keys: list[str] | tuple[str, ...]) -> str:
     """The canonical one of several keys of the same paper."""
     return min(keys, key=lambda key: (STRENGTH.get(key.partition(":")[0], 9), len(key), key))
+
+
+def _unwrapped(text: str) -> str:
+    """``text`` without the punctuation and brackets that a sentence puts around an id."""
+    pairs = ("<>", "()", "[]", "{}", '""', "''", "``")
+    cleaned = text.strip().rstrip(".,;")
+    while len(cleaned) > 1 and cleaned[0] + cleaned[-1] in pairs:
+        cleaned = cleaned[1:-1].strip().rstrip(".,;")
+    return cleaned
 
 
 def _from_url(text: str) -> PaperId | None:
@@ -147,7 +156,8 @@ def _from_text(text: str) -> PaperId | None:
 
 
 def _arxiv(text: str) -> PaperId | None:
-    if new := _NEW_ARXIV.fullmatch(text):
+    new = _NEW_ARXIV.fullmatch(text)
+    if new and (len(new.group(1)) == 10 or new.group(1) < "1501"):  # five digits since January 2015
         return PaperId("arxiv", new.group(1), int(new.group(2)) if new.group(2) else None)
     if old := _OLD_ARXIV.fullmatch(text):
         # The subject class ("cs.CL/0701001") is decoration: arXiv itself answers with "cs/0701001".

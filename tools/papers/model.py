@@ -124,6 +124,7 @@ def merge(papers: Iterable[Paper]) -> Paper:
     return replace(
         first,
         keys=ordered,
+        title=next((paper.title for paper in listed if paper.title), ""),
         authors=max((paper.authors for paper in listed), key=len),
         year=next((paper.year for paper in listed if paper.year is not None), None),
         published=max((paper.published for paper in listed), key=len),

@@ -21,8 +21,11 @@ def page_result(
     told = list((reports or walk.reports).values())
     more = bool(open_tasks) or bool(walk.unshown()) or number + 1 < len(walk.pages)
     status = overall(told)
+    failures = [report for report in told if report.status not in ("ok", "not_found")]
     if status not in ("ok", "partial") and names:
         status = "partial"
+    elif status == "partial" and not names and failures:
+        status = overall(failures)  # that the seed was found elsewhere is no answer
     following = number + 1 if names else number
     cursor = cursors.encode("walk", walk.walk_id, following) if more else None
     edges = _edges_of(walk, names)
