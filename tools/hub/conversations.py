@@ -25,8 +25,9 @@ def describe_conversations(table: Table, messages: MessageColumn) -> Conversatio
         f"SELECT count(*), min(len({items})), max(len({items})), avg(len({items})), "
         f"{quantile}(len({items}), [0.5, 0.95]), "
         f"min({characters}), max({characters}), avg({characters}), {quantile}({characters}, [0.5, 0.95]), "
-        f"count_if({system}), count(DISTINCT md5({messages.content(f'{items}[1]')})) FILTER (WHERE {system}), "
-        f"count_if(len(list_filter({items}, lambda m: {messages.tool_calls('m')})) > 0), "
+        f"count(*) FILTER (WHERE ({system})::BOOLEAN), count(DISTINCT md5({messages.content(f'{items}[1]')})) "
+        f"FILTER (WHERE {system}), "
+        f"count(*) FILTER (WHERE (len(list_filter({items}, lambda m: {messages.tool_calls('m')})) > 0)::BOOLEAN), "
         f"coalesce(sum(len({empty})), 0) {where}"
     )[0]
     if not row[0]:

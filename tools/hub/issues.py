@@ -253,7 +253,9 @@ def _texts(table: Table, messages: list[MessageColumn]) -> Iterator[Issue]:
         ("control", ""): r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F]",
         ("mojibake", ""): "\ufffd|Ã[\u0080-\u00bf]|â€[™œ\u009d“”]|ï»¿",
     }
-    counts = ", ".join(f"count_if(regexp_matches(t, {literal(pattern)}))" for pattern in patterns.values())
+    counts = ", ".join(
+        f"count(*) FILTER (WHERE (regexp_matches(t, {literal(pattern)}))::BOOLEAN)" for pattern in patterns.values()
+    )
     total, *found = table.query(f"SELECT count(*), {counts} FROM ({text})")[0]
     hits = {key: int(count) for key, count in zip(patterns, found, strict=True)}
     yield from _text_issues(hits, total, sampled=step > 1)
@@ -306,7 +308,8 @@ def _identical_pairs(table: Table) -> Iterator[Issue]:
     chosen, rejected = table.column("chosen"), table.column("rejected")
     if str(chosen.type) != str(rejected.type):
         return
-    same = int(table.query(f"SELECT count_if({chosen.sql} = {rejected.sql}) FROM {table.scan}")[0][0])
+    equal = f"count(*) FILTER (WHERE ({chosen.sql} = {rejected.sql})::BOOLEAN)"
+    same = int(table.query(f"SELECT {equal} FROM {table.scan}")[0][0])
     if same:
         yield Issue(
             kind="identical_pairs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -55,12 +56,14 @@ def _expressions(table: Table, column: Column) -> dict[str, str]:
             "mean": f"avg({number}) {only}",
             "std": f"stddev_samp({number}) {only}",
             "median": f"{_quantile(table, number, '0.5')} {only}",
-            "not_finite": f"count_if(NOT isfinite({name}))" if column.type.id in FLOATS else "0",
+            "not_finite": f"count(*) FILTER (WHERE (NOT isfinite({name}))::BOOLEAN)"
+            if column.type.id in FLOATS
+            else "0",
         }
     elif column.kind == "text":
-        wanted |= _length(table, f"length({name})") | {"empty": f"count_if({blank(name)})"}
+        wanted |= _length(table, f"length({name})") | {"empty": f"count(*) FILTER (WHERE ({blank(name)})::BOOLEAN)"}
     elif column.kind == "list":
-        wanted |= _length(table, f"len({name})") | {"empty": f"count_if(len({name}) = 0)"}
+        wanted |= _length(table, f"len({name})") | {"empty": f"count(*) FILTER (WHERE (len({name}) = 0)::BOOLEAN)"}
     elif column.kind == "other" and column.type.id in {"date", "timestamp", "time", "timestamp with time zone"}:
         wanted |= {"min": f"min({name})::VARCHAR", "max": f"max({name})::VARCHAR", "distinct": _distinct(table, name)}
     return wanted
@@ -151,12 +154,9 @@ def plain(value: Any) -> Any:
         return value if len(value) <= SHOWN_VALUE else f"{value[:SHOWN_VALUE]}… ({len(value)} characters)"
     if value is None or isinstance(value, bool | int):
         return value
-    number = float(value)
-    return (
-        int(number)
-        if number.is_integer() and abs(number) < 2**53 and not isinstance(value, float)
-        else finite(number)
-    )
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return finite(value) if isinstance(value, float) else str(value)
 
 
 def rounded(value: Any) -> float | None:
