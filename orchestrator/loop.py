@@ -321,7 +321,6 @@ class Orchestrator:
             return False
         self._journal.append("compaction", **vars(compaction))
         self.conversation.replace(compaction.messages, known_tokens=0)
-        self._guard.forget()
         self._ui.show(
             Compacted(
                 before_tokens=compaction.before_tokens,

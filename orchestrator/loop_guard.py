@@ -87,7 +87,7 @@ class LoopGuard:
         self.forget()
 
     def forget(self) -> None:
-        """Start afresh: the user said something new, or a compaction makes the agent look at things again."""
+        """Start afresh: the user said something new. A compaction is no reason: it must not hide a circle."""
         self._calls: deque[_Seen] = deque(maxlen=LONGEST_CYCLE * (WAIT_REPEATS_IN_CYCLE + 1))
         self._count = 0
         self._runs = dict.fromkeys(REPEATS, 0)

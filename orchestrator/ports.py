@@ -134,7 +134,7 @@ class Guard(Protocol):
         ...
 
     def forget(self) -> None:
-        """Start afresh: a person said something new, or the history was compacted."""
+        """Start afresh: a person said something new."""
         ...
 
 

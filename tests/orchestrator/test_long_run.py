@@ -203,6 +203,19 @@ async def test_a_loop_that_ignores_the_refusal_ends_the_run_with_its_pattern(tmp
     assert len(lab.tools.called) == 5, "the sixth and the seventh were refused"
 
 
+async def test_compactions_do_not_hide_a_loop_whose_results_fill_the_context(tmp_path: Path) -> None:
+    async with MessagesServer(lambda request: calls("read", item="the same")) as server:
+        lab = Lab(server, ANTHROPIC, tmp_path)
+        lab.tools.add("read", lambda arguments: "many words " * 1_500)
+        lab.orchestrator.say(GOAL)
+        stop = await lab.orchestrator.run()
+        await lab.model.aclose()
+        lab.session.close()
+    assert [event for event in lab.ui.seen if isinstance(event, Compacted)]
+    assert stop.name == "loop_detected"
+    assert [name for name, _ in lab.tools.called].count("read") == 5
+
+
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _bare(each) for key, each in value.items() if key != "cache_control"}
