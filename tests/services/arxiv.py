@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from xml.sax.saxutils import escape
 
 from starlette.requests import Request
@@ -58,11 +59,11 @@ class ArxivApi(StandIn):
         words = " ".join(
             quoted or bare for quoted, bare in re.findall(r'(?:all|ti|abs):(?:"([^"]+)"|([^\s()]+))', expression)
         )
-        categories = re.findall(r"cat:([\w.-]+)", expression)
+        categories = re.findall(r"cat:([\w.*-]+)", expression)
         years = re.search(r"submittedDate:\[(\d{4})\d* TO (\d{4})", expression)
         hits = self.corpus.matching(words)
         if categories:
-            hits = [entry for entry in hits if entry.category in categories]
+            hits = [entry for entry in hits if any(fnmatchcase(entry.category, name) for name in categories)]
         if years:
             hits = [entry for entry in hits if int(years.group(1)) <= entry.year <= int(years.group(2))]
         return hits

@@ -27,6 +27,7 @@ class SemanticScholar(StandIn):
         titles_only: numbers of papers that references give without an id (``paperId`` null).
         merged: old paperId to the number of the paper that it became.
         shifting: if set, a new first hit appears before each page of a search.
+        altered: fields of a record to answer otherwise, by number.
         elided: numbers of papers whose references are withheld by the publisher (an empty list).
     """
 
@@ -35,6 +36,7 @@ class SemanticScholar(StandIn):
         self.titles_only: set[int] = set()
         self.merged: dict[str, int] = {}
         self.elided: set[int] = set()
+        self.altered: dict[int, dict[str, Any]] = {}
         self.shifting = False
         self._searches = 0
         super().__init__(
@@ -167,6 +169,7 @@ class SemanticScholar(StandIn):
             "venue": "",
             "abstract": None if bare else entry.abstract,
             "openAccessPdf": None,
+            **self.altered.get(entry.number, {}),
         }
 
     def _named(self, request: Request) -> Entry | None:

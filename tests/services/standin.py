@@ -119,9 +119,8 @@ class StandIn:
         try:
             yield self
         finally:
+            # The thread ends and frees the port at the server's next tick; nobody needs to wait for it.
             server.should_exit = server.force_exit = True
-            thread.join(5)
-            self._socket.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode(), True).items()}

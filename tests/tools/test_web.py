@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -221,9 +222,9 @@ async def test_a_service_that_never_answers_costs_only_its_time_limit(web: Web, 
 
 
 async def test_a_service_that_is_not_there_is_offline(workspace: Workspace, clock: FakeClock) -> None:
-    with StandIn([]).running() as gone:
-        address = gone.url
-    web = Web(workspace, clock, environ={"MLINTERN_S2_URL": address})
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    web = Web(workspace, clock, environ={"MLINTERN_S2_URL": f"http://127.0.0.1:{port}"})
     with pytest.raises(Offline):
         await web.get("semantic_scholar", "echo")
     await web.close()

@@ -70,6 +70,7 @@ def read_latex(files: dict[str, str], *, source: str = "latex") -> Document:
     abstract = re.search(r"\\begin\{abstract\}(.*?)\\end\{abstract\}", body, re.DOTALL)
     if abstract:
         body = body.replace(abstract.group(0), "")
+    body = body.replace("\\maketitle", "")
     body = _TEX_CITE.sub(lambda cite: " ".join(f"[#{key.strip()}]" for key in cite.group(1).split(",")), body)
     references = _bib_items(bibliography)
     sections = [*_tex_sections(body)]
@@ -218,7 +219,7 @@ def _closing_brace(text: str, start: int) -> int:
 
 def _bib_items(text: str) -> tuple[Reference, ...]:
     starts = list(_BIB_ITEM.finditer(text))
-    ends = [*(found.start() for found in starts[1:]), len(text)]
+    ends = [found.start() for found in starts[1:]] + [len(text)] * bool(starts)
     entries: dict[str, Reference] = {}
     for found, end in zip(starts, ends, strict=True):
         entry = text[found.end() : end].partition("\\end{thebibliography}")[0]

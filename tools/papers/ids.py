@@ -23,7 +23,7 @@ _DOI = re.compile(r"10\.\d{4,9}/\S+")
 _ARXIV_DOI = re.compile(r"10\.48550/arxiv\.(.+)", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{40}", re.IGNORECASE)
 _WORK = re.compile(r"W\d{3,}", re.IGNORECASE)
-_CORPUS = re.compile(r"(?:s2:)?(?:corpus[ _-]?id[: ]\s*)(\d+)|s2:(\d+)", re.IGNORECASE)
+_CORPUS = re.compile(r"(?:s2:)?(?:corpus[ _-]?id[: ]\s*)(\d{1,12})|s2:(\d{1,12})", re.IGNORECASE)
 _LABEL = re.compile(r"^(arxiv|doi|s2|openalex)\s*[:\s]\s*", re.IGNORECASE)
 _MARKDOWN_LINK = re.compile(r"\[[^\]]*\]\((\S+?)\)$")
 _HOSTS_OF_ARXIV_IDS = ("arxiv.org", "ar5iv.org", "alphaxiv.org", "huggingface.co", "hf.co", "arxiv-vanity.com")
@@ -57,7 +57,7 @@ class PaperId:
             return f"https://doi.org/{self.value}"
         if self.kind == "openalex":
             return f"https://openalex.org/{self.value}"
-        path = f"CorpusID:{self.value}" if self.value.isdigit() else self.value
+        path = self.value if len(self.value) == 40 else f"CorpusID:{self.value}"
         return f"https://www.semanticscholar.org/paper/{path}"
 
     @property

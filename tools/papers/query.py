@@ -101,7 +101,9 @@ def for_arxiv(query: Query) -> str:
     """
     clauses = [_arxiv_terms(query.words)] if query.words else []
     if query.categories:
-        clauses.append("(" + " OR ".join(f"cat:{name}" for name in query.categories) + ")")
+        # "cs" stands for all of cs.*, which arXiv takes only when it is written so; "hep-th" has nothing below it.
+        names = [form for name in query.categories for form in ([name] if "." in name else [name, f"{name}.*"])]
+        clauses.append("(" + " OR ".join(f"cat:{name}" for name in names) + ")")
     if "year" in query.filters:
         clauses.append(f"submittedDate:[{query.year_from or 1991}01010000 TO {query.year_to or 2999}12312359]")
     return " AND ".join(filter(None, clauses))

@@ -83,4 +83,5 @@ async def web(world: World, workspace: Workspace, clock: FakeClock) -> AsyncIter
 
 @pytest.fixture
 def papers(web: Web, workspace: Workspace, clock: FakeClock) -> PaperService:
-    return PaperService(web, workspace, clock)
+    """Without a deadline of its own for walks: each polite wait moves the clock of the tests."""
+    return PaperService(web, workspace, clock, walk_deadline=1e6)

@@ -118,7 +118,7 @@ def test_being_the_same_is_mutual(one: Paper, other: Paper) -> None:
 
 def test_real_references_hold_titles_that_must_not_merge(recorded: Path) -> None:
     """`semantic-scholar/test_get_paper_references.yaml`: 67 references, 23 of them without an id."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     cassette = yaml.safe_load((recorded / "semantic-scholar" / "test_get_paper_references.yaml").read_text())
     from mlintern.tools.papers.sources.semantic_scholar import paper_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -99,7 +100,7 @@ def test_nothing_that_the_authors_wrote_is_lost(paper: Document) -> None:
     """Every word of the page's prose is in the text as often as on the page."""
     import lxml.html
 
-    root = lxml.html.document_fromstring(PAGE)
+    root: Any = lxml.html.document_fromstring(PAGE)
     added = ("ltx_note_mark", "ltx_tag", "ltx_listing_data", "ltx_title_abstract", "ltx_page_footer")
     for element in [*root.iter("math", "head"), *(one for name in added for one in root.find_class(name))]:
         if element.getparent() is not None:

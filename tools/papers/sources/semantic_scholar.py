@@ -192,7 +192,7 @@ def reference(key: str) -> str:
     """
     kind, _, value = key.partition(":")
     if kind == "s2":
-        return f"CorpusId:{value}" if value.isdigit() else value
+        return value if len(value) == 40 else f"CorpusId:{value}"
     if kind in ("arxiv", "doi"):
         return f"{kind.upper()}:{value}"
     raise NotFound(f"Semantic Scholar has no name for {key}.", next_step="Use a DOI or an arXiv id.")
