@@ -31,19 +31,26 @@ class _Mark:
     rows_bytes: int = 0
 
 
-async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> None:
-    """Fetch what is new in the job's log. Does nothing while another process does."""
+async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> bool:
+    """Fetch what is new in the job's log. Does nothing while another process does.
+
+    Returns:
+        Whether everything that the backend has at this moment is here.
+    """
     with exclusive_lock(folder / "mirror.lock", blocking=False) as ours:
         if not ours:
-            return
+            return False
         (folder / "output").mkdir(parents=True, exist_ok=True, mode=0o700)
         mark = _read_mark(folder)
         for _ in range(MAX_CHUNKS):
             chunk = await backend.logs(handle, mark.cursor)
             if not chunk.data:
-                break
+                return True
             mark.cursor = chunk.cursor
             await anyio.to_thread.run_sync(_append, folder, mark, chunk.data)
+            if chunk.complete:
+                return True
+        return False
 
 
 def _append(folder: Path, mark: _Mark, data: bytes) -> None:

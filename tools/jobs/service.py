@@ -12,8 +12,8 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import BackendError, BadInput, Conflict, MlinternError, NotFound, Offline
+from mlintern.tools.jobs import cancellation, inputs, logs, money, present, records
 from mlintern.tools.jobs import hardware as hardware_of
-from mlintern.tools.jobs import inputs, logs, money, present, records
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.results import (
     Hardware,
@@ -226,6 +226,8 @@ class JobService:
                 )
         else:
             await self._backend(record.spec.backend).cancel(record.handle, reason=why)
+            folder, now = self._workspace.job(job_id), self._clock.now()
+            await anyio.to_thread.run_sync(lambda: cancellation.remember(folder, reason=why, now=now))
         deadline = self._clock.monotonic() + CANCEL_SECONDS
         record = await self._watcher.refresh(job_id)
         while not record.over and self._clock.monotonic() < deadline:

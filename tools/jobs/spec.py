@@ -139,10 +139,14 @@ class BackendStatus:
 
 @dataclass(frozen=True)
 class LogChunk:
-    """New bytes of a job's log since a cursor, and the cursor to ask with next time."""
+    """New bytes of a job's log since a cursor, and the cursor to ask with next time.
+
+    ``complete`` says that at this moment there is no more; so does an empty ``data``.
+    """
 
     data: bytes
     cursor: str
+    complete: bool = False
 
 
 @dataclass(frozen=True)

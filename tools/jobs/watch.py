@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import anyio.to_thread
 from pydantic import BaseModel
 
-from mlintern.common.clock import Clock
+from mlintern.common.clock import Clock, iso
 from mlintern.tools.errors import MlinternError
-from mlintern.tools.jobs import logs, money, records
+from mlintern.tools.jobs import cancellation, logs, money, records
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.results import JobFinding
@@ -27,6 +27,9 @@ FAILURE_LINES, FAILURE_CHARS = 40, 4000
 OVERDUE_SECONDS = 300.0
 """A running job is cancelled when its reservation has been used up for this long and its backend did not end it."""
 _SMALLEST_CHARGE_USD = 0.01
+_TIME_USED_UP = "Its reserved time is used up."
+COLLECT_SECONDS = 600.0
+"""How long the end of a job waits for the rest of its log, which holds its evaluation."""
 
 
 class Diagnosed(Protocol):
@@ -53,6 +56,7 @@ class Live:
     detail: str = ""
     url: str | None = None
     run_seconds: float | None = None
+    over_since: float | None = None
 
 
 class Watcher:
@@ -128,13 +132,34 @@ class Watcher:
             await self._submitter.act(record.job_id, answer_to_caller=False, restart=True)
             status = await backend.status(record.handle)
         live.detail, live.url, live.run_seconds = status.detail, status.url, status.run_seconds
+        over, problem = status.state in FINAL, ""
         if not backend.capabilities.shares_files:
-            await mirror(backend, record.handle, self._workspace.job(record.job_id))
-        await anyio.to_thread.run_sync(self._read_telemetry, live, status.state in FINAL)
-        if status.state in FINAL:
-            return await self._conclude(record, live, status)
+            problem = await self._copy_log(record, backend, over=over)
+        await anyio.to_thread.run_sync(self._read_telemetry, live, over)
+        if over:
+            if problem and not self._waited_enough(live):
+                live.detail = f"It is over ({status.state}); {problem}"
+                return record
+            return await self._conclude(record, live, status, problem)
+        if request := cancellation.asked(self._workspace.job(record.job_id)):
+            live.detail = f"Its end was asked for at {iso(request.at)}. {live.detail}".rstrip()
+        live.detail = f"{live.detail} ({problem})".strip() if problem else live.detail
         await self._end_if_overdue(record, backend, status)
         return await anyio.to_thread.run_sync(self._note, record, status)
+
+    async def _copy_log(self, record: JobRecord, backend: Backend, *, over: bool) -> str:
+        """Copy what is new in the log of a job elsewhere. Returns what hinders, or keeps the end from being whole."""
+        assert record.handle is not None
+        try:
+            whole = await mirror(backend, record.handle, self._workspace.job(record.job_id))
+        except MlinternError as error:
+            return f"its log cannot be copied now: {error}"
+        return "its log is still being copied." if over and not whole else ""
+
+    def _waited_enough(self, live: Live) -> bool:
+        now = self._clock.monotonic()
+        live.over_since = now if live.over_since is None else live.over_since
+        return now - live.over_since >= COLLECT_SECONDS
 
     def _note(self, record: JobRecord, status: BackendStatus) -> JobRecord:
         """Record a job's start and what it has cost so far."""
@@ -158,11 +183,13 @@ class Watcher:
         """The second line behind the backend's own time-out: what is reserved is the most that may be used."""
         used = status.run_seconds
         if record.handle is not None and used is not None and used > record.spec.timeout_seconds + OVERDUE_SECONDS:
-            await backend.cancel(record.handle, reason="Its reserved time is used up.")
+            await backend.cancel(record.handle, reason=_TIME_USED_UP)
+            folder, now = self._workspace.job(record.job_id), self._clock.now()
+            await anyio.to_thread.run_sync(lambda: cancellation.remember(folder, reason=_TIME_USED_UP, now=now))
 
-    async def _conclude(self, record: JobRecord, live: Live, status: BackendStatus) -> JobRecord:
+    async def _conclude(self, record: JobRecord, live: Live, status: BackendStatus, problem: str) -> JobRecord:
         """Collect what has to outlive the job's storage, then record the end and settle the bill, in one step."""
-        problems: list[str] = []
+        problems = [f"Given up after {COLLECT_SECONDS:.0f} s: {problem}"] if problem else []
         evaluations = [row for evaluation in live.telemetry.evaluations for row in evaluation_rows(evaluation)]
         if self._collect_evaluations is not None:
             try:
@@ -205,7 +232,7 @@ class Watcher:
                 started_at=status.started_at,
                 finished_at=status.finished_at if status.finished_at is not None else now,
                 exit_code=status.exit_code,
-                error=_reason(status, tail),
+                error=_reason(status, tail) or self._why_cancelled(record, status),
                 summary=summary,
             )
             if ended:
@@ -213,6 +240,10 @@ class Watcher:
             current = records.get(connection, record.job_id)
         self._live.pop(record.job_id, None)
         return current
+
+    def _why_cancelled(self, record: JobRecord, status: BackendStatus) -> str | None:
+        request = cancellation.asked(self._workspace.job(record.job_id)) if status.state == "cancelled" else None
+        return request.reason if request else None
 
     def _read_telemetry(self, live: Live, over: bool) -> None:
         """Bring the digest up to date; look for trouble when a twentieth more rows have come, and at the end."""

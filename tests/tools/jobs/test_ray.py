@@ -78,6 +78,29 @@ class TestOnARealCluster:
         )
         assert (await ended(cluster, handle)).state == "timed_out"
 
+    async def test_a_script_that_ignores_term_is_killed_and_timed_out_not_failed(
+        self, cluster: RayBackend, tmp_path: Path
+    ) -> None:
+        script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
+        job = submission(tmp_path, script, backend="ray", hardware="default", timeout_seconds=1)
+        impatient = RayBackend(settings=cluster._settings, grace_seconds=1)
+        assert (await ended(impatient, await impatient.submit(job))).state == "timed_out"
+
+    async def test_time_spent_waiting_for_a_turn_is_not_running_time(
+        self, cluster: RayBackend, tmp_path: Path
+    ) -> None:
+        settings = replace(cluster._settings, hardware={"all": RayHardware(cpus=2)})
+        whole = RayBackend(settings=settings)
+        first = await whole.submit(
+            submission(tmp_path, "import time; time.sleep(4)", backend="ray", hardware="all", run_name="first")
+        )
+        second = await whole.submit(submission(tmp_path, "", backend="ray", hardware="all", run_name="second"))
+        waited = await ended(whole, second)
+        before = await ended(whole, first)
+        assert waited.run_seconds is not None and waited.run_seconds < 3.5
+        assert before.finished_at is not None and waited.started_at is not None
+        assert waited.started_at >= before.finished_at - 1
+
     async def test_a_running_job_is_cancelled(self, cluster: RayBackend, tmp_path: Path) -> None:
         script = "import time; print('ready', flush=True); time.sleep(100)"
         handle = await cluster.submit(submission(tmp_path, script, backend="ray", hardware="default"))
@@ -145,4 +168,17 @@ async def test_a_server_that_is_not_rays_is_named(tmp_path: Path) -> None:
     page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>It works!</html>"))
     backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=page)
     with pytest.raises(BackendError, match="not as Ray's job server"):
+        await backend.status(JobHandle("ray", "job-1"))
+
+
+@pytest.mark.parametrize(("status", "text", "kind"), [(404, "no such page", BackendError), (503, "", Offline)])
+async def test_the_answer_of_a_proxy_is_not_taken_for_rays(
+    tmp_path: Path, status: int, text: str, kind: type[Exception]
+) -> None:
+    """A job is lost only when Ray itself says that it knows none."""
+    import httpx
+
+    proxy = httpx.MockTransport(lambda request: httpx.Response(status, text=text))
+    backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=proxy)
+    with pytest.raises(kind):
         await backend.status(JobHandle("ray", "job-1"))

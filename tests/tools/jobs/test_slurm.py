@@ -11,9 +11,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mlintern.tools.errors import BackendError, BadInput
+from mlintern.tools.errors import BackendError, BadInput, Offline
 from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmHardware, SlurmSettings
+from mlintern.tools.jobs.backends.slurm_batch import batch_script
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
+from mlintern.tools.workspace import Workspace
 from tests.services.slurm import Slurm, running_slurm, slurm_is_installed
 from tests.tools.jobs.remote import submission
 
@@ -106,6 +108,69 @@ async def test_the_time_limit_sends_term_and_the_script_may_still_save_its_work(
     assert (job.folder / "output" / "checkpoint").read_text() == "saved"
 
 
+async def test_a_script_that_ignores_term_is_killed_and_timed_out_not_failed(slurm: Slurm, tmp_path: Path) -> None:
+    script = batch_script(
+        folder=str(tmp_path),
+        script="import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(100)\n",
+        environment={},
+        modules=(),
+        prologue="",
+        seconds=1,
+        grace=1,
+        launch=f"{sys.executable} {tmp_path}/script.py",
+    )
+    (tmp_path / "work").mkdir()
+    number = await anyio.run_process(
+        ["sbatch", "--parsable", f"--output={tmp_path}/log.txt"],
+        input=script.encode(),
+        env={**os.environ, **slurm.environment},
+    )
+    handle = JobHandle("slurm", number.stdout.decode().strip(), {"folder": str(tmp_path)})
+    status = await ended(backend_of(slurm), handle)
+    assert (status.state, status.exit_code) == ("timed_out", 137)
+
+
+async def test_a_job_that_somebody_else_ends_on_the_cluster_is_cancelled_not_timed_out(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    backend = backend_of(slurm)
+    job = submission(tmp_path, "import time; print('ready', flush=True); time.sleep(100)", hardware="debug")
+    handle = await backend.submit(job)
+    await has_logged(backend, handle, b"ready")
+    running = await backend.status(handle)
+    assert running.state == "running" and running.run_seconds is not None and running.run_seconds < 60
+    slurm.run("scancel", handle.reference)
+    status = await ended(backend, handle)
+    assert status.state == "cancelled"
+    assert status.error is not None and "not through mlintern" in status.error
+
+
+async def test_a_controller_that_is_down_loses_no_job(tmp_path: Path) -> None:
+    with running_slurm(tmp_path / "slurm") as cluster:
+        backend = backend_of(cluster, hardware={"whole": SlurmHardware(partition="debug", cpus=os.cpu_count() or 1)})
+        script = "import time; print('ready', flush=True); time.sleep(100)"
+        handle = await backend.submit(submission(tmp_path, script, hardware="whole"))
+        await has_logged(backend, handle, b"ready")
+    with pytest.raises(Offline):
+        await backend.status(handle)
+    with pytest.raises(Offline):
+        await backend.find("job-unknown")
+
+
+async def test_a_job_that_slurm_has_forgotten_is_found_by_the_record_it_left(
+    slurm: Slurm, workspace: Workspace, tmp_path: Path
+) -> None:
+    backend = SlurmBackend(
+        settings=SlurmSettings(launch=(sys.executable,), environment=slurm.environment), workspace=workspace
+    )
+    job = submission(workspace.root, "", backend="slurm", hardware="debug")
+    (workspace.job(job.job_id) / "slurm_record").write_text("start 1800000000 987654\nexit 0 1800000060\n")
+    found = await backend.find(job.job_id)
+    assert found is not None and found.reference == "987654"
+    status = await backend.status(found)
+    assert (status.state, status.run_seconds) == ("succeeded", 60.0)
+
+
 async def test_a_cancelled_job_is_cancelled_and_its_script_gets_term(slurm: Slurm, tmp_path: Path) -> None:
     backend = backend_of(slurm)
     script = (
@@ -174,10 +239,11 @@ async def test_a_job_is_found_by_its_id_and_never_runs_twice(slurm: Slurm, tmp_p
     await ended(backend, first)
     second = await backend.submit(job)  # as after an answer that never came
     with anyio.fail_after(30):
-        while "COMPLETED" not in slurm.run("scontrol", "show", "job", "-o", second.reference):
+        while "JobState=FAILED" not in slurm.run("scontrol", "show", "job", "-o", second.reference):
             await anyio.sleep(0.1)
 
     assert (job.folder / "log.txt").read_text().count("run\n") == 1
+    assert await backend.status(second) == await backend.status(first), "it is the one job, whichever copy is asked"
 
 
 async def test_a_secret_reaches_the_job_by_name_and_no_file(slurm: Slurm, tmp_path: Path) -> None:
@@ -210,10 +276,12 @@ async def test_a_command_prefix_reaches_the_cluster_and_its_job_folders(slurm: S
     """`sh -c` stands for ssh: it too gets the whole command as one word and hands it to a shell."""
     remote = tmp_path / "remote"
     backend = backend_of(slurm, prefix=("sh", "-c"), folder=str(remote))
-    job = submission(tmp_path / "local", "print('there')", backend="slurm", hardware="debug", run_name="ssh")
+    script = "import os; print('there', os.environ['KEY'])"
+    secrets = {"KEY": "two\nlines, it's $HOME"}
+    job = submission(tmp_path / "local", script, hardware="debug", run_name="ssh", secrets=secrets)
     handle = await backend.submit(job)
     assert (await ended(backend, handle)).state == "succeeded"
-    assert (await backend.logs(handle, None)).data == b"there\n"
+    assert (await backend.logs(handle, None)).data == b"there two\nlines, it's $HOME\n"
     assert (remote / job.job_id / "output").is_dir()
     assert not backend.capabilities.shares_files
 

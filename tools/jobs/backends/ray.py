@@ -1,7 +1,8 @@
 """Ray, by the REST API of its job server; ray itself is not installed here.
 
 The script travels as a working directory. The job's id is Ray's submission id, so a submission cannot happen twice.
-Ray has no time limit of its own: coreutils' ``timeout`` holds it, on the node.
+Ray has no time limit of its own: coreutils' ``timeout`` holds it, on the node. Nor does it tell when a job that had
+to wait began to run (its ``start_time`` is that of the submission), so the job prints it as its first line.
 """
 
 from __future__ import annotations
@@ -9,26 +10,45 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from mlintern.tools.errors import BackendError, BadInput, Blocked, NotFound, Offline
-from mlintern.tools.jobs.backends.remote_launch import launch_line
+from mlintern.tools.jobs.backends.remote_launch import (
+    ENDED,
+    GRACE_SECONDS,
+    KILLED,
+    launch_line,
+    limit_seconds,
+    processes_for,
+)
 from mlintern.tools.jobs.results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
+from mlintern.tools.jobs.spec import FINAL, BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
 
 if TYPE_CHECKING:
     import httpx
 
 REQUEST_SECONDS = 30.0
-GRACE_SECONDS = 120
-"""Between TERM and KILL at the time limit; a job with more than twice this gets TERM so long before its limit."""
+HEAD_BYTES = 64 * 1024
+"""Ray writes a few lines of its own before a job's first one, which is looked for in so much of its log."""
 
-TIMED_OUT = 124
-"""What ``timeout`` exits with when it had to end the command."""
+STARTED = re.compile(rb"mlintern: started at (\d+)")
+_RUN = """\
+# {job_id}
+export MLINTERN_OUTPUT_DIR={output}
+mkdir -p "$MLINTERN_OUTPUT_DIR" || exit 1
+echo "mlintern: started at $(date +%s) on $(hostname)"
+timeout --kill-after={grace} {seconds} bash -c {launch}
+code=$?
+# A script that ignored TERM was killed instead of ended.
+[ "$code" = {killed} ] && [ "$SECONDS" -ge {whole_seconds} ] && exit {ended}
+exit "$code"
+"""
 
 STATES: Mapping[str, JobState] = {
     "PENDING": "queued",
@@ -80,9 +100,18 @@ class RayBackend:
     name = "ray"
     capabilities = Capabilities(shares_files=False, lookup_seconds=0.0, poll_seconds=2.0)
 
-    def __init__(self, *, settings: RaySettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        settings: RaySettings,
+        transport: httpx.AsyncBaseTransport | None = None,
+        grace_seconds: int = GRACE_SECONDS,
+    ) -> None:
+        """``grace_seconds`` is how long a script that got TERM at its limit has before it is killed."""
         self._settings = settings
+        self._grace_seconds = grace_seconds
         self._transport = transport
+        self._started: dict[str, float] = {}
 
     async def hardware(self) -> Sequence[Hardware]:
         """The configured names, else ``default`` (one CPU), with what the cluster has in all as its note."""
@@ -103,7 +132,8 @@ class RayBackend:
                 next_step="Set it on the cluster and leave it out of secrets, or set send_secrets in [ray].",
             )
         hardware = self._hardware(submission.spec.hardware)
-        package = await self._upload(self._archive(submission, processes=max(1, int(hardware.gpus))))
+        processes = processes_for(submission.script, int(hardware.gpus))
+        package = await self._upload(self._archive(submission, processes=processes))
         body: dict[str, Any] = {
             "entrypoint": "bash run.sh",
             "submission_id": submission.job_id,
@@ -143,22 +173,27 @@ class RayBackend:
     async def status(self, handle: JobHandle) -> BackendStatus:
         """Ray's state; an entry point that ``timeout`` had to end is ``timed_out``."""
         try:
-            job = await self._ask("GET", f"/api/jobs/{handle.reference}")
+            answer = await self._answer("GET", f"/api/jobs/{handle.reference}")
         except NotFound:
             return BackendStatus(state="lost", error="Ray knows no such job; was the cluster started anew?")
+        job = _json(answer)
         state = STATES.get(str(job["status"]), "running")
         exit_code = job.get("driver_exit_code")
-        if state == "failed" and exit_code == TIMED_OUT:
+        if state == "failed" and exit_code == ENDED:
             state = "timed_out"
         message = str(job.get("message") or "")
-        started, ended = (_seconds(job.get(key)) for key in ("start_time", "end_time"))
+        ended = _seconds(job.get("end_time"))
+        began = await self._began(handle.reference) if state != "queued" else None
+        until = ended if state in FINAL else _date(answer)
         return BackendStatus(
             state=state,
-            started_at=started if state != "queued" else None,
+            started_at=began,
             finished_at=ended,
-            run_seconds=ended - started if started and ended else None,
+            run_seconds=max(0.0, until - began) if until and began else (0.0 if state in FINAL else None),
             exit_code=0 if state == "succeeded" else exit_code,
-            error=message.partition(", last available logs")[0] if state in ("failed", "timed_out") else None,
+            error=None
+            if state in ("succeeded", "cancelled")
+            else message.partition(", last available logs")[0] or None,
             detail=message if state in ("queued", "running") else "",
             url=f"{self._settings.url.rstrip('/')}/#/jobs/{handle.reference}",
         )
@@ -170,10 +205,10 @@ class RayBackend:
         except NotFound:
             return LogChunk(b"", cursor or "0")
         data = str(answer["logs"]).encode()
-        return LogChunk(data[int(cursor or 0) :], str(max(len(data), int(cursor or 0))))
+        return LogChunk(data[int(cursor or 0) :], str(max(len(data), int(cursor or 0))), complete=True)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
-        """Ask Ray to stop it. A job that still waits for resources is ended when its turn comes, without running."""
+        """Ask Ray to stop it. A job that still waits for resources ends only when its turn comes, as it starts."""
         await self._ask("POST", f"/api/jobs/{handle.reference}/stop")
 
     def _hardware(self, name: str) -> RayHardware:
@@ -183,15 +218,19 @@ class RayBackend:
         return known[name]
 
     def _archive(self, submission: Submission, *, processes: int) -> bytes:
-        seconds = submission.spec.timeout_seconds
-        early = GRACE_SECONDS if seconds > 2 * GRACE_SECONDS else 0
         folder = self._settings.folder
-        output = shlex.quote(f"{folder.rstrip('/')}/{submission.job_id}/output") if folder else '"$PWD/output"'
-        line = launch_line(self._settings.launch, script="script.py", args=submission.spec.args, processes=processes)
-        run = (
-            f"export MLINTERN_OUTPUT_DIR={output}\n"
-            'mkdir -p "$MLINTERN_OUTPUT_DIR" || exit 1\n'
-            f"exec timeout --kill-after={GRACE_SECONDS} {max(1.0, seconds - early):g} bash -c {shlex.quote(line)}\n"
+        seconds = limit_seconds(submission.spec.timeout_seconds)
+        run = _RUN.format(
+            job_id=submission.job_id,  # makes the package this job's own: Ray deletes one when its job is over
+            output=shlex.quote(f"{folder.rstrip('/')}/{submission.job_id}/output") if folder else '"$PWD/output"',
+            grace=self._grace_seconds,
+            seconds=f"{seconds:g}",
+            whole_seconds=int(seconds),
+            launch=shlex.quote(
+                launch_line(self._settings.launch, script="script.py", args=submission.spec.args, processes=processes)
+            ),
+            killed=KILLED,
+            ended=ENDED,
         )
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -207,37 +246,91 @@ class RayBackend:
             await self._ask("PUT", f"/api/packages/gcs/{name}", content=archive)
         return f"gcs://{name}"
 
+    async def _began(self, job_id: str) -> float | None:
+        """When the job itself began, Unix seconds, from the head of its log; None if it has printed nothing."""
+        import httpx
+
+        if job_id not in self._started:
+            head = b""
+            try:
+                async with (
+                    httpx.AsyncClient(transport=self._transport, timeout=REQUEST_SECONDS) as client,
+                    client.stream("GET", self._url(f"/api/jobs/{job_id}/logs"), headers=self._headers()) as answer,
+                ):
+                    async for data in answer.aiter_bytes():
+                        head += data
+                        if STARTED.search(head) or len(head) > HEAD_BYTES:
+                            break
+            except httpx.TransportError as error:
+                raise self._offline(error) from error
+            if found := STARTED.search(head):
+                self._started[job_id] = float(found[1])
+        return self._started.get(job_id)
+
+    def _url(self, path: str) -> str:
+        return f"{self._settings.url.rstrip('/')}{path}"
+
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._settings.token}"} if self._settings.token else {}
+
+    def _offline(self, reason: object) -> Offline:
+        said = f"{type(reason).__name__} {reason}".rstrip() if isinstance(reason, Exception) else str(reason)
+        return Offline(
+            f"Ray at {self._settings.url} does not answer: {said}",
+            service=self.name,
+            next_step="Check that the cluster is up and that url in [ray] of config.toml is its dashboard.",
+        )
+
     async def _ask(self, method: str, path: str, *, body: Any = None, content: bytes | None = None) -> Any:
-        """The JSON of an answer ({} for an empty one).
+        """`_answer`, as JSON; {} for packages, whose answers are none."""
+        answer = await self._answer(method, path, body=body, content=content)
+        return {} if path.startswith("/api/packages/") else _json(answer)
+
+    async def _answer(
+        self, method: str, path: str, *, body: Any = None, content: bytes | None = None
+    ) -> httpx.Response:
+        """A good answer.
 
         Raises:
-            NotFound: 404. Blocked: 401 or 403. BackendError: another refusal.
-            Offline: no answer: what was asked may have been done.
+            NotFound: Ray says that what ``path`` names does not exist. Blocked: 401 or 403.
+            BackendError: another refusal.
+            Offline: no answer, or a proxy's that nobody answers: what was asked may have been done.
         """
         import httpx
 
-        headers = {"authorization": f"Bearer {self._settings.token}"} if self._settings.token else {}
-        url = f"{self._settings.url.rstrip('/')}{path}"
         try:
             async with httpx.AsyncClient(transport=self._transport, timeout=REQUEST_SECONDS) as client:
-                answer = await client.request(method, url, headers=headers, json=body, content=content)
+                answer = await client.request(
+                    method, self._url(path), headers=self._headers(), json=body, content=content
+                )
         except httpx.TransportError as error:
-            raise Offline(
-                f"Ray at {self._settings.url} does not answer: {type(error).__name__} {error}".rstrip(),
-                service=self.name,
-                next_step="Check that the cluster is up and that url in [ray] of config.toml is its dashboard.",
-            ) from error
-        if answer.status_code == 404:
+            raise self._offline(error) from error
+        if answer.status_code == 404 and "does not exist" in answer.text:
             raise NotFound(f"Ray has no {path}.")
         if answer.status_code in (401, 403):
             raise Blocked("Ray refuses us; set token in [ray].", service=self.name, http_status=answer.status_code)
+        if answer.status_code in (502, 503, 504):
+            raise self._offline(f"status {answer.status_code}")
         if answer.is_error:
             last = answer.text.strip().splitlines()[-1:] or [""]
             raise BackendError(f"Ray refused {method} {path} ({answer.status_code}): {last[0][:300]}")
-        try:
-            return json.loads(answer.content or b"{}") if method != "PUT" and "/packages/" not in path else {}
-        except json.JSONDecodeError as error:
-            raise BackendError(f"{url} answers, but not as Ray's job server does.") from error
+        return answer
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return json.loads(answer.content or b"{}")
+    except json.JSONDecodeError as error:
+        raise BackendError(
+            f"{answer.request.url} answers, but not as Ray's job server does.",
+            next_step="Set url in [ray] of config.toml to the dashboard's address.",
+        ) from error
+
+
+def _date(answer: httpx.Response) -> float | None:
+    """The moment of the answer by the cluster's clock, Unix seconds."""
+    text = answer.headers.get("date")
+    return parsedate_to_datetime(text).timestamp() if text else None
 
 
 def _described(name: str, hardware: RayHardware, *, note: str = "") -> Hardware:

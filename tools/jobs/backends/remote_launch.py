@@ -5,6 +5,27 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from mlintern.tools.jobs.spec import ScriptFile
+
+GRACE_SECONDS = 120
+"""Between TERM and KILL at the time limit. A job with more than twice this gets TERM so long before its limit, to
+write a checkpoint."""
+
+ENDED, KILLED = 124, 137
+"""What coreutils' ``timeout`` exits with when the command obeyed TERM at the limit, and when it had to be killed."""
+
+
+def limit_seconds(timeout_seconds: float) -> float:
+    """Seconds after which the script gets TERM."""
+    early = GRACE_SECONDS if timeout_seconds > 2 * GRACE_SECONDS else 0
+    return max(1.0, timeout_seconds - early)
+
+
+def processes_for(script: ScriptFile, accelerators: int) -> int:
+    """How many processes to start on ``accelerators`` devices: trainers spread over all, an evaluation runs once."""
+    evaluates = script.recipe is not None and script.recipe.get("trainer") == "evaluation"
+    return 1 if evaluates else max(1, accelerators)
+
 
 def launch_line(command: Sequence[str] | None, *, script: str, args: Sequence[str], processes: int = 1) -> str:
     """A POSIX shell line that runs ``script`` (a path on that machine) with ``args``.
@@ -28,4 +49,7 @@ def launch_line(command: Sequence[str] | None, *, script: str, args: Sequence[st
             f"uv run --no-project --with-requirements {requirements} "
             f"accelerate launch --num_processes {processes} {tail}"
         )
-    return f"if command -v uv >/dev/null; then uv run {tail}; else python3 {tail}; fi"
+    return (
+        f"if command -v uv >/dev/null; then exec uv run {tail}; fi; "
+        f'echo "mlintern: there is no uv here, so python3 runs the script with what it has" >&2; exec python3 {tail}'
+    )

@@ -1,14 +1,11 @@
 """Slurm, by its own commands: ``sbatch``, ``squeue --json``, ``scontrol``, ``sacct``, ``scancel``.
 
 The batch script carries the script, so nothing but the commands has to reach the cluster (``prefix`` may be an ssh).
-Slurm forgets finished jobs after ``MinJobAge`` and many clusters keep no accounting, so the batch script writes what
-happened to a file of ours, which is believed first.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import os
 import re
@@ -16,50 +13,25 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlintern.tools.errors import BackendError, BadInput, Offline
-from mlintern.tools.jobs.backends.remote_launch import launch_line
+from mlintern.tools.jobs.backends.remote_launch import GRACE_SECONDS, launch_line, limit_seconds, processes_for
+from mlintern.tools.jobs.backends.slurm_batch import RECORD, Record, batch_script
+from mlintern.tools.jobs.backends.slurm_states import Known, answered, jobs_in, status_of
 from mlintern.tools.jobs.results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
+from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
+from mlintern.tools.workspace import Workspace
 
 COMMAND_SECONDS = 30.0
 """How long one command may take, an ssh included."""
 
 LOG_CHUNK_BYTES = 1 << 20
-CHECKPOINT_SECONDS = 120
-"""A job with more than twice this gets TERM so long before its limit, to write a checkpoint; shorter ones get it at
-their limit."""
-
 PASSED_ON = "HOME,PATH,USER,LOGNAME,SHELL,LANG,HF_HOME,UV_CACHE_DIR,SSL_CERT_FILE,SSL_CERT_DIR,HTTPS_PROXY,NO_PROXY"
 
-STATES: Mapping[str, JobState] = {
-    "PENDING": "queued",
-    "REQUEUED": "queued",
-    "CONFIGURING": "running",
-    "RUNNING": "running",
-    "SUSPENDED": "running",
-    "STOPPED": "running",
-    "SIGNALING": "running",
-    "STAGE_OUT": "running",
-    "COMPLETING": "running",
-    "COMPLETED": "succeeded",
-    "FAILED": "failed",
-    "BOOT_FAIL": "failed",
-    "NODE_FAIL": "failed",
-    "OUT_OF_MEMORY": "failed",
-    "PREEMPTED": "failed",
-    "REVOKED": "failed",
-    "CANCELLED": "cancelled",
-    "TIMEOUT": "timed_out",
-    "DEADLINE": "timed_out",
-}
-ADVICE = {
-    "OUT_OF_MEMORY": "The job used more memory than it had asked for: raise memory of this hardware, or lower batch.",
-    "NODE_FAIL": "The node failed; submit again under another run_name.",
-    "BOOT_FAIL": "The node did not start; submit again under another run_name.",
-    "PREEMPTED": "A job of higher priority took the node; submit again under another run_name.",
-}
+FORGOTTEN = "Invalid job id"
+"""What Slurm answers about a job that it does not know. Any other silence says nothing about the job."""
+
+UNREACHABLE = ("Unable to contact slurm", "Socket timed out", "Connection refused", "Zero Bytes were transmitted")
 
 
 @dataclass(frozen=True)
@@ -105,8 +77,10 @@ class SlurmBackend:
 
     name = "slurm"
 
-    def __init__(self, *, settings: SlurmSettings) -> None:
+    def __init__(self, *, settings: SlurmSettings, workspace: Workspace | None = None) -> None:
+        """``workspace`` is where job folders lie when ``settings`` name no other place."""
         self._settings = settings
+        self._workspace = workspace
         self.capabilities = Capabilities(
             shares_files=settings.folder is None and not settings.prefix, lookup_seconds=30.0, poll_seconds=5.0
         )
@@ -132,10 +106,8 @@ class SlurmBackend:
 
     async def submit(self, submission: Submission) -> JobHandle:
         """``sbatch`` with the script inside. The job claims its folder as it starts, so that it cannot run twice."""
-        # Values travel in sbatch's own environment, never on a command line. Behind an ssh prefix, which does not
-        # pass them on, the names pick up what the cluster's environment holds.
-        exported = ",".join([PASSED_ON, *submission.secrets])
         folder = self._folder(submission)
+        limit = submission.spec.timeout_seconds + GRACE_SECONDS
         options = [
             f"--job-name={submission.job_id}",
             f"--comment={submission.job_id}",
@@ -143,65 +115,91 @@ class SlurmBackend:
             "--open-mode=append",
             "--no-requeue",
             f"--chdir={folder}/work",
-            f"--export={exported}",
-            f"--signal=B:TERM@{CHECKPOINT_SECONDS}",
-            f"--time={math.ceil((submission.spec.timeout_seconds + CHECKPOINT_SECONDS) / 60) + 1}",
+            f"--export={','.join([PASSED_ON, *submission.secrets])}",
+            f"--signal=B:TERM@{GRACE_SECONDS}",
+            f"--time={math.ceil(limit / 60) + 1}",
             *self._resources(submission.spec.hardware),
         ]
+        # Secrets come as the first lines of the input: no command line shows them, and an ssh prefix carries them.
+        read = "".join(
+            f'IFS= read -r line && {name}=$(printf %s "$line" | base64 -d) && export {name} || exit 1; '
+            for name in submission.secrets
+        )
+        values = "".join(f"{base64.b64encode(value.encode()).decode()}\n" for value in submission.secrets.values())
         make = shlex.join(["mkdir", "-p", f"{folder}/work", f"{folder}/output"])
-        line = f"{make} && exec {shlex.join(['sbatch', '--parsable', *options])}"
         out = await self._command(
-            ["sh", "-c", line],
-            stdin=self._batch_script(submission, folder).encode(),
-            environment=dict(submission.secrets),
-            may_have_happened=True,
+            ["sh", "-c", f"{read}{make} && exec {shlex.join(['sbatch', '--parsable', *options])}"],
+            stdin=(values + self._batch_script(submission, folder)).encode(),
         )
         reference = out.strip().splitlines()[-1].split(";")[0] if out.strip() else ""
         if not reference.isdigit():
-            raise BackendError(f"sbatch answered {out.strip()[:300]!r} instead of a job number.")
+            raise Offline(f"sbatch answered {out.strip()[:300]!r} instead of a job number.", service=self.name)
         return JobHandle(self.name, reference, {"folder": folder})
 
     async def find(self, job_id: str) -> JobHandle | None:
-        """By the job's name, which is its id; ``squeue`` shows finished jobs too while Slurm remembers them."""
-        out = await self._command(["squeue", "--json", "--states=all"])
-        for job in _jobs(out, name=job_id):
-            folder = str(Path(str(job.get("current_working_directory", ""))).parent)
-            return JobHandle(self.name, str(job["job_id"]), {"folder": folder})
-        return None
+        """By the job's name, which is its id; when Slurm has forgotten it, by the record that it left."""
+        folder = self._known_folder(job_id)
+        line = f"squeue --json --states=all --name={job_id}; echo; echo @record;"
+        if folder is not None:
+            line += f" cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null;"
+        squeue, _, recorded = (await self._command(["sh", "-c", f"{line} true"])).partition("@record")
+        if not answered(squeue):
+            raise Offline("Slurm did not answer squeue.", service=self.name, next_step="Ask again later.")
+        claimed = Record.read(recorded).number
+        for job in jobs_in(squeue, name=job_id):
+            if claimed in (None, str(job["job_id"])):
+                there = str(Path(str(job.get("current_working_directory", ""))).parent)
+                return JobHandle(self.name, str(job["job_id"]), {"folder": folder or there})
+        return JobHandle(self.name, claimed, {"folder": folder}) if claimed else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
-        """Our own record of the end if there is one, else what Slurm says; neither means ``lost``."""
-        number = handle.reference
-        record = shlex.quote(f"{handle.details['folder']}/slurm_record")
+        """The job's own record of its end if there is one, else what Slurm says; neither means ``lost``.
+
+        Raises:
+            Offline: Slurm did not answer, which says nothing about the job.
+        """
+        number, folder = handle.reference, handle.details["folder"]
         line = (
-            f"cat {record} 2>/dev/null; echo; echo @squeue; squeue --json --states=all 2>/dev/null; echo;"
-            f" echo @scontrol; scontrol show job -o {number} 2>/dev/null; echo @sacct;"
-            f" sacct -X -n -P -j {number} -o State,ExitCode 2>/dev/null; true"
+            f"echo @now; date +%s; cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null; echo;"
+            f" echo @squeue; squeue --json --states=all --jobs={number} 2>/dev/null; echo;"
+            f" echo @scontrol; scontrol show job -o {number} 2>&1; echo;"
+            f" echo @sacct; sacct -X -n -P -j {number} -o State,ExitCode 2>/dev/null; true"
         )
         out = await self._command(["sh", "-c", line])
-        recorded, _, rest = out.partition("@squeue")
+        recorded, _, rest = out.partition("@now\n")[2].partition("@squeue")
         squeue, _, rest = rest.partition("@scontrol")
         scontrol, _, sacct = rest.partition("@sacct")
-        ours = _Record.read(recorded)
-        theirs = _first_state(_jobs(squeue, job_id=int(number)), scontrol=scontrol, sacct=sacct)
-        return _status(ours, *theirs)
+        now, _, recorded = recorded.partition("\n")
+        ours = Record.read(recorded)
+        if ours.number not in (None, number):  # another copy of it claimed the folder first
+            return await self.status(JobHandle(self.name, str(ours.number), handle.details))
+        theirs = Known.first(jobs_in(squeue, job_id=int(number)), scontrol=scontrol, sacct=sacct)
+        if theirs.state is None and ours.exit_code is None and FORGOTTEN not in scontrol:
+            raise Offline(f"Slurm did not answer: {scontrol.strip()[-300:]}", service=self.name)
+        return status_of(ours, theirs, now=float(now))
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         start = int(cursor or 0)
         path = shlex.quote(f"{handle.details['folder']}/log.txt")
         line = f"tail -c +{start + 1} {path} 2>/dev/null | head -c {LOG_CHUNK_BYTES} | base64 -w0"
         data = base64.b64decode(await self._command(["sh", "-c", line]))
-        return LogChunk(data, str(start + len(data)))
+        return LogChunk(data, str(start + len(data)), complete=len(data) < LOG_CHUNK_BYTES)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         """Say in our record that it is a cancellation, then ``scancel``; TERM reaches the script first."""
-        record = shlex.quote(f"{handle.details['folder']}/slurm_record")
+        record = shlex.quote(f"{handle.details['folder']}/{RECORD}")
         line = f"echo cancel $(date +%s) >> {record} 2>/dev/null; exec scancel --full {handle.reference}"
         await self._command(["sh", "-c", line])
 
     def _folder(self, submission: Submission) -> str:
         base = self._settings.folder
         return f"{base.rstrip('/')}/{submission.job_id}" if base else str(submission.folder)
+
+    def _known_folder(self, job_id: str) -> str | None:
+        """The job's folder on the cluster, as far as it is known without its submission."""
+        if self._settings.folder:
+            return f"{self._settings.folder.rstrip('/')}/{job_id}"
+        return str(self._workspace.job(job_id)) if self._workspace else None
 
     def _resources(self, name: str) -> list[str]:
         hardware = self._settings.hardware.get(name)
@@ -223,26 +221,25 @@ class SlurmBackend:
 
     def _batch_script(self, submission: Submission, folder: str) -> str:
         spec, settings = submission.spec, self._settings
-        hardware = settings.hardware.get(spec.hardware, SlurmHardware())
-        early = CHECKPOINT_SECONDS if spec.timeout_seconds > 2 * CHECKPOINT_SECONDS else 0
-        environment = {
-            **dict(spec.env),
-            "MLINTERN_JOB_ID": submission.job_id,
-            "MLINTERN_OUTPUT_DIR": f"{folder}/output",
-            "PYTHONUNBUFFERED": "1",
-        }
-        return _BATCH.format(
-            folder=shlex.quote(folder),
-            script=base64.b64encode(submission.script.text.encode()).decode(),
-            environment="\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
-            modules="\n".join(f"module load {shlex.quote(module)}" for module in settings.modules),
+        gpus = settings.hardware.get(spec.hardware, SlurmHardware()).gpus
+        return batch_script(
+            folder=folder,
+            script=submission.script.text,
+            environment={
+                **dict(spec.env),
+                "MLINTERN_JOB_ID": submission.job_id,
+                "MLINTERN_OUTPUT_DIR": f"{folder}/output",
+                "PYTHONUNBUFFERED": "1",
+            },
+            modules=settings.modules,
             prologue=settings.prologue,
-            seconds=f"{max(1.0, spec.timeout_seconds - early):g}",
-            grace=CHECKPOINT_SECONDS,
-            launch=shlex.quote(
-                launch_line(
-                    settings.launch, script=f"{folder}/script.py", args=spec.args, processes=max(1, hardware.gpus)
-                )
+            seconds=limit_seconds(spec.timeout_seconds),
+            grace=GRACE_SECONDS,
+            launch=launch_line(
+                settings.launch,
+                script=f"{folder}/script.py",
+                args=spec.args,
+                processes=processes_for(submission.script, gpus),
             ),
         )
 
@@ -251,8 +248,6 @@ class SlurmBackend:
         argv: Sequence[str],
         *,
         stdin: bytes | None = None,
-        environment: Mapping[str, str] | None = None,
-        may_have_happened: bool = False,
     ) -> str:
         """Standard output of a command on the cluster.
 
@@ -264,7 +259,7 @@ class SlurmBackend:
 
         prefix = self._settings.prefix
         command = [*prefix, shlex.join(argv)] if prefix else list(argv)
-        surroundings = {**os.environ, **self._settings.environment, **(environment or {})}
+        surroundings = {**os.environ, **self._settings.environment}
         try:
             with anyio.fail_after(COMMAND_SECONDS):
                 done = await anyio.run_process(command, input=stdin or b"", check=False, env=surroundings)
@@ -281,119 +276,13 @@ class SlurmBackend:
         if done.returncode == 0:
             return out
         unreachable = done.returncode == 255 and bool(prefix)
-        if unreachable or "Unable to contact slurm controller" in complaint or "Socket timed out" in complaint:
-            raise Offline(f"The cluster did not answer: {complaint[-300:]}", service=self.name)
+        if unreachable or any(words in complaint for words in UNREACHABLE):
+            raise Offline(
+                f"The cluster did not answer: {complaint[-300:]}",
+                service=self.name,
+                next_step="Check that the login node and slurmctld are up.",
+            )
         raise BackendError(f"{argv[0]} failed ({done.returncode}): {complaint[-500:] or out[-500:]}")
-
-
-_BATCH = """\
-#!/bin/bash
-umask 077
-folder={folder}
-cd "$folder/work" || exit 1
-record() {{ echo "$@" >> "$folder/slurm_record"; sync "$folder/slurm_record" 2>/dev/null; }}
-if ! mkdir "$folder/claimed" 2>/dev/null; then
-    echo "mlintern: this job was already started; it does not run twice." >&2
-    exit 0
-fi
-trap 'code=$?; record exit $code $(date +%s)' EXIT
-record start "$(date +%s)" "$SLURM_JOB_ID"
-base64 -d > "$folder/script.py" <<'MLINTERN_SCRIPT'
-{script}
-MLINTERN_SCRIPT
-{environment}
-{modules}
-{prologue}
-timeout --verbose --kill-after={grace} {seconds} bash -c {launch} &
-child=$!
-trap 'record term "$(date +%s)"; kill -TERM "$child" 2>/dev/null' TERM
-wait "$child"
-code=$?
-while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
-[ "$code" = 124 ] && record term "$(date +%s)"
-exit "$code"
-"""
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What the batch script and `SlurmBackend.cancel` wrote down. Times are Unix seconds."""
-
-    started: float | None = None
-    ended: float | None = None
-    exit_code: int | None = None
-    cancelled: bool = False
-    terminated: bool = False
-
-    @classmethod
-    def read(cls, text: str) -> _Record:
-        words = [line.split() for line in text.splitlines() if line.strip()]
-        start = next((float(each[1]) for each in words if each[0] == "start"), None)
-        end = next((each for each in words if each[0] == "exit" and len(each) == 3), None)
-        return cls(
-            started=start,
-            ended=float(end[2]) if end else None,
-            exit_code=int(end[1]) if end else None,
-            cancelled=any(each[0] == "cancel" for each in words),
-            terminated=any(each[0] == "term" for each in words),
-        )
-
-
-def _status(ours: _Record, theirs: str | None, reason: str) -> BackendStatus:
-    seconds = ours.ended - ours.started if ours.started and ours.ended else None
-    if ours.exit_code is not None:
-        state: JobState = "succeeded" if ours.exit_code == 0 else "failed"
-        if ours.cancelled:
-            state = "cancelled"
-        elif ours.terminated:
-            state = "timed_out"
-        return BackendStatus(
-            state=state,
-            started_at=ours.started,
-            finished_at=ours.ended,
-            run_seconds=seconds,
-            exit_code=ours.exit_code,
-            error="the time limit was reached; TERM was sent in time for a checkpoint"
-            if state == "timed_out"
-            else (f"exit code {ours.exit_code}" if state == "failed" else None),
-            detail=theirs or "",
-        )
-    if theirs is None:
-        return BackendStatus(
-            state="cancelled" if ours.cancelled else "lost",
-            started_at=ours.started,
-            error=None if ours.cancelled else "Slurm knows no such job and it left no record of its end.",
-        )
-    state = STATES.get(theirs, "running")
-    detail = f"{theirs}: {reason}" if reason and reason not in ("None", "(null)") else theirs
-    error = None
-    if state in ("failed", "timed_out"):
-        error = f"{detail}. {ADVICE.get(theirs, '')}".strip()
-    return BackendStatus(state=state, started_at=ours.started, run_seconds=seconds, error=error, detail=detail)
-
-
-def _first_state(queued: list[dict[str, Any]], *, scontrol: str, sacct: str) -> tuple[str | None, str]:
-    """Slurm's state and its reason, from whichever of the three still knows the job."""
-    for job in queued:
-        state = job["job_state"]
-        return (state if isinstance(state, str) else state[0]), str(job.get("state_reason", ""))
-    if found := re.search(r"JobState=(\S+) Reason=(\S+)", scontrol):
-        return found[1], found[2]
-    if found := re.search(r"^([A-Z_]+)", sacct.strip()):
-        return found[1], ""
-    return None, ""
-
-
-def _jobs(text: str, **wanted: str | int) -> list[dict[str, Any]]:
-    """The jobs in ``squeue --json``'s answer that have the ``wanted`` values.
-
-    Filtered here: the JSON of Slurm 22 holds every job, whatever ``-j`` or ``--name`` ask for.
-    """
-    try:
-        jobs: list[dict[str, Any]] = json.loads(text)["jobs"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return []
-    return [job for job in jobs if all(job.get(key) == value for key, value in wanted.items())]
 
 
 def _described(name: str, hardware: SlurmHardware) -> Hardware:
