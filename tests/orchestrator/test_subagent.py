@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -64,8 +64,7 @@ async def bench(
     def journal_for(name: str) -> Record:
         return records.setdefault(name, Record())
 
-    async with MessagesServer(script) as server:
-        model = client(server, profile, attempts=3)
+    async with MessagesServer(script) as server, aclosing(client(server, profile, attempts=3)) as model:
         research = Research(
             model=model,
             hosts=tools,
@@ -79,7 +78,6 @@ async def bench(
         each = Bench(server, research, tools, journal)
         each.records = records
         yield each
-        await model.aclose()
 
 
 async def test_a_report_comes_back_with_what_was_looked_at() -> None:

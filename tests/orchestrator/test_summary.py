@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Bench:
-    """A compactor over the real model client, pointed at a scripted server."""
+    """A compactor over the real model client, pointed at a scripted server. Enter it, so that it closes."""
 
     def __init__(self, server: MessagesServer, profile: EndpointProfile, *, limit: float = 5.0) -> None:
         self.record = Record()
@@ -53,17 +53,21 @@ class Bench:
             summarizers(profile, caller, window=200_000), trigger=10_000, window=200_000
         )
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.model.aclose()
+
 
 def conversation(turns: int = 90) -> Conversation:
     return talk(said("the goal"), *(turn(n, f"result {n} " * 60) for n in range(turns)))
 
 
 async def test_the_service_is_asked_for_a_block_with_the_same_prefix_and_our_instructions() -> None:
-    async with MessagesServer([]) as server:
-        bench = Bench(server, ANTHROPIC)
+    async with MessagesServer([]) as server, Bench(server, ANTHROPIC) as bench:
         talked = conversation()
         compaction = await bench.compactor.maybe_compact(talked)
-        await bench.model.aclose()
     (request,) = server.requests
     assert compaction is not None and compaction.method == "server" and compaction.summary == SUMMARY
     assert (
@@ -81,8 +85,7 @@ async def test_a_history_that_holds_a_block_is_taken_and_can_be_compacted_again(
     def script(request: dict[str, Any]) -> Answer:
         return Turn([Thinking("so"), Text("Looking on."), ToolUse("look", {"at": 1})])
 
-    async with MessagesServer(script) as server:
-        bench = Bench(server, ANTHROPIC)
+    async with MessagesServer(script) as server, Bench(server, ANTHROPIC) as bench:
         first = await bench.compactor.maybe_compact(conversation())
         assert first is not None
         talked = talk(first.messages)
@@ -93,7 +96,6 @@ async def test_a_history_that_holds_a_block_is_taken_and_can_be_compacted_again(
             use = reply.tool_uses[0].id
             talked.add_results([{"type": "tool_result", "tool_use_id": use, "content": f"{n} " * 900}])
         second = await bench.compactor.maybe_compact(talked)
-        await bench.model.aclose()
     assert second is not None and second.method == "server"
     assert second.messages[0]["content"][0]["type"] == "compaction"
     assert sum("compaction" in request.json for request in server.requests) == 2
@@ -113,19 +115,18 @@ async def test_a_history_that_holds_a_block_is_taken_and_can_be_compacted_again(
 )
 async def test_where_the_service_gives_no_block_the_model_is_asked_in_a_turn(refusal: Answer) -> None:
     script = [says("A summary, then.")]
-    async with MessagesServer(script, on_compaction=lambda request: refusal) as server:
-        bench = Bench(server, ANTHROPIC)
+    async with (
+        MessagesServer(script, on_compaction=lambda request: refusal) as server,
+        Bench(server, ANTHROPIC) as bench,
+    ):
         compaction = await bench.compactor.maybe_compact(conversation())
-        await bench.model.aclose()
     assert compaction is not None and compaction.method == "client"
     assert compaction.summary == "A summary, then."
 
 
 async def on_the_client(script: Sequence[Answer]) -> tuple[Any, MessagesServer, Bench]:
-    async with MessagesServer(script) as server:
-        bench = Bench(server, COMPATIBLE)
+    async with MessagesServer(script) as server, Bench(server, COMPATIBLE) as bench:
         compaction = await bench.compactor.maybe_compact(conversation())
-        await bench.model.aclose()
     return compaction, server, bench
 
 
@@ -168,25 +169,21 @@ async def test_a_window_that_nobody_knew_to_be_small_is_found_by_asking_with_les
             return llama_context_exceeded()
         return says("It fits now.")
 
-    async with MessagesServer(script) as server:
-        bench = Bench(server, COMPATIBLE)
+    async with MessagesServer(script) as server, Bench(server, COMPATIBLE) as bench:
         talked = conversation(400)
         compaction = await bench.compactor.maybe_compact(talked, force=True)
-        await bench.model.aclose()
     assert compaction is not None and compaction.summary == "It fits now."
     assert all("tools" not in request.json for request in server.requests[1:])
 
 
 async def test_an_empty_answer_is_no_summary() -> None:
     with pytest.raises(CompactionFailed, match="summary_failed"):
-        async with MessagesServer(lambda request: Turn([])) as server:
-            bench = Bench(server, COMPATIBLE)
+        async with MessagesServer(lambda request: Turn([])) as server, Bench(server, COMPATIBLE) as bench:
             await bench.compactor.maybe_compact(conversation(), force=True)
 
 
 async def test_a_summary_that_does_not_fit_the_budget_is_not_asked_for() -> None:
-    async with MessagesServer([]) as server:
-        bench = Bench(server, ANTHROPIC, limit=0.01)
+    async with MessagesServer([]) as server, Bench(server, ANTHROPIC, limit=0.01) as bench:
         with pytest.raises(BudgetExhausted):
             await bench.compactor.maybe_compact(conversation())
     assert server.requests == []
