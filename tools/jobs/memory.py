@@ -30,8 +30,9 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CPU_OVERHEAD_BYTES = 0.5 * 2**30
 """Python, torch and the trainer: 434 MiB imported, 480 to 550 MiB at the end of tiny runs (torch 2.13, trl 1.16).
 
-This and the copies of a tile were chosen from seven runs of SFT on a CPU (0.1 to 29 M parameters, 64 to 4096 positions
-a step, vocabularies of 35 to 100,003, peaks of 0.5 to 5 GiB); on those the likely value is off by at most 8 %.
+This and the copies of a tile were chosen from seven runs of SFT on a CPU (0.1 to 29 M parameters, 64 to 4096
+positions a step, vocabularies of 35 to 100,003, peaks of 0.5 to 5 GiB); on those the likely value is off by at most
+8 %.
 """
 GPU_OVERHEAD_BYTES = 2.0 * 2**30
 """CUDA context, kernels and fragmentation: a rule of thumb, not measured here."""

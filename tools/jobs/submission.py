@@ -76,6 +76,7 @@ class Submitter:
 
         Raises:
             Offline: no answer came; the job may exist and will be looked up.
+            WorkspaceError: the disk is full; nothing was started.
             MlinternError: the backend refused, and nothing was started (only with ``answer_to_caller``).
         """
         folder = self._workspace.job(job_id)
@@ -90,6 +91,11 @@ class Submitter:
             try:
                 await self._bring(record, folder)
             except Offline:
+                raise
+            except WorkspaceError:
+                # A full disk says nothing about the job. Who waits is told; otherwise the intent waits for space.
+                if answer_to_caller and record.handle is None:
+                    await anyio.to_thread.run_sync(self._withdraw, record, folder)
                 raise
             except MlinternError as error:
                 if record.handle is not None or not answer_to_caller:

@@ -75,6 +75,7 @@ class LocalLab:
     clock: Clock = field(default_factory=lambda: SystemClock(wait_scale=1.0))
     backend_options: dict[str, Any] = field(default_factory=dict)
     service_options: dict[str, Any] = field(default_factory=dict)
+    backend_class: type[LocalBackend] = LocalBackend
     environ: Mapping[str, str] = field(
         default_factory=lambda: {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
     )
@@ -82,7 +83,7 @@ class LocalLab:
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.workspace.ledger)
         self.scripts = WrittenScripts(self.ledger)
-        self.backend = LocalBackend(
+        self.backend = self.backend_class(
             workspace=self.workspace,
             clock=self.clock,
             environ=self.environ,
@@ -100,7 +101,14 @@ class LocalLab:
         )
 
     def another_server(self) -> LocalLab:
-        other = LocalLab(self.workspace, self.clock, self.backend_options, self.service_options, self.environ)
+        other = LocalLab(
+            self.workspace,
+            self.clock,
+            self.backend_options,
+            self.service_options,
+            self.backend_class,
+            self.environ,
+        )
         other.scripts.kept = self.scripts.kept
         return other
 

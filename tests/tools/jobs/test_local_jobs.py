@@ -96,6 +96,26 @@ async def test_a_script_that_ignores_term_is_killed_after_the_grace(lab: LocalLa
     assert not alive(state["pid"])
 
 
+async def test_a_script_that_does_not_ignore_term_ends_by_it_long_before_the_grace_is_over(
+    workspace: Workspace,
+) -> None:
+    lab = LocalLab(workspace, backend_options={"grace_seconds": 60.0})
+    job_id = await lab.start(SLEEP)
+    await lab.running(job_id)
+    status = await lab.jobs.cancel(job_id)
+    assert (status.state, status.exit_code) == ("cancelled", 128 + signal.SIGTERM)
+
+
+async def test_a_script_inherits_no_lock_of_its_supervisor(lab: LocalLab) -> None:
+    text = (
+        "import os\n"
+        "paths = [f'/proc/self/fd/{number}' for number in range(3, 64)]\n"
+        "print([os.readlink(path) for path in paths if os.path.exists(path)])"
+    )
+    status = await lab.end_of(await lab.start(text))
+    assert lab.log(status.job_id) == "[]\n"
+
+
 async def test_a_background_process_does_not_outlive_its_job(lab: LocalLab) -> None:
     text = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid, flush=True)"
     status = await lab.end_of(await lab.start(text))
@@ -236,17 +256,22 @@ async def test_a_pid_that_was_given_to_someone_else_is_not_killed(lab: LocalLab)
         bystander.wait()
 
 
-async def test_a_record_of_before_a_reboot_kills_nobody() -> None:
-    bystander = subprocess.Popen(["sleep", "600"], start_new_session=True)
+async def test_a_session_without_its_leader_is_ended_but_not_on_a_record_of_before_a_reboot() -> None:
+    """The leader is gone and a child keeps its session: only the run of the machine tells whose session it is."""
+    spawn = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+    leader = subprocess.Popen(
+        [sys.executable, "-c", spawn], start_new_session=True, stdout=subprocess.PIPE, text=True
+    )
+    child = int(leader.communicate(timeout=30)[0])
     try:
-        process = process_table.find(bystander.pid)
-        assert process is not None
-        ticks = process.started.partition(":")[2]
-        killed = process_table.kill_orphans(mark="NOTHING=1", leader=bystander.pid, started=f"otherrun:{ticks}")
-        assert killed == 0 and alive(bystander.pid)
+        earlier = process_table.kill_orphans(mark="NOTHING=1", leader=leader.pid, started="earlier:123")
+        assert earlier == 0 and alive(child)
+        started = f"{process_table.boot_id()}:123"
+        assert process_table.kill_orphans(mark="NOTHING=1", leader=leader.pid, started=started) == 1
+        assert not alive(child)
     finally:
-        bystander.kill()
-        bystander.wait()
+        if alive(child):
+            os.kill(child, signal.SIGKILL)
 
 
 async def test_no_secret_of_the_server_reaches_a_job_unless_named(workspace: Workspace, tmp_path: Path) -> None:

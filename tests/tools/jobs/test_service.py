@@ -234,7 +234,7 @@ async def test_the_log_of_a_distant_job_is_copied_without_loss_or_repetition(
     await lab.jobs.poll(job_id)
     folder = workspace.job(job_id)
     with (folder / "log.txt").open("ab") as file:
-        file.write(b"bytes of a copy that was cut by a crash before it was marked")
+        file.write(b"bytes of a copy that was cut by a crash before it was marked" * 50)
     with (folder / "output" / "metrics.jsonl").open("ab") as file:
         file.write(b'{"v":1,"kind":"metrics"')
     lab.backend.log = "".join(lines).encode()
