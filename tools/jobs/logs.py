@@ -154,7 +154,7 @@ class _Log:
         try:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             self.size = os.fstat(self._descriptor).st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._descriptor = None  # a job that has not printed anything yet
         return self
 

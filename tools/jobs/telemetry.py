@@ -42,7 +42,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 if line.endswith(b"\n") and (row := parse_row(line)) is not None:
                     yield row
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
 
 
@@ -81,7 +81,7 @@ class Telemetry:
                 while chunk := file.read(_CHUNK_BYTES):
                     self._position += len(chunk)
                     self._take(chunk)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return self.rows_read > before
 

@@ -126,6 +126,19 @@ async def test_a_refusal_that_nobody_waits_for_is_recorded_as_a_failed_job(lab: 
     assert status.state == "failed" and status.error is not None and "402" in status.error
 
 
+async def test_an_intent_waits_for_space_when_the_disk_is_full_and_is_then_submitted(
+    lab: DistantLab, workspace: Workspace
+) -> None:
+    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    lab.jobs._submitter.record_intent(spec)
+    (workspace.root / "jobs").write_text("in the way of every job folder")
+    status = await lab.jobs.poll(spec.job_id)
+    assert status.state == "queued" and status.detail.startswith("Last known state")
+    (workspace.root / "jobs").unlink()
+    await lab.jobs.poll(spec.job_id)
+    assert lab.backend.created == [spec.job_id]
+
+
 # Told truthfully
 
 
