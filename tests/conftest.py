@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
+
+# A busy machine is no failure of the code.
+settings.register_profile("mlintern", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mlintern")
 
 KEPT = ("MLINTERN_RECORDED", "MLINTERN_LIVE")
 
