@@ -38,6 +38,7 @@ server.run()
 
 START_UP_BOUND = 1.5
 CALL_BOUND = 1.3
+WARM_UP_CALLS = 30
 ARGUMENTS = {"trainer": "sft", "fields": ["learning_rate"]}
 PROTOCOL = "2025-11-25"
 
@@ -104,18 +105,43 @@ def seconds_to_tools(command: list[str], *, home: Path) -> tuple[float, int]:
         return time.perf_counter() - start, len(tools)
 
 
-def seconds_a_call(server: Server, *, calls: int) -> float:
+def seconds_a_call(server: Server) -> float:
     start = time.perf_counter()
-    for _ in range(calls):
-        server.call()
-    return (time.perf_counter() - start) / calls
+    server.call()
+    return time.perf_counter() - start
+
+
+def measure_starts(
+    bare: list[str], ours: list[str], *, home: Path, pairs: int
+) -> tuple[list[float], list[float], int]:
+    for command in (bare, ours):  # fills the disk cache and compiles byte code
+        seconds_to_tools(command, home=home)
+    bare_seconds, our_seconds, tools = [], [], 0
+    for _ in range(pairs):
+        bare_seconds.append(seconds_to_tools(bare, home=home)[0])
+        seconds, tools = seconds_to_tools(ours, home=home)
+        our_seconds.append(seconds)
+    return bare_seconds, our_seconds, tools
+
+
+def measure_calls(bare: list[str], ours: list[str], *, home: Path, calls: int) -> tuple[list[float], list[float]]:
+    """One call to each in turn, so that whatever else the machine does slows both alike."""
+    bare_seconds, our_seconds = [], []
+    with Server(bare, home=home) as bare_server, Server(ours, home=home) as our_server:
+        for server in (bare_server, our_server):
+            server.connect()
+        for turn in range(-WARM_UP_CALLS, calls):
+            seconds = seconds_a_call(bare_server), seconds_a_call(our_server)
+            if turn >= 0:
+                bare_seconds.append(seconds[0])
+                our_seconds.append(seconds[1])
+    return bare_seconds, our_seconds
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=9, help="start-ups of each (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of calls to each (default %(default)s)")
-    parser.add_argument("--calls", type=int, default=60, help="calls a round (default %(default)s)")
+    parser.add_argument("--pairs", type=int, default=11, help="start-ups of each (default %(default)s)")
+    parser.add_argument("--calls", type=int, default=500, help="calls to each (default %(default)s)")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -124,29 +150,13 @@ def main() -> int:
         bare_script.write_text(BARE)
         bare = [sys.executable, str(bare_script)]
         ours = [sys.executable, "-m", "mlintern.server", "serve"]
+        *starts, tools = measure_starts(bare, ours, home=home, pairs=options.pairs)
+        calls = measure_calls(bare, ours, home=home, calls=options.calls)
 
-        for command in (bare, ours):  # fills the disk cache and compiles byte code
-            seconds_to_tools(command, home=home)
-        starts: dict[str, list[float]] = {"bare": [], "ours": []}
-        tools = 0
-        for _ in range(options.pairs):
-            starts["bare"].append(seconds_to_tools(bare, home=home)[0])
-            seconds, tools = seconds_to_tools(ours, home=home)
-            starts["ours"].append(seconds)
-
-        calls: dict[str, list[float]] = {"bare": [], "ours": []}
-        with Server(bare, home=home) as bare_server, Server(ours, home=home) as our_server:
-            for server in (bare_server, our_server):
-                server.connect()
-                seconds_a_call(server, calls=options.calls)
-            for _ in range(options.rounds):
-                calls["bare"].append(seconds_a_call(bare_server, calls=options.calls))
-                calls["ours"].append(seconds_a_call(our_server, calls=options.calls))
-
-    start_bare, start_ours = (statistics.median(starts[name]) for name in ("bare", "ours"))
-    call_bare, call_ours = (statistics.median(calls[name]) for name in ("bare", "ours"))
+    start_bare, start_ours = map(statistics.median, starts)
+    call_bare, call_ours = map(statistics.median, calls)
     start_ratio, call_ratio = start_ours / start_bare, call_ours / call_bare
-    print(f"{'':<28}{'bare SDK':>12}{'mlintern':>12}{'ratio':>8}{'bound':>8}")
+    print(f"{'medians':<28}{'bare SDK':>12}{'mlintern':>12}{'ratio':>8}{'bound':>8}")
     print(f"{'tools offered':<28}{1:>12}{tools:>12}")
     print(
         f"{'start to tools/list (s)':<28}{start_bare:>12.3f}{start_ours:>12.3f}{start_ratio:>8.2f}{START_UP_BOUND:>8}"

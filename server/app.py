@@ -62,11 +62,15 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
 def _with_background_work(lab: Lab, bus: CountingBus) -> Any:
     @asynccontextmanager
     async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
-        async with anyio.create_task_group() as background:
-            background.start_soon(_reconcile, lab)
-            background.start_soon(announce_changes, lab, bus)
-            yield lab
-            background.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as background:
+                background.start_soon(_reconcile, lab)
+                background.start_soon(announce_changes, lab, bus)
+                yield lab
+                background.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await lab.close()
 
     return lifespan
 

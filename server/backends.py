@@ -1,17 +1,19 @@
-"""Which compute backends this server has: this machine always, the rest where it is configured or found."""
+"""Which compute backends this server has: this machine and Hugging Face Jobs always, clusters where configured."""
 
 from __future__ import annotations
 
 from mlintern.common.clock import Clock
 from mlintern.server.settings import Settings
 from mlintern.tools.config import Config
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
 from mlintern.tools.jobs.backends.local import LocalBackend
 from mlintern.tools.jobs.spec import Backend
 from mlintern.tools.workspace import Workspace
 
 
 def set_up(*, workspace: Workspace, clock: Clock, settings: Settings) -> dict[str, Backend]:
-    """The backends by name, this machine first.
+    """The backends by name, this machine first. Hugging Face Jobs need a token only when they are used.
 
     Clusters are those of the workspace's ``config.toml``; ``MLINTERN_RAY_URL`` names a Ray cluster without it.
 
@@ -25,9 +27,10 @@ def set_up(*, workspace: Workspace, clock: Clock, settings: Settings) -> dict[st
     if config.slurm is not None:
         from mlintern.tools.jobs.backends.slurm import SlurmBackend
 
-        backends["slurm"] = SlurmBackend(settings=config.slurm)
+        backends["slurm"] = SlurmBackend(settings=config.slurm, workspace=workspace)
     if config.ray is not None:
         from mlintern.tools.jobs.backends.ray import RayBackend
 
         backends["ray"] = RayBackend(settings=config.ray)
+    backends["hf_jobs"] = HfJobsBackend(api=HubClient().api, settings=config.hf_jobs)
     return backends

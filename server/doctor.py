@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
+import anyio
 import anyio.to_thread
 
 from mlintern.server.lab import Lab
 from mlintern.tools.errors import MlinternError
+from mlintern.tools.jobs.spec import Backend
 
 TRAINING_PACKAGES = ("torch", "trl", "transformers", "datasets", "accelerate", "peft")
 KEYS = {
@@ -21,6 +23,10 @@ KEYS = {
     "S2_API_KEY": "Semantic Scholar: more requests an hour",
     "OPENALEX_API_KEY": "OpenAlex: more requests a day",
     "GITHUB_TOKEN": "GitHub: code search",
+}
+CONFIGURE = {
+    "slurm": "Write a table [slurm] into config.toml of the workspace (docs/compute.md).",
+    "ray": "Set MLINTERN_RAY_URL, or write a table [ray] into config.toml of the workspace (docs/compute.md).",
 }
 
 
@@ -90,17 +96,43 @@ def _training(lab: Lab) -> Iterator[Finding]:
         )
 
 
+@runtime_checkable
+class Examined(Protocol):
+    """A backend elsewhere, which can tell more about itself than its hardware."""
+
+    async def examine(self) -> str: ...
+
+
 async def _backends(lab: Lab) -> list[Finding]:
-    listing = await lab.jobs.hardware()
-    findings = []
-    for source in listing.sources:
-        names = [item.name for item in listing.items if item.backend == source.name]
-        if source.status == "ok":
-            findings.append(Finding("ok", f"backend {source.name}", ", ".join(names) or "no hardware"))
-        else:
-            message = source.message or source.status
-            findings.append(Finding("missing", f"backend {source.name}", message))
-    return findings
+    try:
+        backends = lab.backends
+    except MlinternError as error:
+        return [Finding("missing", "config.toml", error.message, error.next_step)]
+    found: dict[str, Finding] = {}
+
+    async def look(name: str, backend: Backend) -> None:
+        found[name] = await _backend(name, backend)
+
+    async with anyio.create_task_group() as group:  # each may take until its time-out
+        for name, backend in backends.items():
+            group.start_soon(look, name, backend)
+    absent = [
+        Finding("note", f"backend {name}", "not configured", how)
+        for name, how in CONFIGURE.items()
+        if name not in backends
+    ]
+    return [*(found[name] for name in backends), *absent]
+
+
+async def _backend(name: str, backend: Backend) -> Finding:
+    """Whether ``backend`` can be used now, and otherwise what is missing."""
+    try:
+        about = [await backend.examine()] if isinstance(backend, Examined) else []
+        hardware = await backend.hardware()
+    except MlinternError as error:
+        return Finding("missing", f"backend {name}", error.message, error.next_step)
+    offers = ", ".join(f"{item.name} ({item.slots} at once)" if item.slots else item.name for item in hardware)
+    return Finding("ok", f"backend {name}", "; ".join([*about, f"offers {offers or 'nothing'}"]))
 
 
 def _key(name: str, use: str) -> Finding:

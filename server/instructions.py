@@ -7,7 +7,7 @@ mlintern post-trains language models end to end: find the method in papers, insp
 training script, run it as a job, read its evaluation, decide, report.
 
 The usual order
-1. inspect_dataset before anything is trained on it.
+1. search_papers and read_paper for the method; inspect_dataset and inspect_model before anything is trained.
 2. render_script from a recipe (describe_trainer lists every field), then check_script. Measure the untrained model \
 first: a recipe with trainer "evaluation".
 3. estimate_job, then submit_job, then poll_job with wait_seconds until the job is over. diagnose_run while it trains.

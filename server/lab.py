@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mlintern.common.clock import Clock, SystemClock
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from mlintern.server.approvals import Gate
     from mlintern.tools.approvals import Approvals
     from mlintern.tools.evals.service import EvalService
+    from mlintern.tools.hub.browse import HubBrowser
     from mlintern.tools.hub.client import HubClient
+    from mlintern.tools.hub.code import Code
+    from mlintern.tools.hub.contamination import ContaminationChecker
+    from mlintern.tools.hub.docs import Docs
     from mlintern.tools.hub.inspect_dataset import DatasetInspector
+    from mlintern.tools.hub.inspect_model import ModelInspector
+    from mlintern.tools.hub.search import HubSearcher
     from mlintern.tools.jobs.service import JobService
     from mlintern.tools.jobs.spec import Backend
+    from mlintern.tools.papers.service import PaperService
     from mlintern.tools.runs.service import RunService
     from mlintern.tools.scripts.store import ScriptStore
     from mlintern.tools.web import Web
@@ -72,6 +79,7 @@ class Lab:
 
     def _job_service(self) -> JobService:
         from mlintern.tools.health.diagnose import diagnose
+        from mlintern.tools.hub.remote_shape import remote_shape
         from mlintern.tools.jobs.service import JobService
 
         return JobService(
@@ -82,6 +90,7 @@ class Lab:
             backends=self.backends,
             collect_evaluations=self.evals.collect,
             diagnose=diagnose,
+            model_shape=partial(remote_shape, self.hub),
             budget_usd=self.settings.allowances.budget_usd,
         )
 
@@ -104,10 +113,10 @@ class Lab:
         return RunService(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
 
     @cached_property
-    def datasets(self) -> DatasetInspector:
-        from mlintern.tools.hub.inspect_dataset import DatasetInspector
+    def web(self) -> Web:
+        from mlintern.tools.web import Web
 
-        return DatasetInspector(workspace=self.workspace, hub=self.hub, web=self.web)
+        return Web(self.workspace, self.clock)
 
     @cached_property
     def hub(self) -> HubClient:
@@ -116,7 +125,54 @@ class Lab:
         return HubClient()
 
     @cached_property
-    def web(self) -> Web:
-        from mlintern.tools.web import Web
+    def papers(self) -> PaperService:
+        from mlintern.tools.papers.service import PaperService
 
-        return Web(self.workspace, self.clock)
+        return PaperService(self.web, self.workspace, self.clock)
+
+    @cached_property
+    def datasets(self) -> DatasetInspector:
+        from mlintern.tools.hub.inspect_dataset import DatasetInspector
+
+        return DatasetInspector(workspace=self.workspace, hub=self.hub, web=self.web)
+
+    @cached_property
+    def models(self) -> ModelInspector:
+        from mlintern.tools.hub.inspect_model import ModelInspector
+
+        return ModelInspector(hub=self.hub)
+
+    @cached_property
+    def hub_search(self) -> HubSearcher:
+        from mlintern.tools.hub.search import HubSearcher
+
+        return HubSearcher(hub=self.hub, web=self.web)
+
+    @cached_property
+    def hub_files(self) -> HubBrowser:
+        from mlintern.tools.hub.browse import HubBrowser
+
+        return HubBrowser(hub=self.hub)
+
+    @cached_property
+    def docs(self) -> Docs:
+        from mlintern.tools.hub.docs import Docs
+
+        return Docs(workspace=self.workspace, clock=self.clock, web=self.web)
+
+    @cached_property
+    def code(self) -> Code:
+        from mlintern.tools.hub.code import Code
+
+        return Code(web=self.web, clock=self.clock)
+
+    @cached_property
+    def contamination(self) -> ContaminationChecker:
+        from mlintern.tools.hub.contamination import ContaminationChecker
+
+        return ContaminationChecker()
+
+    async def close(self) -> None:
+        """Close the connections to outside services. The ledger's end with the process, which is always safe."""
+        if "web" in self.__dict__:
+            await self.web.close()

@@ -48,6 +48,26 @@ def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
     async def runs() -> str:
         return (await lab.runs.list(limit=RUNS_SHOWN)).model_dump_json()
 
+    @server.resource(
+        "mlintern://graphs/{walk_id}",
+        name="citation_graph",
+        title="Citation graph",
+        description="All papers and citations of one walk_citations, as GraphML.",
+        mime_type="application/graphml+xml",
+    )
+    async def graph(walk_id: str) -> str:
+        return (await anyio.to_thread.run_sync(lab.papers.graph, walk_id)).graphml
+
+    @server.resource(
+        "mlintern://graphs/{walk_id}/picture",
+        name="citation_picture",
+        title="Citation picture",
+        description="The best papers of one walk_citations by year and citations, as SVG.",
+        mime_type="image/svg+xml",
+    )
+    async def picture(walk_id: str) -> str:
+        return (await anyio.to_thread.run_sync(lab.papers.graph, walk_id)).svg
+
     @server.completion()  # type: ignore[no-untyped-call,untyped-decorator]
     async def complete(
         ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument, _: CompletionContext | None

@@ -73,29 +73,39 @@ def _merged(argument: Schema, definitions: Schema) -> Schema:
     branches = {
         name: definitions[_name(reference)] for name, reference in argument["discriminator"]["mapping"].items()
     }
+    plans = {title: other for title, other in definitions.items() if other not in branches.values()}
     fields: Schema = {tag: {"enum": list(branches), "type": "string"}}
     for name in dict.fromkeys(name for branch in branches.values() for name in branch["properties"]):
         if name != tag:
             holders = {
                 key: branch["properties"][name] for key, branch in branches.items() if name in branch["properties"]
             }
-            fields[name] = _field_of(holders, among=len(branches))
+            fields[name] = _field_of(name, holders, among=len(branches), plans=plans)
     required = [name for name in fields if all(name in branch.get("required", []) for branch in branches.values())]
     merged = {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
     return {**{key: value for key, value in argument.items() if key == "description"}, **merged}
 
 
-def _field_of(holders: Schema, *, among: int) -> Schema:
+def _field_of(name: str, holders: Schema, *, among: int, plans: Schema) -> Schema:
     first, *others = holders.values()
     field: Schema = dict(first)
     if any(other.get("default") != first.get("default") for other in others):
         field.pop("default", None)
     meanings: dict[str, list[str]] = {}
     for tag, holder in holders.items():
-        meanings.setdefault(holder.get("description", ""), []).append(tag)
+        meanings.setdefault(_meaning(name, holder, plans), []).append(tag)
     if len(holders) < among or len(meanings) > 1:
         field["description"] = " ".join(f"({', '.join(tags)}) {text}".rstrip() for text, tags in meanings.items())
     return field
+
+
+def _meaning(name: str, field: Schema, plans: Schema) -> str:
+    """The field's description, or where the same field is described already."""
+    text: str = field.get("description", "")
+    for title, plan in plans.items():
+        if text and plan.get("properties", {}).get(name) == field:
+            return f"As in {title}."
+    return text
 
 
 def _used(node: Any, definitions: Schema) -> set[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput
 
-TOOLSETS = ("hub", "scripts", "jobs", "evals", "ledger")
+TOOLSETS = ("papers", "hub", "scripts", "jobs", "evals", "ledger")
 """In the order in which an agent meets them, which is also the order of ``tools/list``."""
 
 

@@ -20,9 +20,14 @@ class Sft(BaseModel):
     model: str
     limit: int | None = Field(None, description="Rows to train on.")
     lora: Lora | None = None
+    plan: Plan | None = None
 
 
-class Eval(BaseModel):
+class Plan(BaseModel):
+    prompt: str = Field("{question}", description="What is asked.")
+
+
+class Eval(Plan):
     trainer: Literal["eval"]
     model: str
     limit: int | None = Field(None, description="Items to score.")
@@ -64,8 +69,14 @@ def test_the_members_of_a_tagged_union_share_their_fields() -> None:
     assert "(sft) Rows to train on." in description and "(eval) Items to score." in description
 
 
+def test_a_field_that_stands_in_two_places_is_described_once() -> None:
+    schema = input_schema(Arguments.model_json_schema())
+    assert schema["properties"]["recipe"]["properties"]["prompt"]["description"] == "(eval) As in Plan."
+    assert schema["$defs"]["Plan"]["properties"]["prompt"]["description"] == "What is asked."
+
+
 def test_definitions_that_nothing_refers_to_any_more_are_left_out() -> None:
-    assert set(input_schema(Arguments.model_json_schema())["$defs"]) == {"Lora"}
+    assert set(input_schema(Arguments.model_json_schema())["$defs"]) == {"Lora", "Plan"}
 
 
 def test_every_input_is_closed_and_no_input_is_changed_in_place() -> None:
