@@ -76,6 +76,7 @@ class HfJobs:
     Attributes:
         refuse: (status, headers, error) with which submissions are answered.
         drop_after_submit: accept a submission, then close the connection without an answer.
+        token_role: what `whoami` says of the token.
         drop_logs_after: events after which a log stream breaks off.
         asked: (method, path) of every request.
     """
@@ -85,6 +86,7 @@ class HfJobs:
         self.asked: list[tuple[str, str]] = []
         self.refuse: tuple[int, dict[str, str], str] | None = None
         self.drop_after_submit = False
+        self.token_role = "write"
         self.drop_logs_after: int | None = None
         self.commits: dict[str, bytes] = {}
         self.closing = threading.Event()
@@ -149,7 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
             case _ if self.headers.get("authorization") != f"Bearer {TOKEN}":
                 self._json(401, {"error": "Invalid credentials in Authorization header"})
             case ["api", "whoami-v2"]:
-                self._json(200, {"type": "user", "name": NAMESPACE, "id": "o1", "orgs": [], "auth": {}})
+                auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": service.token_role}}
+                self._json(200, {"type": "user", "name": NAMESPACE, "id": "o1", "orgs": [], "auth": auth})
+            case ["api", "jobs", namespace, *_] if namespace != NAMESPACE:
+                self._json(404, {"error": "Not found"})
             case ["api", "jobs", _]:
                 wanted = dict(label.split("=", 1) for label in query.get("label", []))
                 found = [j for j in service.jobs.values() if wanted.items() <= j.body.get("labels", {}).items()]
@@ -201,6 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _logs(self, job: Job, tail: int | None) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True
@@ -210,11 +216,15 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         for index, (at, line) in enumerate(events):
             if self.server.service.drop_logs_after is not None and index > self.server.service.drop_logs_after:
-                return
-            self.wfile.write(f"data: {json.dumps({'data': line, 'timestamp': at})}\n\n".encode())
+                return  # without the last chunk: broken off
+            self._chunk(f"data: {json.dumps({'data': line, 'timestamp': at})}\n\n".encode())
         self.wfile.flush()
         if job.stage == "RUNNING":  # the stream of a running job does not end
             self.server.service.closing.wait(5)
+        self._chunk(b"")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def _split(self) -> tuple[str, dict[str, list[str]]]:
         parts = urlsplit(self.path)

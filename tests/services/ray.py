@@ -34,7 +34,8 @@ def running_ray(folder: Path, *, cpus: int = 2) -> Iterator[str]:
         str(program), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true",
         f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
         "--node-ip-address=127.0.0.2", f"--num-cpus={cpus}", "--object-store-memory=100000000",
-        f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}", "--min-worker-port=20000", "--max-worker-port=29999",
+        f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+        "--min-worker-port=20000", "--max-worker-port=29999",
     ]  # fmt: skip
     log = (folder.parent / "ray.log").open("wb")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

@@ -38,8 +38,8 @@ _ROWS: tuple[tuple[str, float, str | None, int, float | None], ...] = (
 )
 
 
-def hf_jobs_fallback() -> list[Hardware]:
-    """The dated list; each entry's note says how old it is."""
+def hf_jobs_fallback(why: str = "the live list could not be asked") -> list[Hardware]:
+    """The dated list; each entry's note says how old it is, and why it is not the live one."""
     return [
         Hardware(
             name=name,
@@ -48,7 +48,7 @@ def hf_jobs_fallback() -> list[Hardware]:
             accelerators=count,
             accelerator_memory_gib=None if memory is None else round(memory * 1e9 / 2**30, 1),
             usd_per_hour=usd,
-            note=f"price of {AS_OF}; the live list could not be asked",
+            note=f"price of {AS_OF}; {why}",
         )
         for name, usd, accelerator, count, memory in _ROWS
     ]

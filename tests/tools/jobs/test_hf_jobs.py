@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings, HfVolume
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings, HfVolume, missing_right
 from mlintern.tools.jobs.spec import JobHandle
 from tests.services.hf_jobs import NAMESPACE, TOKEN, HfJobs
 from tests.services.slurm import free_port
@@ -32,6 +32,10 @@ def service() -> Iterator[HfJobs]:
 def backend(service: HfJobs, tmp_path: Path) -> HfJobsBackend:
     settings = HfJobsSettings(launch=(sys.executable,), folder=str(tmp_path / "container"))
     return HfJobsBackend(api=lambda: HfApi(endpoint=service.url, token=TOKEN), settings=settings)
+
+
+def _scope(name: str, *permissions: str) -> dict[str, object]:
+    return {"entity": {"type": "org", "name": name}, "permissions": list(permissions)}
 
 
 def job_of(service: HfJobs, handle: JobHandle):  # type: ignore[no-untyped-def]
@@ -110,6 +114,8 @@ async def test_a_job_that_waits_says_for_how_long(service: HfJobs, backend: HfJo
     [
         ("ERROR", "Job timeout", "timed_out"),
         ("ERROR", "Job failed with exit code: 1. Reason: Error", "failed"),
+        ("ERROR", "Job failed with exit code: 124. Reason: Error", "timed_out"),
+        ("ERROR", "Job failed with exit code: 137. Reason: OOMKilled", "failed"),
         ("CANCELED", None, "cancelled"),
         ("DELETED", None, "lost"),
         ("PREEMPTING", None, "running"),
@@ -230,12 +236,77 @@ async def test_a_log_is_followed_over_broken_streams_without_loss_or_repeat(
         service.log(job, *lines)
         expected += lines
         service.drop_logs_after = drop
-        chunk = await backend.logs(handle, cursor)
+        try:
+            chunk = await backend.logs(handle, cursor)
+        except Offline:  # it broke off before anything new
+            assert drop is not None
+            continue
+        assert chunk.complete == (drop is None)
         read, cursor = read + chunk.data, chunk.cursor or cursor
     service.drop_logs_after = None
     chunk = await backend.logs(handle, cursor)
     assert (read + chunk.data).decode().splitlines() == expected
     assert (await backend.logs(handle, chunk.cursor)).data == b""
+
+
+async def test_the_log_of_a_running_job_is_read_though_its_stream_never_ends(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    job = job_of(service, handle)
+    job.stage = "RUNNING"
+    service.log(job, "one", "two")
+    chunk = await backend.logs(handle, None)
+    assert (chunk.data, chunk.complete) == (b"one\ntwo\n", True)
+
+
+async def test_a_script_that_had_to_be_killed_at_its_limit_is_timed_out(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    job = submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic", timeout_seconds=600)
+    handle = await backend.submit(job)
+    killed = job_of(service, handle)
+    killed.stage, killed.message, killed.running_seconds = "ERROR", "Job failed with exit code: 137.", 480.0
+    assert (await backend.status(handle)).state == "timed_out"
+
+
+async def test_a_job_that_this_token_cannot_see_is_not_called_lost(service: HfJobs, backend: HfJobsBackend) -> None:
+    with pytest.raises(Blocked, match="may not see the jobs of other-org"):
+        await backend.status(JobHandle("hf_jobs", "f" * 24, {"namespace": "other-org"}))
+
+
+async def test_examining_says_who_pays_and_what_is_missing(service: HfJobs, backend: HfJobsBackend) -> None:
+    assert NAMESPACE in await backend.examine()
+    anonymous = HfJobsBackend(api=lambda: HfApi(endpoint=service.url, token=False), settings=HfJobsSettings())
+    with pytest.raises(Blocked, match="HF_TOKEN"):
+        await anonymous.examine()
+    service.token_role = "read"
+    with pytest.raises(Blocked, match="may only read"):
+        await backend.examine()
+
+
+async def test_without_an_account_nothing_is_asked_and_the_list_says_how_to_get_the_live_one(service: HfJobs) -> None:
+    anonymous = HfJobsBackend(api=lambda: HfApi(endpoint=service.url, token=False), settings=HfJobsSettings())
+    assert "HF_TOKEN" in (await anonymous.hardware())[0].note
+    assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("token", "namespace", "lacks"),
+    [
+        ({"role": "write"}, "me", ""),
+        ({"role": "read"}, "me", "may only read"),
+        ({"role": "fineGrained"}, "me", "lacks the right job.write for me"),
+        (
+            {"role": "fineGrained", "fineGrained": {"scoped": [_scope("me", "job.write")]}},
+            "org",
+            "lacks the right job.write for org",
+        ),
+        ({"role": "fineGrained", "fineGrained": {"scoped": [_scope("org", "job.write")]}}, "org", ""),
+    ],
+)
+def test_a_token_says_whether_it_may_start_jobs(token: dict[str, object], namespace: str, lacks: str) -> None:
+    assert missing_right({"name": "me", "auth": {"accessToken": token}}, namespace) == lacks
 
 
 async def test_a_job_the_service_forgot_is_lost(service: HfJobs, backend: HfJobsBackend) -> None:

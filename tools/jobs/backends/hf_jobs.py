@@ -15,21 +15,32 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited, ServiceError
+from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError
+from mlintern.tools.jobs.backends.hf_errors import ask, no_token
 from mlintern.tools.jobs.backends.hf_logs import read_logs
-from mlintern.tools.jobs.backends.remote_launch import launch_line
+from mlintern.tools.jobs.backends.remote_launch import (
+    ENDED,
+    GRACE_SECONDS,
+    KILLED,
+    launch_line,
+    limit_seconds,
+    processes_for,
+)
 from mlintern.tools.jobs.prices import hf_jobs_fallback
 from mlintern.tools.jobs.results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
+from mlintern.tools.jobs.spec import FINAL, BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
 
 Result = TypeVar("Result")
 
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 60.0
+LIST_SECONDS = 10.0
+"""The list of hardware is asked for among those of other backends, and there is a dated one."""
+
 LABEL = "mlintern"
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
 """The image that Hugging Face's own ``hf jobs uv run`` uses: uv, and no CUDA toolkit, which PyTorch brings along."""
@@ -38,9 +49,6 @@ PIECE_CHARACTERS = 96 * 1024
 """Linux takes at most 128 KiB in one environment string."""
 
 MAX_PIECES = 4
-GRACE_SECONDS = 120
-"""A job with more than twice this gets TERM so long before its limit, to write a checkpoint."""
-
 STAGES: Mapping[str, JobState] = {
     "SCHEDULING": "queued",
     "RUNNING": "running",
@@ -56,7 +64,7 @@ STAGES: Mapping[str, JobState] = {
 class HfVolume:
     """A repository or bucket mounted into the job, authorised by whoever submits."""
 
-    type: str
+    type: Literal["bucket", "model", "dataset", "space"]
     source: str
     mount_path: str
     revision: str | None = None
@@ -101,10 +109,14 @@ class HfJobsBackend:
         self._namespace = settings.namespace
 
     async def hardware(self) -> Sequence[Hardware]:
-        """The live list with its prices, else a dated one that says so."""
+        """The live list with its prices; without an account or an answer a dated one, which says so."""
+        if _token(self._api()) is None:
+            return hf_jobs_fallback("set HF_TOKEN for the live list")
         try:
-            listed = await self._ask(lambda api: api.list_jobs_hardware(), doing="list the hardware")
-        except ServiceError:
+            listed = await self._ask(
+                lambda api: api.list_jobs_hardware(), doing="list the hardware", seconds=LIST_SECONDS
+            )
+        except MlinternError:
             return hf_jobs_fallback()
         return [_described(each) for each in listed]
 
@@ -139,7 +151,8 @@ class HfJobsBackend:
             "PYTHONUNBUFFERED": "1",
             "UV_NO_PROGRESS": "1",
         }
-        processes = await self._accelerators(submission.spec.hardware)
+        accelerators = await self._accelerators(submission.spec.hardware)
+        processes = processes_for(submission.script, accelerators)
         info = await self._ask(
             lambda api: api.run_job(
                 image=self._settings.image,
@@ -154,14 +167,18 @@ class HfJobsBackend:
             ),
             doing="start the job",
         )
-        return JobHandle(self.name, info.id, {"namespace": namespace})
+        limit = limit_seconds(submission.spec.timeout_seconds)
+        return JobHandle(self.name, info.id, {"namespace": namespace, "limit": limit})
 
     async def find(self, job_id: str) -> JobHandle | None:
         namespace = await self._resolved_namespace()
-        jobs = await self._ask(
-            lambda api: list(api.list_jobs(labels={LABEL: job_id}, namespace=namespace)), doing="look the job up"
-        )
-        return JobHandle(self.name, jobs[0].id, {"namespace": namespace}) if jobs else None
+
+        def look(api: HfApi) -> JobInfo | None:
+            jobs = api.list_jobs(labels={LABEL: job_id}, namespace=namespace)
+            return next((job for job in jobs if (job.labels or {}).get(LABEL) == job_id), None)
+
+        job = await self._ask(look, doing="look the job up")
+        return JobHandle(self.name, job.id, {"namespace": namespace}) if job else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
         """The stage as a state; how long it has been scheduling is said, and an unknown stage counts as running."""
@@ -173,10 +190,11 @@ class HfJobsBackend:
                 doing="read the job",
             )
         except BackendError as error:
-            if isinstance(error.__cause__, JobNotFoundError):
-                return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
-            raise
-        return _status(info)
+            if not isinstance(error.__cause__, JobNotFoundError):
+                raise
+            await self._demand_sight_of(handle.details["namespace"])
+            return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
+        return _status(info, limit=handle.details.get("limit"))
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         api = self._api()
@@ -184,11 +202,37 @@ class HfJobsBackend:
         return await read_logs(url, token=_token(api), cursor=cursor)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
-        if (await self.status(handle)).state in ("queued", "running"):
+        if (await self.status(handle)).state in FINAL:
+            return
+        try:
             await self._ask(
                 lambda api: api.cancel_job(job_id=handle.reference, namespace=handle.details["namespace"]),
                 doing="cancel the job",
             )
+        except BackendError:
+            if (await self.status(handle)).state not in FINAL:  # else it ended in between
+                raise
+
+    async def examine(self) -> str:
+        """Who pays, and what the token may do; nothing is started.
+
+        Raises:
+            ServiceError: what is missing, and how to get it.
+        """
+        if _token(self._api()) is None:
+            raise no_token("run jobs")
+        who = await self._ask(lambda api: api.whoami(), doing="find out whose token this is")
+        namespace = self._settings.namespace or str(who["name"])
+        await self._demand_sight_of(namespace)
+        lacks = missing_right(who, namespace)
+        if lacks:
+            raise Blocked(
+                f"The token of {who['name']} {lacks}.",
+                service="huggingface",
+                next_step=f"Make one that may start jobs for {namespace}: huggingface.co/settings/tokens",
+            )
+        pays = "" if who.get("canPay", True) else "; no way to pay is set: huggingface.co/settings/billing"
+        return f"{namespace} pays for jobs, with the token of {who['name']}{pays}"
 
     def _output(self, job_id: str) -> str:
         base = self._settings.output
@@ -196,15 +240,14 @@ class HfJobsBackend:
 
     def _command(self, submission: Submission, *, fetch: str, processes: int) -> str:
         """What the container runs: the script from a file, so that it has a path and can start workers."""
-        seconds = submission.spec.timeout_seconds
-        early = seconds - GRACE_SECONDS if seconds > 2 * GRACE_SECONDS else seconds
+        seconds = limit_seconds(submission.spec.timeout_seconds)
         folder = self._settings.folder
         line = launch_line(
             self._settings.launch, script=f"{folder}/script.py", args=submission.spec.args, processes=processes
         )
         return (
             f'set -e; mkdir -p {shlex.quote(folder)} "$MLINTERN_OUTPUT_DIR"; cd {shlex.quote(folder)}; '
-            f"{fetch}; exec timeout --verbose --kill-after={GRACE_SECONDS} {early:g} /bin/sh -c {shlex.quote(line)}"
+            f"{fetch}; exec timeout -k {GRACE_SECONDS} {seconds:g} /bin/sh -c {shlex.quote(line)}"
         )
 
     async def _uploaded(self, submission: Submission, namespace: str) -> Any:
@@ -233,81 +276,60 @@ class HfJobsBackend:
             raise BadInput(f"Hugging Face Jobs has no hardware {flavor!r}.", next_step="list_hardware names them.")
         return max(1, listed[flavor].accelerators)
 
+    async def _demand_sight_of(self, namespace: str) -> None:
+        """A job is gone only if its namespace can be seen without it: another token sees nothing of it either.
+
+        Raises:
+            Blocked: the namespace is not this token's to see.
+        """
+        try:
+            await self._ask(
+                lambda api: next(iter(api.list_jobs(namespace=namespace)), None),
+                doing=f"list the jobs of {namespace}",
+            )
+        except BackendError as error:
+            raise Blocked(
+                f"The token may not see the jobs of {namespace}.",
+                service="huggingface",
+                next_step=f"Set HF_TOKEN to one of a member of {namespace}, with the right to run jobs.",
+            ) from error
+
     async def _resolved_namespace(self) -> str:
         if self._namespace is None:
             who = await self._ask(lambda api: api.whoami(cache=True), doing="find out whose token this is")
             self._namespace = str(who["name"])
         return self._namespace
 
-    async def _ask(self, question: Callable[[HfApi], Result], *, doing: str) -> Result:
-        """Run ``question`` on a worker thread, in bounded time, its failures named.
-
-        Raises:
-            Offline: no answer came; what was asked may have been done.
-            RateLimited, Blocked, BackendError: it surely was not.
-        """
-        import anyio
-        import anyio.to_thread
-        import httpx2
-        from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
-        api = self._api()
-        try:
-            with anyio.fail_after(2 * REQUEST_SECONDS):
-                return await anyio.to_thread.run_sync(question, api, abandon_on_cancel=True)
-        except LocalTokenNotFoundError as error:
-            raise Blocked(
-                f"There is no token to {doing} with.", service="huggingface", next_step="Set HF_TOKEN for the server."
-            ) from error
-        except OfflineModeIsEnabled as error:
-            raise Blocked(
-                "HF_HUB_OFFLINE is set, so Hugging Face is not asked.", service="huggingface", next_step="Unset it."
-            ) from error
-        except HfHubHTTPError as error:
-            raise _named(error, doing) from error
-        except (httpx2.TransportError, TimeoutError) as error:
-            raise Offline(
-                f"Hugging Face did not answer while I tried to {doing}: {type(error).__name__}.",
-                service="huggingface",
-                next_step="Ask again in a minute; nothing is submitted twice.",
-            ) from error
+    async def _ask(
+        self, question: Callable[[HfApi], Result], *, doing: str, seconds: float = REQUEST_SECONDS
+    ) -> Result:
+        return await ask(question, self._api(), doing=doing, seconds=seconds)
 
 
-def _named(error: Any, doing: str) -> Exception:
-    status = error.response.status_code
-    said = str(error.server_message or error).strip().splitlines()[0][:300]
-    about: dict[str, Any] = {"service": "huggingface", "http_status": status}
-    match status:
-        case 401:
-            return Blocked(f"The token is not accepted: {said}", next_step="Set a valid HF_TOKEN.", **about)
-        case 402:
-            return Blocked(
-                f"Nobody pays for this job: {said}",
-                next_step="Add credit at huggingface.co/settings/billing, or set another namespace in [hf_jobs].",
-                **about,
-            )
-        case 403:
-            return Blocked(
-                f"The token may not {doing}: {said}",
-                next_step="It needs the right job.write for this namespace (huggingface.co/settings/tokens).",
-                **about,
-            )
-        case 429:
-            from huggingface_hub.utils._http import parse_ratelimit_headers
-
-            limits = parse_ratelimit_headers(error.response.headers)
-            wait = float(limits.reset_in_seconds) if limits else None
-            return RateLimited(f"Hugging Face asks to wait: {said}", retry_after_seconds=wait, **about)
-        case _ if status >= 500:
-            return Offline(f"Hugging Face failed ({status}) while I tried to {doing}: {said}", **about)
-    return BackendError(f"Hugging Face refused to {doing} ({status}): {said}")
+def missing_right(who: Mapping[str, Any], namespace: str) -> str:
+    """Why the token that ``whoami`` describes may not start jobs for ``namespace``; empty if nothing says so."""
+    token = who.get("auth", {}).get("accessToken", {})
+    if token.get("role") == "read":
+        return "may only read"
+    if token.get("role") != "fineGrained":
+        return ""
+    scopes = token.get("fineGrained", {}).get("scoped", [])
+    mine = [scope for scope in scopes if scope.get("entity", {}).get("name") == namespace]
+    allowed = any("job.write" in scope.get("permissions", []) for scope in mine)
+    return "" if allowed else f"lacks the right job.write for {namespace}"
 
 
-def _status(info: JobInfo) -> BackendStatus:
+def _status(info: JobInfo, *, limit: float | None) -> BackendStatus:
+    """``limit`` is when the script gets TERM: before the service's own limit, which says "Job timeout"."""
     stage = str(getattr(info.status.stage, "value", info.status.stage))
     state = STAGES.get(stage, "running")
     message = str(info.status.message or "")
-    if state == "failed" and "timeout" in message.lower().replace("-", ""):
+    said = re.search(r"exit code: (\d+)", message)
+    exit_code = int(said[1]) if said else (0 if state == "succeeded" else None)
+    ran_out = limit is not None and info.durations and (info.durations.running_secs or 0) >= limit
+    if state == "failed" and (
+        "job timeout" in message.lower() or exit_code == ENDED or (exit_code == KILLED and ran_out)
+    ):
         state = "timed_out"
     durations = info.durations
     running = float(durations.running_secs) if durations and durations.running_secs is not None else None
@@ -317,7 +339,7 @@ def _status(info: JobInfo) -> BackendStatus:
         started_at=info.started_at.timestamp() if info.started_at else None,
         finished_at=info.finished_at.timestamp() if info.finished_at else None,
         run_seconds=running,
-        exit_code=0 if state == "succeeded" else None,
+        exit_code=exit_code,
         error=(message or stage) if state in ("failed", "timed_out", "lost") else None,
         detail=f"{stage}{waited if state == 'queued' else ''}{': ' + message if message else ''}",
         url=info.url,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlintern.tools.errors import Blocked, Offline, RateLimited, ServiceError
@@ -32,18 +33,32 @@ STARTED = re.compile(r"={3,} Job started at .* ={3,}")
 async def read_logs(
     url: str, *, token: str | None, cursor: str | None, transport: httpx.AsyncBaseTransport | None = None
 ) -> LogChunk:
-    """New lines at ``url`` since ``cursor``; an empty chunk if there are none, or the job has not started.
+    """New lines at ``url`` since ``cursor``; an empty chunk if there are none, or nothing was ever logged.
 
     Raises:
-        Offline: no answer. Blocked: the token may not read it. RateLimited: asked to wait.
+        Offline: no answer, or it broke off before anything new came. Blocked: the token may not read it.
+        RateLimited: asked to wait.
     """
     seen = _Seen.parse(cursor)
+    stream = None
     if seen.timestamp:
-        events, reaches_back = await _events(url, token, f"?tail={TAIL}", seen, transport)
-        if reaches_back:
-            return seen.chunk(events)
-    events, _ = await _events(url, token, "", seen, transport)
-    return seen.chunk(events)
+        stream = await _read(url, token, f"?tail={TAIL}", seen, transport)
+        if not stream.events or stream.events[0][0] >= seen.timestamp:  # it does not reach back to what was seen
+            stream = None
+    if stream is None:
+        stream = await _read(url, token, "", seen, transport)
+    chunk = seen.chunk(stream.events, complete=stream.whole)
+    if not chunk.data and not stream.whole:
+        raise Offline("The log stream broke off.", service="huggingface", next_step="Ask again in a moment.")
+    return chunk
+
+
+@dataclass
+class _Stream:
+    """What came of a stream: (timestamp, line) each, and whether that is all there is at this moment."""
+
+    events: list[tuple[str, str]] = field(default_factory=list)
+    whole: bool = False
 
 
 class _Seen:
@@ -58,7 +73,7 @@ class _Seen:
         timestamp, _, count = (cursor or "").partition("#")
         return cls(timestamp, int(count or 0))
 
-    def chunk(self, events: list[tuple[str, str]]) -> LogChunk:
+    def chunk(self, events: list[tuple[str, str]], *, complete: bool) -> LogChunk:
         lines: list[str] = []
         timestamp, count, met = self.timestamp, self.count, 0
         for at, line in events:
@@ -68,56 +83,62 @@ class _Seen:
                 met += 1
                 if met <= self.count:
                     continue
-            count = count + 1 if at == timestamp else 1
-            timestamp = at
+            if at >= timestamp:
+                count = count + 1 if at == timestamp else 1
+                timestamp = at
             lines.append(line)
         data = "".join(f"{line}\n" for line in lines).encode()
-        return LogChunk(data, f"{timestamp}#{count}" if timestamp else "")
+        return LogChunk(data, f"{timestamp}#{count}" if timestamp else "", complete)
 
 
-async def _events(
+async def _read(
     url: str, token: str | None, query: str, seen: _Seen, transport: httpx.AsyncBaseTransport | None
-) -> tuple[list[tuple[str, str]], bool]:
-    """(timestamp, line) of the stream as far as it comes at once, and whether it reaches back to what was seen."""
+) -> _Stream:
+    """The stream, to its end or until it falls silent."""
     import anyio
     import httpx
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    events: list[tuple[str, str]] = []
+    stream = _Stream()
     size = 0
-    timeout = httpx.Timeout(30.0, read=IDLE_SECONDS)
+    end = anyio.current_time() + TOTAL_SECONDS
     try:
-        with anyio.move_on_after(TOTAL_SECONDS):
+        with anyio.CancelScope(deadline=end) as scope:
             async with (
-                httpx.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False) as client,
+                httpx.AsyncClient(transport=transport, timeout=TOTAL_SECONDS, follow_redirects=False) as client,
                 client.stream("GET", url + query, headers=headers) as answer,
             ):
-                _refuse(answer)
+                if not _has_log(answer):
+                    return _Stream(whole=True)
                 async for text in answer.aiter_lines():
+                    scope.deadline = min(end, anyio.current_time() + IDLE_SECONDS)
                     if not text.startswith("data: {"):
                         continue
                     event = json.loads(text[6:])
                     if STARTED.fullmatch(event["data"].strip()):
                         continue
-                    events.append((event["timestamp"], event["data"].rstrip("\n")))
+                    stream.events.append((event["timestamp"], event["data"].rstrip("\n")))
                     size += len(text)
                     if size > MAX_BYTES and event["timestamp"] > seen.timestamp:
-                        break
-    except (httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.ReadError, json.JSONDecodeError) as error:
-        if not events and isinstance(error, httpx.ReadError):
-            raise Offline("The log stream broke off.", service="huggingface") from error
+                        return stream
+                stream.whole = True
+        if scope.cancelled_caught:  # silent since a while: what came is all; but silence from the start says nothing
+            stream.whole = bool(scope.deadline < end)
+    except (httpx.ReadError, httpx.RemoteProtocolError, json.JSONDecodeError):
+        return stream  # broken off: what came is right, and there may be more
     except httpx.TransportError as error:
         raise Offline(f"The log cannot be reached: {type(error).__name__}.", service="huggingface") from error
-    return events, bool(events) and events[0][0] <= seen.timestamp
+    return stream
 
 
-def _refuse(answer: httpx.Response) -> None:
+def _has_log(answer: httpx.Response) -> bool:
     status = answer.status_code
     if status in (404, 409):  # not started yet, or nothing was ever logged
-        return
+        return False
     if status == 429:
         raise RateLimited("Hugging Face asks to wait.", service="huggingface", http_status=status)
     if status in (401, 403):
         raise Blocked("The token may not read this job's log.", service="huggingface", http_status=status)
     if status >= 400:
         raise ServiceError(f"The log cannot be read ({status}).", service="huggingface", http_status=status)
+    return True

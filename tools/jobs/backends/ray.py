@@ -211,6 +211,23 @@ class RayBackend:
         """Ask Ray to stop it. A job that still waits for resources ends only when its turn comes, as it starts."""
         await self._ask("POST", f"/api/jobs/{handle.reference}/stop")
 
+    async def examine(self) -> str:
+        """Which Ray answers, and what outlives a job there.
+
+        Raises:
+            Offline, Blocked, BackendError: what is missing.
+        """
+        version = await self._ask("GET", "/api/version")
+        if not isinstance(version, dict) or "ray_version" not in version:
+            raise BackendError(
+                f"{self._settings.url} answers, but not as Ray's job server does.",
+                next_step="Set url in [ray] of config.toml to the dashboard's address.",
+            )
+        kept = (
+            f"output in {self._settings.folder}" if self._settings.folder else "no folder: output ends with the job"
+        )
+        return f"Ray {version['ray_version']} at {self._settings.url}; {kept}"
+
     def _hardware(self, name: str) -> RayHardware:
         known = self._settings.hardware or {"default": RayHardware()}
         if name not in known:

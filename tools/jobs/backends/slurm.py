@@ -191,6 +191,25 @@ class SlurmBackend:
         line = f"echo cancel $(date +%s) >> {record} 2>/dev/null; exec scancel --full {handle.reference}"
         await self._command(["sh", "-c", line])
 
+    async def examine(self) -> str:
+        """Which Slurm answers, its partitions, and whether job folders can be written from here.
+
+        Raises:
+            BackendError, Offline: what is missing.
+        """
+        base = self._settings.folder or (str(self._workspace.root / "jobs") if self._workspace else "/tmp")
+        make = f"mkdir -p {shlex.quote(base)} && test -w {shlex.quote(base)} || echo unwritable"
+        out = await self._command(["sh", "-c", f"sbatch --version && sinfo -h -o '%R %a %D' && {{ {make}; }}"])
+        version, *partitions = out.splitlines()
+        if "unwritable" in partitions:
+            raise BackendError(
+                f"{base} cannot be written on the cluster.", next_step="Set folder in [slurm] of config.toml."
+            )
+        if not partitions:
+            raise BackendError("Slurm answers, but shows you no partition.", next_step="Ask the cluster's operators.")
+        listed = ", ".join("{} ({}, {} nodes)".format(*line.split()) for line in partitions if len(line.split()) == 3)
+        return f"{version}; partitions {listed}; jobs lie in {base}, which compute nodes must see"
+
     def _folder(self, submission: Submission) -> str:
         base = self._settings.folder
         return f"{base.rstrip('/')}/{submission.job_id}" if base else str(submission.folder)
