@@ -249,7 +249,7 @@ class JobService:
             raise BadInput("tail and offset exclude each other.", next_step="Give one of them.")
         if max_chars < 1 or (tail is not None and tail < 1) or (offset is not None and offset < 0):
             raise BadInput("max_chars and tail must be at least 1, offset at least 0.", next_step="Correct them.")
-        await self._watcher.refresh(job_id)
+        record = await self._watcher.refresh(job_id)
         path = self._workspace.job(job_id) / "log.txt"
         known = secrets_of(self._environ)
 
@@ -262,7 +262,10 @@ class JobService:
             return logs.read_tail(path, lines=tail or DEFAULT_TAIL, max_chars=max_chars, known=known)
 
         found = await anyio.to_thread.run_sync(read)
-        return LogPage(job_id=job_id, **vars(found))
+        page = LogPage(job_id=job_id, **vars(found))
+        if not path.exists():
+            page.note = "The log is gone." if record.over else "The job has not printed anything yet."
+        return page
 
     # All jobs
 

@@ -286,6 +286,7 @@ async def test_what_was_collected_stays_when_the_storage_of_the_job_is_gone(
     assert status.evaluations == [{"task": "maxmc", "value": 0.65}]
     assert status.artifacts["model"].endswith("output/model")
     assert status.artifacts["checkpoints"][0].endswith("output/checkpoint-100")
+    assert "gone" in (await lab.jobs.read_logs(job_id)).note
 
 
 async def test_evaluations_that_cannot_be_read_do_not_hide_the_end_of_the_job(
