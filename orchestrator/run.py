@@ -11,7 +11,7 @@ from mlintern.orchestrator import stops
 from mlintern.orchestrator.assemble import Agent, assemble
 from mlintern.orchestrator.face import Controls, Face
 from mlintern.orchestrator.options import Options
-from mlintern.orchestrator.ports import Finished, Stop
+from mlintern.orchestrator.ports import Finished, Notice, Stop
 from mlintern.orchestrator.prices import UnknownPrice
 from mlintern.orchestrator.session import SessionError
 from mlintern.orchestrator.tasks import task_group
@@ -50,6 +50,8 @@ async def _converse(agent: Agent, goal: str | None, face: Face, keyboard: _Keybo
     async with task_group() as tasks:
         tasks.start_soon(_listen, keyboard)
         with keyboard.scope:
+            if found is not None and face.person is not None and (words := _last_words(agent)):
+                face.show(Notice(text=f"it said last: {words}"))
             if goal is None and found is not None and not found.idle:
                 stop = await keyboard.run()
             while not keyboard.quitting:
