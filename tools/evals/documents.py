@@ -16,6 +16,9 @@ from mlintern.tools.evals.rows import EvalProblem, EvalRow
 LARGEST_JSON = 256 * 2**20
 """Bytes. A result file is small; only a log with every transcript gets near this."""
 
+LARGEST_SCORE = 1e100
+"""A score beyond is a computation that ran over; sums and squares of smaller ones stay finite."""
+
 ARCHIVE = b"PK"
 LINES = (".jsonl", ".txt", ".log")
 
@@ -104,6 +107,8 @@ def parse_json(raw: bytes, where: Path | str) -> Any:
         raise BadInput(
             f"{where} is nested too deeply to be a result file.", next_step="Is it the right file?"
         ) from error
+    except ValueError as error:  # Python reads no integer of more than 4,300 digits
+        raise BadInput(f"{where} holds a number that is too long.", next_step="Is it the right file?") from error
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -128,13 +133,18 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def number(value: Any) -> float | None:
     """``value`` as a float if it is a number (NaN and infinities included), else None. True is no number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer that no float can hold
+        return math.inf if value > 0 else -math.inf
 
 
 def finite(value: Any) -> float | None:
-    """``value`` as a float if it is a finite number, else None."""
+    """``value`` as a float if it is a finite number of a size that can be computed with, else None."""
     found = number(value)
-    return found if found is not None and math.isfinite(found) else None
+    return found if found is not None and abs(found) <= LARGEST_SCORE else None
 
 
 def whole(value: Any, *, least: int = 0) -> int | None:
@@ -148,11 +158,16 @@ def mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def listed(value: Any) -> list[Any]:
+    """``value`` if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def not_finite(file: ResultFile, key: str, value: Any) -> EvalProblem:
     """The complaint about a score that is no finite number."""
     return EvalProblem(
         source=str(file.path),
         key=key,
-        message=f"The score is {value!r}, not a finite number.",
+        message=f"The score is {value!r:.40}, not a finite number.",
         next_step="Look at the samples of this task for empty answers or failed generations, then evaluate again.",
     )

@@ -28,13 +28,21 @@ def read_path(path: Path) -> Reading:
     """All rows of a result file, or of a folder that holds any.
 
     Raises:
-        NotFound: nothing is there, or the folder holds no results.
+        NotFound: nothing is there, or the file or folder holds no results.
         BadInput: the file is no result of a known harness, or is broken; says which key.
     """
     if path.is_dir():
         return _read_folder(path)
     file = open_result(path)
-    return _require_reader(file).read(file)
+    reader = _require_reader(file)
+    reading = reader.read(file)
+    if not reading.rows and not reading.problems:
+        raise NotFound(
+            f"{path} is a file of {reader.SUITE}, but there are no scores in it.",
+            next_step="Was anything evaluated? A Trainer does only with eval_strategy; other harnesses write scores "
+            "at their end.",
+        )
+    return reading
 
 
 class SampleFiles:
@@ -71,7 +79,7 @@ def _read_folder(folder: Path) -> Reading:
             if reader is None:
                 continue
             reading = reader.read(file)
-        except BadInput as error:
+        except (BadInput, NotFound) as error:  # NotFound: a link into a cache that was emptied
             if RESULT_NAME.search(path.name):
                 problems.append(EvalProblem(source=str(path), message=error.message, next_step=error.next_step))
             continue
@@ -126,11 +134,19 @@ def _walk(folder: Path) -> Iterator[Path]:
     pending = [folder]
     while pending:
         here = pending.pop(0)
-        for path in sorted(here.iterdir()):
+        try:
+            inside = sorted(here.iterdir())
+        except OSError as error:
+            if here == folder:
+                raise BadInput(
+                    f"{folder} cannot be read: {error.strerror}.", next_step="Check its permissions."
+                ) from error
+            continue  # the results of someone else, or a folder that has just gone
+        for path in inside:
             if path.is_dir() and not path.is_symlink():
                 if not path.name.startswith(".") and path.name not in PASSED_BY:
                     pending.append(path)
-            elif path.suffix in (".json", ".eval") or path.name == "metrics.jsonl":
+            elif (path.suffix in (".json", ".eval") or path.name == "metrics.jsonl") and not path.is_fifo():
                 seen += 1
                 if seen > MOST_FILES:
                     raise BadInput(
@@ -153,6 +169,10 @@ def _latest_states(found: list[Path]) -> set[Path]:
 
 
 def _has_marker(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(SNIFFED)
+    """Whether the file may hold results. One that cannot be opened may, if it is named so: reading says why."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(SNIFFED)
+    except OSError:
+        return RESULT_NAME.search(path.name) is not None
     return any(marker in head for marker in MARKERS)

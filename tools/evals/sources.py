@@ -46,12 +46,14 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger, hub: HubResults
     job = _job(name, workspace, ledger)
     if job is not None:
         return job
-    path = Path(name).expanduser()
     try:
+        path = Path(name).expanduser()
         if path.exists():
             return Source(path=path.absolute())
     except OSError as error:  # a name longer than the file system allows
         raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
+    except RuntimeError as error:  # ~ of a user that does not exist
+        raise BadInput(f"{name[:80]!r} is not a path: {error}", next_step="Give an absolute path.") from error
     url = HUB_URL.match(name)
     repo_id = url[1] if url else name if HUB_ID.match(name) else None
     if repo_id is None:

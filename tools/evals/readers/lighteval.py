@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.documents import Reading, ResultFile, finite, mapping, not_finite, number, whole
+from mlintern.tools.evals.documents import Reading, ResultFile, finite, listed, mapping, not_finite, number, whole
 from mlintern.tools.evals.names import canonical_task, direction
 from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
 
@@ -109,7 +109,7 @@ def _config(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _direction(config: dict[str, Any], metric: str) -> bool | None:
-    for entry in config.get("metrics") or config.get("metric") or []:
+    for entry in listed(config.get("metrics") or config.get("metric")):
         stated = mapping(entry).get("higher_is_better")
         if isinstance(stated, dict):
             stated = stated.get(metric)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mlintern.common.clock import iso
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.documents import (
     Reading,
     ResultFile,
     finite,
     json_lines,
+    listed,
     mapping,
     not_finite,
     number,
@@ -22,6 +23,8 @@ from mlintern.tools.evals.names import canonical_task, direction
 from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
 
 SUITE = "lm-eval"
+LAST_SECOND = 253402300800.0
+"""The first second of the year 10000, which ISO 8601 cannot write."""
 NOT_SCORES = frozenset({"name", "alias", "sample_len", "sample_count", "samples", " "})
 
 
@@ -73,7 +76,7 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
 
 def _task_rows(file: ResultFile, task: str, scores: dict[str, Any]) -> Iterator[EvalRow | EvalProblem]:
     data = mapping(file.data)
-    subtasks = mapping(data.get("group_subtasks")).get(task) or []
+    subtasks = listed(mapping(data.get("group_subtasks")).get(task))
     better = mapping(mapping(data.get("higher_is_better")).get(task))
     fewshot = mapping(data.get("n-shot")).get(task, mapping(data.get("config")).get("num_fewshot"))
     for key, value in scores.items():
@@ -134,7 +137,9 @@ def _model(data: dict[str, Any]) -> str | None:
 
 def _date(value: Any) -> str | None:
     seconds = finite(value)
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if seconds is None or not 0 <= seconds < LAST_SECOND:
+        return None
+    return iso(seconds)
 
 
 def _notes(data: dict[str, Any]) -> tuple[str, ...]:

@@ -83,6 +83,15 @@ def _read_document(file: ResultFile, document: dict[str, Any]) -> Reading:
         )
     rows: list[EvalRow] = []
     problems: list[EvalProblem] = []
+    if not entries:
+        problems.append(
+            EvalProblem(
+                source=str(file.path),
+                key="rows",
+                message="The evaluation has no scores.",
+                next_step="Evaluate again; read the log of the job first.",
+            )
+        )
     for index, entry in enumerate(entries):
         found = _read_entry(file, document, index, mapping(entry))
         (rows if isinstance(found, EvalRow) else problems).append(found)  # type: ignore[arg-type]
