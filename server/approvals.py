@@ -141,9 +141,7 @@ class Gate:
 
 def question(action: Action) -> str:
     """The question: everything that decides on the first line, since hosts cut after about three; then details."""
-    lines = [f"{action.headline}?"]
-    lines += [f"{label}: {value}" for label, value in action.details]
-    return "\n".join(lines)
+    return "\n".join([f"{action.headline}?", *action.lines])
 
 
 def can_ask(ctx: Context[Any, Any]) -> bool:

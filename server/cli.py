@@ -203,8 +203,8 @@ def _approvals(options: argparse.Namespace) -> int:
         by = f" by {decision.via}" if decision.via else ""
         print(f"{decision.digest}  {decision.state}{by}  asked {iso(decision.asked_at)}")
         print(f"    {decision.action.headline}")
-        for label, value in decision.action.details:
-            print(f"    {label}: {value}")
+        for line in decision.action.lines:
+            print(f"    {line}")
         if decision.note:
             print(f"    Note: {decision.note}")
     return 0

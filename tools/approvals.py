@@ -7,6 +7,7 @@ one action: a job is unique by its digest. What a person has not decided stays p
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -21,6 +22,8 @@ LIFETIME_SECONDS = 24 * 3600.0
 
 SHORTEST_PREFIX = 6
 SHOWN_DIGITS = 12
+LONGEST_NAME = 80
+LONGEST_DETAIL = 500
 COLUMNS = "id, digest, action, decision, via, note, created_at, decided_at"
 
 State = Literal["pending", "approved", "denied", "used"]
@@ -64,7 +67,12 @@ class Action:
         """One line with cost, hardware, hours and digest: hosts cut a question after its first lines."""
         place = f"{self.where} {self.hardware}".rstrip()
         limit = f", up to {_duration(self.hours)}" if self.hours else ""
-        return f"{self.what} on {place}: {self.cost}{limit} (digest {self.short_digest})"
+        return f"{_harmless(self.what)} on {_harmless(place)}: {self.cost}{limit} (digest {self.short_digest})"
+
+    @property
+    def lines(self) -> list[str]:
+        """The details, each on one line, as any of them may hold what a model wrote."""
+        return [f"{label}: {_one_line(value)}" for label, value in self.details]
 
     @property
     def short_digest(self) -> str:
@@ -101,6 +109,18 @@ class Decision:
     @property
     def digest(self) -> str:
         return self.action.digest
+
+
+def _harmless(text: str) -> str:
+    """``text`` on one line and without what a headline is made of, so that no name can pose as cost or digest."""
+    plain = re.sub(r"[^\w ./+=,@-]+", "_", " ".join(text.split()))
+    return plain if len(plain) <= LONGEST_NAME else f"{plain[:LONGEST_NAME]}..."
+
+
+def _one_line(text: str) -> str:
+    """``text`` without line breaks and control characters (which steer terminals); what is cut says so."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return plain if len(plain) <= LONGEST_DETAIL else f"{plain[:LONGEST_DETAIL]}... ({len(plain)} characters)"
 
 
 def _duration(hours: float) -> str:
