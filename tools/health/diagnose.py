@@ -70,7 +70,8 @@ async def diagnose_source(source: str, *, workspace: Workspace, ledger: Ledger) 
 
 def _not_judged(run: Run) -> Iterable[str]:
     if run.rows < rules.ENOUGH:
-        yield f"Only {run.rows} rows were logged; trends are judged from {rules.ENOUGH} on."
+        were = "row was" if run.rows == 1 else "rows were"
+        yield f"Only {run.rows} {were} logged; trends are judged from {rules.ENOUGH} on."
     trains = bool(len(run["loss"])) or run.has_reward
     if trains and not any(name.startswith("eval_") for name in run.curves) and run.rows >= rules.ENOUGH:
         yield "Nothing was measured on held-out data, so overfitting cannot be seen."

@@ -104,7 +104,7 @@ def _from_json(path: Path, text: str) -> list[dict[str, Any]]:
     """``trainer_state.json``, or a list of rows under ``steps``, ``log_history``, or by itself."""
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(
             f"{path} is not valid JSON: {error}.", next_step="A checkpoint that was cut off? Use the one before it."
         ) from error
@@ -134,7 +134,7 @@ def _from_printed(text: str) -> Iterator[dict[str, Any]]:
     for match in _PRINTED.finditer(text):
         try:
             printed = ast.literal_eval(_BARE.sub(r"'\1\2'", match.group()))
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested without end
             continue
         if not isinstance(printed, dict) or not {"loss", "eval_loss", "reward", "epoch"} & printed.keys():
             continue
@@ -150,7 +150,7 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):  # the line that a killed script was writing
+        except (ValueError, RecursionError):  # the line that a killed script was writing
             continue
         if isinstance(value, dict):
             yield value

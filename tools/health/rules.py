@@ -90,7 +90,7 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
         if usual > 0 and value > SPIKE * usual
     ]
     largest = max((value for _, value in spikes), default=0.0)
-    if len(spikes) < 3 and largest <= HUGE_SPIKE * usual:
+    if not spikes or (len(spikes) < 3 and largest <= HUGE_SPIKE * usual):
         return
     yield Finding(
         kind="gradient_spikes",

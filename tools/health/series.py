@@ -20,6 +20,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Our name of a curve, and what TRL (of today and before) and others call it."""
 
+LARGEST = 1e100
+"""A number beyond counts as infinite: no float32 gets there, and sums and squares of smaller ones stay finite."""
+
 PREFERENCE = frozenset({"chosen", "rejected", "accuracies", "margins"})
 _COMPONENT = re.compile(r"^rewards/(.+?)(?:/mean)?$|^reward/(.+)$")
 
@@ -75,7 +78,10 @@ class Run:
 
 
 def build(rows: Iterable[Mapping[str, Any]]) -> Run:
-    """The curves in telemetry rows of kind ``metrics``. Of a step that was logged twice the last counts."""
+    """The curves in telemetry rows of kind ``metrics``. Of a step that was logged twice the last counts.
+
+    A row whose step is missing or no finite number stands at its place among the rows.
+    """
     points: dict[str, dict[float, float]] = {}
     count = 0
     for row in rows:
@@ -84,7 +90,7 @@ def build(rows: Iterable[Mapping[str, Any]]) -> Run:
             continue
         count += 1
         logged = as_number(row.get("step"))
-        step = float(count) if logged is None else logged
+        step = float(count) if logged is None or not math.isfinite(logged) else logged
         for name, value in values.items():
             number = as_number(value)
             if number is not None:
@@ -101,9 +107,12 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
-    except (ValueError, OverflowError):
+        number = float(value)
+    except ValueError:
         return None
+    except OverflowError:  # an integer that no float can hold
+        number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
+    return math.copysign(math.inf, number) if abs(number) > LARGEST else number
 
 
 def window(series: Series) -> int:
