@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import MlinternError, NotFound, ServiceError
+from mlintern.tools.web.judge import Missing
 
 Status = Literal["ok", "partial", "rate_limited", "not_found", "blocked", "offline", "error"]
 SourceStatus = Literal["ok", "rate_limited", "not_found", "blocked", "offline", "error"]
@@ -57,7 +58,8 @@ def failed(name: str, error: MlinternError) -> SourceReport:
             message=str(error),
         )
     if isinstance(error, NotFound):
-        return SourceReport(name=name, status="not_found", http_status=404, message=str(error))
+        status = error.http_status if isinstance(error, Missing) else None
+        return SourceReport(name=name, status="not_found", http_status=status, message=str(error))
     return SourceReport(name=name, status="error", message=str(error))
 
 

@@ -57,7 +57,13 @@ class Walker:
                 f"{walk_id!r} is not the id of a walk.", next_step="Use walk_id of a walk_citations result."
             )
         try:
-            return Walk.from_json(cursors.load(self._folder, walk_id))
+            state = cursors.load(self._folder, walk_id)
+        except BadInput as error:
+            raise BadInput(
+                f"There is no walk {walk_id!r} in this workspace.", next_step="Begin one with walk_citations."
+            ) from error
+        try:
+            return Walk.from_json(state)
         except (KeyError, TypeError) as error:
             raise BadInput("This walk is from another version.", next_step="Begin it anew.") from error
 

@@ -43,7 +43,7 @@ class SearchResult(NetworkedResult):
     """A page of papers."""
 
     items: list[SearchItem]
-    total: int | None = Field(description="The largest number of hits that any one source counts; null if none does.")
+    total: int | None = Field(description="At least so many: the most that any one source counts; null: none does.")
     next_cursor: str | None = Field(description="Pass as cursor for the next page; null at the end.")
     query: str = Field(description="What the sources were asked, request words removed.")
     notes: list[str] = Field(description="What a filter left out, what a source could not do, what to do next.")
@@ -153,7 +153,7 @@ class WalkResult(NetworkedResult):
     walk_id: str
     seed: str
     papers: list[WalkedPaper]
-    edges: list[Edge] = Field(description="Citations that touch the papers of this page.")
+    edges: list[Edge] = Field(description="Citations that led to the papers of this page, or join two of them.")
     edges_total: int = Field(description="Edges known so far, shown or not.")
     papers_total: int = Field(description="Papers that pass the filters so far, shown or not.")
     frontier: list[FrontierEntry] = Field(description="What would be asked next, best first; at most ten.")

@@ -254,7 +254,7 @@ class PaperService:
             status=status,
             sources=reports,
             items=[results.item_of(paper) for paper in shown],
-            total=max(ranking.totals.values(), default=None),
+            total=max([*ranking.totals.values(), len(ranking.papers)]) if ranking.totals else None,
             next_cursor=following,
             query=ranking.query.words,
             notes=notes,

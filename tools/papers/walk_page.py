@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from mlintern.tools.papers import cursors
 from mlintern.tools.papers.results import Edge, FrontierEntry, WalkedPaper, WalkResult, shown_authors
-from mlintern.tools.papers.walking import Task, Walk
+from mlintern.tools.papers.walking import Link, Task, Walk
 from mlintern.tools.sources import SourceReport, overall
 
 _FRONTIER_SHOWN = 10
-_MOST_EDGES = 200
+_MOST_EDGES = 100
 
 
 def page_result(
@@ -43,7 +43,7 @@ def page_result(
         calls=calls,
         next_cursor=cursor,
         graph=f"mlintern://graphs/{walk.walk_id}",
-        notes=[*walk.notes, *_advice(walk, told, status, bool(names), cursor is not None, len(edges))],
+        notes=[*walk.notes, *_advice(walk, told, status, bool(names), len(edges))],
     )
 
 
@@ -59,8 +59,15 @@ def _edges_of(walk: Walk, names: Sequence[str]) -> list[Edge]:
             source=link.source,
         )
         for link in walk.links.values()
-        if link.citing in shown or link.cited in shown
+        if _belongs(walk, link, shown)
     ]
+
+
+def _belongs(walk: Walk, link: Link, shown: set[str]) -> bool:
+    """Whether ``link`` led to a paper of the page, or joins two of them."""
+    citing, cited = walk.nodes[link.citing].depth, walk.nodes[link.cited].depth
+    reached = link.citing if citing > cited else link.cited
+    return reached in shown if citing != cited else {link.citing, link.cited} <= shown
 
 
 def _shown(walk: Walk, name: str, year: int) -> WalkedPaper:
@@ -90,9 +97,7 @@ def _frontier(walk: Walk, tasks: Sequence[Task], year: int) -> list[FrontierEntr
     ]
 
 
-def _advice(
-    walk: Walk, reports: Sequence[SourceReport], status: str, has_papers: bool, has_more: bool, edges: int
-) -> list[str]:
+def _advice(walk: Walk, reports: Sequence[SourceReport], status: str, has_papers: bool, edges: int) -> list[str]:
     """What is missing, why, and what to do next."""
     notes: list[str] = []
     untold = walk.untold()
@@ -100,14 +105,16 @@ def _advice(
         notes.append(f"{untold} papers are not shown: the year or the citations that a filter needs are not known.")
     if edges > _MOST_EDGES:
         notes.append(
-            f"Cut: {edges} citations touch this page; the first {_MOST_EDGES} are here, all are in the graph."
+            f"Cut: {edges} citations belong to this page; the first {_MOST_EDGES} are here, all are in the graph."
         )
     missing = [report for report in reports if report.status not in ("ok", "not_found")]
     waits = [report.retry_after_seconds for report in missing if report.retry_after_seconds is not None]
     when = f"in {max(1, round(min(waits)))} s" if waits else "later"
-    if missing and has_more:
-        listed = ", ".join(f"{report.name} ({report.status})" for report in missing)
+    listed = ", ".join(f"{report.name} ({report.status})" for report in missing)
+    if missing and walk.pending(year=0, continued=True):
         notes.append(f"Without {listed}. Go on {when} with cursor=next_cursor: what is known is not asked for again.")
+    elif missing and has_papers:
+        notes.append(f"Without {listed}: what it alone knows (influence, intents, contexts) may be missing.")
     elif status == "not_found":
         notes.append("No source knows this paper's neighbours. Check the id, or search for its title.")
     elif not has_papers and not missing:

@@ -166,9 +166,8 @@ class Web:
         if known is not None:
             old = max(0.0, self._clock.now() - known.stored_at)
             if known.status == 404 and old < min(age, endpoint.service.missing_age):
-                raise NotFound(
-                    f"{endpoint.service.title} did not have it {old / 3600:.0f} h ago.", next_step="Check the id."
-                )
+                when = f"{endpoint.service.opening} did not have it {old / 3600:.0f} h ago."
+                raise judge.Missing(when, http_status=404, next_step="Check the id.")
             if known.status != 404 and old < age:
                 return Answer(name, known.url, known.status, known.headers, known.body, True, old)
         try:

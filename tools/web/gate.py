@@ -118,7 +118,7 @@ class Breaker:
     def refusal(self, seconds: float, *, asked: bool) -> RateLimited:
         how = "answered that it is asked too often" if asked else "asked to be left alone, so it was not asked"
         return RateLimited(
-            f"{self._service.title[:1].upper()}{self._service.title[1:]} {how}.",
+            f"{self._service.opening} {how}.",
             service=self._service.name,
             http_status=429 if asked else None,
             retry_after_seconds=seconds,

@@ -11,6 +11,15 @@ from xml.parsers import expat
 from mlintern.tools.errors import Blocked, NotFound, ServiceError
 from mlintern.tools.web.services import Service
 
+
+class Missing(NotFound):
+    """A service answered that it does not have it; ``http_status`` is 404 or 410."""
+
+    def __init__(self, message: str, *, http_status: int, next_step: str = "") -> None:
+        self.http_status = http_status
+        super().__init__(message, next_step=next_step)
+
+
 TRANSIENT = frozenset({500, 502, 503, 504})
 """Statuses that may be gone when asked again."""
 
@@ -65,7 +74,7 @@ def check_kind(service: Service, body: bytes, expect: str | None, status: int) -
         flaw = _flaw(body, expect)
         if flaw:
             raise ServiceError(
-                f"{_named(service)} answered with data that is damaged or cut: {flaw}.",
+                f"{service.opening} answered with data that is damaged or cut: {flaw}.",
                 service=service.name,
                 http_status=status,
                 next_step="Try again later.",
@@ -73,14 +82,14 @@ def check_kind(service: Service, body: bytes, expect: str | None, status: int) -
         return
     if is_robot_page(body):
         raise Blocked(
-            f"{_named(service)} shows a page that keeps robots out instead of an answer.",
+            f"{service.opening} shows a page that keeps robots out instead of an answer.",
             service=service.name,
             http_status=status,
             next_step="Open the address in a browser, or ask again later from another network.",
         )
     if expect in ("json", "xml"):
         raise ServiceError(
-            f"{_named(service)} answered with a web page instead of {expect.upper()}.",
+            f"{service.opening} answered with a web page instead of {expect.upper()}.",
             service=service.name,
             http_status=status,
             next_step=f"Check {service.base_variable}, or try again later." if service.base_variable else "",
@@ -102,16 +111,17 @@ def raise_for_status(service: Service, status: int, body: bytes, *, secret: str)
         said = said.replace(secret, "[redacted]")
     because = f": {said}" if said else "."
     if status in (404, 410):
-        raise NotFound(f"{_named(service)} does not have it{because}", next_step="Check the name or the id.")
+        advice = "Check the name or the id."
+        raise Missing(f"{service.opening} does not have it{because}", http_status=status, next_step=advice)
     if status in (401, 403, 451):
         raise Blocked(
-            f"{_named(service)} refuses the request ({status}){because}",
+            f"{service.opening} refuses the request ({status}){because}",
             service=service.name,
             http_status=status,
             next_step=_access_advice(service),
         )
     raise ServiceError(
-        f"{_named(service)} answered {status}{because}",
+        f"{service.opening} answered {status}{because}",
         service=service.name,
         http_status=status,
         next_step="Try again later." if status in TRANSIENT else "",
@@ -145,10 +155,6 @@ def _flaw(body: bytes, expect: str | None) -> str:
     except (ValueError, expat.ExpatError) as error:
         return str(error)
     return ""
-
-
-def _named(service: Service) -> str:
-    return f"{service.title[:1].upper()}{service.title[1:]}"
 
 
 def _access_advice(service: Service) -> str:

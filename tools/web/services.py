@@ -66,6 +66,11 @@ class Service:
     max_bytes: int = 16 * MEBIBYTE
     limit_advice: str = ""
 
+    @property
+    def opening(self) -> str:
+        """The title as a sentence begins with it: "The arXiv API", but "arXiv"."""
+        return f"The {self.title[4:]}" if self.title.startswith("the ") else self.title
+
 
 _ARXIV_TERMS = {"gate": "arxiv", "interval": 3.0, "one_at_a_time": True, "first_wait": 60.0, "cooldown": 60.0}
 """arXiv's terms of use: one request every three seconds and one connection, summed over all of its interfaces."""

@@ -151,7 +151,7 @@ class Wire:
                 headers = {name: value for name, value in headers.items() if name in _KEPT_ACROSS_HOSTS}
             url = target
         raise ServiceError(
-            f"{endpoint.service.title} redirects {request.url} without end.",
+            f"{endpoint.service.opening} redirects {request.url} without end.",
             service=endpoint.service.name,
             next_step=f"Check {endpoint.service.base_variable or 'the address'}.",
         )
@@ -169,7 +169,7 @@ class Wire:
                 return await self._read(endpoint, request)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 raise Offline(
-                    f"{service.title} cannot be reached: {error or 'no connection in time'}.",
+                    f"{service.opening} cannot be reached: {error or 'no connection in time'}.",
                     service=service.name,
                     next_step="Check the network connection and proxy, or go on with what is cached or local.",
                 ) from error
@@ -182,7 +182,7 @@ class Wire:
                     next_step="Try again later.",
                 ) from error
         raise ServiceError(
-            f"{service.title} did not answer within {request.timeout:g} s.",
+            f"{service.opening} did not answer within {request.timeout:g} s.",
             service=service.name,
             next_step="Try again later.",
         )
