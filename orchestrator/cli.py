@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlintern.orchestrator.options import Options
     from mlintern.orchestrator.ports import Stop
 
+INTERNAL = 1
 USAGE = 2
 NO_KEY = """\
 There is no key for the model. Set one of
@@ -161,7 +162,7 @@ def _run(chosen: argparse.Namespace) -> int:
         return await run_agent(options, chosen.goal, face=face, clock=SystemClock())
 
     stop = anyio.run(work)
-    if stop.exit_code == USAGE:
+    if stop.exit_code in (INTERNAL, USAGE):  # it ended before there was anything to show
         print(stop.reason, file=sys.stderr)
     return stop.exit_code
 

@@ -40,6 +40,7 @@ class Conversation:
         self.tools = tuple(dict(tool) for tool in tools)
         self.messages: list[Message] = list(messages)
         self._known_tokens = known_tokens
+        self._checked = 0
         replies = [number for number, message in enumerate(self.messages, 1) if message["role"] == "assistant"]
         self._known_messages = replies[-1] if known_tokens and replies else 0
 
@@ -69,6 +70,7 @@ class Conversation:
         self.messages = list(messages)
         self._known_tokens = known_tokens
         self._known_messages = len(self.messages) if known_tokens else 0
+        self._checked = 0
 
     @property
     def tokens(self) -> int:
@@ -104,12 +106,21 @@ class Conversation:
             model=model,
             system=self.system,
             tools=self.tools,
-            messages=answered(self.messages),
+            messages=self._answered(),
             max_tokens=max_tokens,
             thinking=thinking,
             effort=effort,
             cache_ttl=cache_ttl,
         )
+
+    def _answered(self) -> list[Message]:
+        """`answered` of the messages; those up to the last reply that was looked at before need no second look."""
+        whole, latest = self.messages[: self._checked], self.messages[self._checked :]
+        repaired = answered(latest)
+        if len(repaired) == len(latest) and all(new is old for new, old in zip(repaired, latest, strict=True)):
+            replies = [number for number, message in enumerate(latest) if message["role"] == "assistant"]
+            self._checked += replies[-1] if replies else 0
+        return whole + repaired
 
 
 def calls_of(message: Message) -> list[Block]:

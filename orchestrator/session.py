@@ -1,10 +1,11 @@
 """The session on disk: everything that happened, one JSON line each, written before it is acted on.
 
-``<sessions>/<id>/events.jsonl`` is only ever appended to: one ``O_APPEND`` write and an fsync an event, under a lock
-that the kernel drops when the process dies. Beside it lie ``results/`` (what was too large for the model) and the
-logs of the MCP servers. Kinds of events and their fields:
+``<sessions>/<id>/events.jsonl`` is only ever appended to, one ``O_APPEND`` write an event, under a lock that the
+kernel drops when the process dies. What was written outlives a kill of the process. Against a power cut the file is
+fsynced with every event that something irreversible follows (`MUST_BE_DURABLE`), which covers all events before it.
+Beside it lie ``results/`` (what was too large for the model) and the logs of the MCP servers. The events:
 
-    session_start  goal, model, profile, base_url, system, tools, settings, version
+    session_start  model, profile, base_url, system, tools, settings, version
     user           text, by                                "loop" where the loop itself says it
     request        turn, model, worst_usd
     reply          turn, blocks, stop_reason, usage, request_id, model
@@ -39,6 +40,10 @@ from mlintern.common.files import exclusive_lock, sync_folder
 
 VERSION = 1
 EVENTS = "events.jsonl"
+MUST_BE_DURABLE = frozenset(
+    {"session_start", "user", "request", "approval", "tool_start", "compaction", "resume", "interrupt", "stop"}
+)
+"""After these money is spent, a tool acts, a person was asked, or nothing may come for long."""
 
 
 class SessionError(Exception):
@@ -93,7 +98,7 @@ class Session:
         return self.folder / "results"
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write one event; when this returns it is on the disk.
+        """Write one event; what it announces may be done when this returns.
 
         Raises:
             OSError: it could not be written. Nothing that depends on it may happen.
@@ -103,7 +108,8 @@ class Session:
         data = line.encode("utf-8", "surrogatepass")
         while data:
             data = data[os.write(self._descriptor, data) :]
-        os.fsync(self._descriptor)
+        if kind in MUST_BE_DURABLE and fields.get("side_effect") != "read_only":
+            os.fsync(self._descriptor)
 
     def child(self, name: str) -> ChildJournal:
         """A journal for a sub-agent, in a file of its own in this session's folder."""
