@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlintern.tools.hub.messages import MessageColumn
 from mlintern.tools.hub.results import Conversations
-from mlintern.tools.hub.statistics import EXACT_ROWS, lengths
+from mlintern.tools.hub.statistics import lengths, quantile
 from mlintern.tools.hub.table import Table
 
 MOST_ROLES = 20
@@ -14,7 +14,6 @@ def describe_conversations(table: Table, messages: MessageColumn) -> Conversatio
     """Statistics over all rows; None when every conversation is null or empty."""
     items = messages.items
     where = f"FROM {table.scan} WHERE len({items}) > 0"
-    quantile = "quantile_cont" if table.rows <= EXACT_ROWS else "approx_quantile"
     characters = f"list_sum(list_transform({items}, lambda m: coalesce(length({messages.content('m')}), 0)))"
     system = f"({messages.role(f'{items}[1]')} = 'system')"
     empty = (
@@ -23,11 +22,11 @@ def describe_conversations(table: Table, messages: MessageColumn) -> Conversatio
     )
     row = table.query(
         f"SELECT count(*), min(len({items})), max(len({items})), avg(len({items})), "
-        f"{quantile}(len({items}), [0.5, 0.95]), "
-        f"min({characters}), max({characters}), avg({characters}), {quantile}({characters}, [0.5, 0.95]), "
-        f"count(*) FILTER (WHERE ({system})::BOOLEAN), count(DISTINCT md5({messages.content(f'{items}[1]')})) "
+        f"{quantile(table, f'len({items})', '[0.5, 0.95]')}, "
+        f"min({characters}), max({characters}), avg({characters}), {quantile(table, characters, '[0.5, 0.95]')}, "
+        f"coalesce(count_if({system}), 0), count(DISTINCT md5({messages.content(f'{items}[1]')})) "
         f"FILTER (WHERE {system}), "
-        f"count(*) FILTER (WHERE (len(list_filter({items}, lambda m: {messages.tool_calls('m')})) > 0)::BOOLEAN), "
+        f"coalesce(count_if(len(list_filter({items}, lambda m: {messages.tool_calls('m')})) > 0), 0), "
         f"coalesce(sum(len({empty})), 0) {where}"
     )[0]
     if not row[0]:

@@ -25,7 +25,7 @@ def find_duplicates(table: Table, conversations: list[MessageColumn], scratch: P
     Hashes go to a file first and are counted in passes of two million, so that memory does not grow with the rows.
     The near rate counts pairs within the sample only and is therefore a lower bound for the whole.
     """
-    exact = _exact(table, scratch)
+    exact = count_exact(table, scratch)
     texts = _sample(table, conversations)
     near, pair = near_duplicates([text for _, text in texts])
     return Duplicates(
@@ -39,7 +39,8 @@ def find_duplicates(table: Table, conversations: list[MessageColumn], scratch: P
     )
 
 
-def _exact(table: Table, scratch: Path) -> int:
+def count_exact(table: Table, scratch: Path) -> int:
+    """Rows that repeat an earlier row in every column."""
     if not table.columns or not table.rows:
         return 0
     names = ", ".join(column.sql for column in table.columns)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mlintern.tools.hub.duplicates import text_expressions
 from mlintern.tools.hub.messages import MessageColumn
-from mlintern.tools.hub.results import ColumnStatistics, Conversations, Duplicates, Issue
+from mlintern.tools.hub.patterns import BENCHMARK_COLUMNS, BENCHMARK_TEXT, CONTROL, MOJIBAKE, PERSONAL, SCRIPTS
+from mlintern.tools.hub.results import ColumnStatistics, Conversations, Duplicates, Issue, Lengths
 from mlintern.tools.hub.table import ROW, Table, literal
 
 SAMPLE = 20_000
@@ -16,39 +17,6 @@ IMBALANCE = 0.9
 LONG, LONGER_THAN_MEDIAN = 20_000, 50
 CHARACTERS_A_TOKEN = 4.0
 SPEAKERS = {"human", "gpt", "chatgpt", "bot", "model", "USER", "ASSISTANT", "Human", "Assistant"}
-
-SCRIPTS = {
-    "Latin": r"\p{Latin}{3}",
-    "Cyrillic": r"\p{Cyrillic}{3}",
-    "Han": r"\p{Han}{2}",
-    "Arabic": r"\p{Arabic}{3}",
-    "Devanagari": r"\p{Devanagari}{3}",
-    "Hangul": r"\p{Hangul}{2}",
-    "Japanese kana": r"[\p{Hiragana}\p{Katakana}]{2}",
-}
-PERSONAL = {
-    "e-mail addresses": r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}",
-    "telephone numbers": r"(^|[^\d.])(\+\d{1,3}[ .-]?)(\(?\d{2,4}\)?[ .-]?){2,4}\d{2,4}\b|\(\d{3}\) ?\d{3}-\d{4}",
-    "IBANs": r"\b[A-Z]{2}\d{2}( ?[A-Z0-9]{4}){3,7}\b",
-    "payment card numbers": r"\b(?:4\d{3}|5[1-5]\d{2}|3[47]\d{2})(?:[ -]?\d{4}){2}[ -]?\d{3,4}\b",
-    "US social security numbers": r"\b\d{3}-\d{2}-\d{4}\b",
-}
-BENCHMARK_TEXT = {
-    "GSM8K": r"(?s)<<[-\d.+*/ ()]+=[-\d.]+>>.*####\s*-?[\d,.]+",
-    "HumanEval or MBPP": r"def check\(candidate\)|METADATA = \{\s*'author'|assert candidate\(",
-    "a benchmark with a canary string": r"(?i)BENCHMARK DATA SHOULD NEVER APPEAR IN TRAINING",
-    "MMLU": r"The following are multiple choice questions \(with answers\) about",
-}
-BENCHMARK_COLUMNS = {
-    "ARC": {"question", "choices", "answerKey"},
-    "MMLU": {"question", "subject", "choices", "answer"},
-    "HellaSwag": {"ctx_a", "ctx_b", "endings", "label"},
-    "TruthfulQA": {"question", "best_answer", "correct_answers", "incorrect_answers"},
-    "HumanEval": {"task_id", "canonical_solution", "entry_point", "test"},
-    "IFEval": {"instruction_id_list", "kwargs", "prompt"},
-    "WinoGrande": {"sentence", "option1", "option2", "answer"},
-    "GPQA": {"Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2"},
-}
 
 
 @dataclass(frozen=True)
@@ -136,45 +104,34 @@ def _imbalance(column: ColumnStatistics) -> Iterator[Issue]:
 def _lengths(seen: Seen) -> Iterator[Issue]:
     for column in seen.columns:
         length = column.length
-        if (
-            length
-            and length.unit == "characters"
-            and length.max >= LONG
-            and length.max > LONGER_THAN_MEDIAN * length.median
-        ):
+        if length is None or length.unit != "characters":
+            continue
+        if length.median is not None and length.max >= max(LONG, LONGER_THAN_MEDIAN * length.median):
             yield Issue(
                 kind="very_long_rows",
                 severity="warning",
                 column=column.name,
                 message=f"The longest text has {length.max:,} characters, the median {length.median:,.0f}.",
             )
-        if seen.max_length is None:
-            continue
-        if column.tokens is not None and column.tokens.p95 > seen.max_length:
-            yield _truncated(column.name, f"{column.tokens.p95:,.0f} tokens at the 95th percentile", seen.max_length)
-        elif column.tokens is None and length and length.unit == "characters":
-            guess = length.p95 / CHARACTERS_A_TOKEN
-            if guess > seen.max_length:
-                yield _truncated(
-                    column.name,
-                    f"about {guess:,.0f} tokens (4 characters each) at the 95th percentile",
-                    seen.max_length,
-                )
+        yield from _truncation(column.name, column.tokens or length, seen.max_length)
     for talk in seen.conversations:
-        guess = talk.content_characters.p95 / CHARACTERS_A_TOKEN
-        if seen.max_length is not None and guess > seen.max_length:
-            yield _truncated(
-                talk.column, f"about {guess:,.0f} tokens (4 characters each) at the 95th percentile", seen.max_length
-            )
+        yield from _truncation(talk.column, talk.content_characters, seen.max_length)
 
 
-def _truncated(column: str, measured: str, limit: int) -> Issue:
-    return Issue(
-        kind="truncation",
-        severity="warning",
-        column=column,
-        message=f"At max_length {limit} more than 5 % of the rows are cut: {measured}.",
-    )
+def _truncation(column: str, length: Lengths, limit: int | None) -> Iterator[Issue]:
+    if limit is None or length.p95 is None:
+        return
+    tokens = length.p95 if length.unit == "tokens" else length.p95 / CHARACTERS_A_TOKEN
+    if tokens > limit:
+        measured = f"{tokens:,.0f} tokens"
+        if length.unit != "tokens":
+            measured = f"about {measured} ({CHARACTERS_A_TOKEN:g} characters each)"
+        yield Issue(
+            kind="truncation",
+            severity="warning",
+            column=column,
+            message=f"At max_length {limit} more than 5 % of the rows are cut: {measured} at the 95th percentile.",
+        )
 
 
 def _repeats(table: Table, duplicates: Duplicates) -> Iterator[Issue]:
@@ -250,11 +207,11 @@ def _texts(table: Table, messages: list[MessageColumn]) -> Iterator[Issue]:
         **{("script", name): pattern for name, pattern in SCRIPTS.items()},
         **{("personal", name): pattern for name, pattern in PERSONAL.items()},
         **{("benchmark", name): pattern for name, pattern in BENCHMARK_TEXT.items()},
-        ("control", ""): r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F]",
-        ("mojibake", ""): "\ufffd|Ã[\u0080-\u00bf]|â€[™œ\u009d“”]|ï»¿",
+        ("control", ""): CONTROL,
+        ("mojibake", ""): MOJIBAKE,
     }
     counts = ", ".join(
-        f"count(*) FILTER (WHERE (regexp_matches(t, {literal(pattern)}))::BOOLEAN)" for pattern in patterns.values()
+        f"coalesce(count_if(regexp_matches(t, {literal(pattern)})), 0)" for pattern in patterns.values()
     )
     total, *found = table.query(f"SELECT count(*), {counts} FROM ({text})")[0]
     hits = {key: int(count) for key, count in zip(patterns, found, strict=True)}
@@ -308,7 +265,7 @@ def _identical_pairs(table: Table) -> Iterator[Issue]:
     chosen, rejected = table.column("chosen"), table.column("rejected")
     if str(chosen.type) != str(rejected.type):
         return
-    equal = f"count(*) FILTER (WHERE ({chosen.sql} = {rejected.sql})::BOOLEAN)"
+    equal = f"coalesce(count_if({chosen.sql} = {rejected.sql}), 0)"
     same = int(table.query(f"SELECT {equal} FROM {table.scan}")[0][0])
     if same:
         yield Issue(

@@ -62,8 +62,8 @@ def message_column(table: Table, column: Column) -> MessageColumn | None:
 
 def _json_messages(table: Table, column: Column, items: str) -> MessageColumn | None:
     found = table.query(
-        f"SELECT count(*) FILTER (WHERE (json_extract({items}[1], '$.role') IS NOT NULL)::BOOLEAN), "
-        f"count(*) FILTER (WHERE (json_extract({items}[1], '$.from') IS NOT NULL)::BOOLEAN) FROM {table.scan}"
+        f"SELECT coalesce(count_if(json_extract({items}[1], '$.role') IS NOT NULL), 0), "
+        f"coalesce(count_if(json_extract({items}[1], '$.from') IS NOT NULL), 0) FROM {table.scan}"
     )[0]
     if found[0]:
         return MessageColumn(column, "role/content", items, True, ())

@@ -17,8 +17,8 @@ class Lengths(BaseModel):
     unit: Literal["characters", "items", "tokens"]
     min: int
     mean: float
-    median: float
-    p95: float
+    median: float | None = Field(description="None when no row of the sample has a value")
+    p95: float | None
     max: int
     sampled_rows: int | None = Field(default=None, description="set when only a sample of the rows was measured")
 
