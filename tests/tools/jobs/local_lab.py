@@ -142,14 +142,16 @@ class LocalLab:
         return self.folder(job_id).log.read_text()
 
 
-async def eventually(look: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
-    """Look again and again until what is seen is good; fail after `DEADLINE_SECONDS`."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+async def eventually(
+    look: Callable[[], Awaitable[T]], good: Callable[[T], bool], *, seconds: float = DEADLINE_SECONDS
+) -> T:
+    """Look again and again until what is seen is good; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
     while True:
         seen = await look()
         if good(seen):
             return seen
-        assert time.monotonic() < deadline, f"still {seen!r} after {DEADLINE_SECONDS} s"
+        assert time.monotonic() < deadline, f"still {seen!r} after {seconds} s"
         await anyio.sleep(0.02)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import pytest
 from mlintern.tools.errors import BackendError, BadInput, Offline
 from mlintern.tools.jobs.backends.ray import RayBackend, RayHardware, RaySettings
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
-from tests.services.ray import ray_program, running_ray
+from tests.services.ray import ray_program
 from tests.services.slurm import free_port
+from tests.tools.jobs.conftest import Ray
 from tests.tools.jobs.remote import submission
 
 pytestmark = pytest.mark.anyio
@@ -26,13 +26,9 @@ needs_ray = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayBackend]:
-    if ray_program() is None:
-        pytest.skip("needs Ray: make ray")
-    with running_ray(tmp_path_factory.mktemp("r") / "ray") as url:
-        shared = tmp_path_factory.mktemp("shared")
-        yield RayBackend(settings=RaySettings(url=url, launch=(sys.executable,), folder=str(shared)))
+@pytest.fixture
+def cluster(ray: Ray) -> RayBackend:
+    return RayBackend(settings=RaySettings(url=ray.url, launch=(sys.executable,), folder=str(ray.folder)))
 
 
 async def ended(backend: RayBackend, handle: JobHandle) -> BackendStatus:

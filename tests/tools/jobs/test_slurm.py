@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -25,12 +24,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not slurm_is_installed(), reason="needs root and Debian's slurm-wlm and munge"),
 ]
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    with running_slurm(tmp_path_factory.mktemp("cluster") / "slurm") as cluster:
-        yield cluster
 
 
 def backend_of(slurm: Slurm, **settings: object) -> SlurmBackend:
