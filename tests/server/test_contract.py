@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client
+from mcp.server import MCPServer
 from mcp.types import TextContent, Tool
 
 from mlintern.server.app import build_server
@@ -39,8 +41,14 @@ PROMISED = {
 """Tools that other programs rely on, by toolset."""
 
 
-async def list_tools(**settings: Any) -> list[Tool]:
-    async with Client(build_server(Settings(**settings))) as client:
+@cache
+def server(*toolsets: str) -> MCPServer[Any]:
+    """One server for all tests that only look at it."""
+    return build_server(Settings(toolsets=toolsets or TOOLSETS))
+
+
+async def list_tools(*toolsets: str) -> list[Tool]:
+    async with Client(server(*toolsets)) as client:
         return list((await client.list_tools()).tools)
 
 
@@ -61,13 +69,16 @@ async def test_every_promised_tool_is_there() -> None:
 
 @pytest.mark.parametrize("toolset", PROMISED)
 async def test_a_toolset_can_be_offered_alone(toolset: str) -> None:
-    names = [tool.name for tool in await list_tools(toolsets=(toolset,))]
+    names = [tool.name for tool in await list_tools(toolset)]
     assert set(names) >= set(PROMISED[toolset])
     assert not set(names) & {name for other, group in PROMISED.items() if other != toolset for name in group}
 
 
 async def test_the_order_of_the_list_is_always_the_same() -> None:
-    assert [tool.name for tool in await list_tools()] == [tool.name for tool in await list_tools()]
+    server.cache_clear()
+    before = [tool.name for tool in await list_tools()]
+    server.cache_clear()
+    assert before == [tool.name for tool in await list_tools()]
 
 
 async def test_every_tool_can_be_chosen_and_shown() -> None:
@@ -119,6 +130,16 @@ async def test_every_tool_has_a_typed_structured_result() -> None:
         assert tool.output_schema["properties"], tool.name
 
 
+OUTSIDE = [*PROMISED["papers"], *(set(PROMISED["hub"]) - {"inspect_model"}), "poll_job", "read_job_logs"]
+"""Tools whose results hold text that others wrote."""
+
+
+async def test_text_from_outside_is_marked_as_data() -> None:
+    for tool in await list_tools():
+        if tool.name in OUTSIDE:
+            assert "untrusted" in (tool.output_schema or {})["properties"], tool.name
+
+
 async def test_no_argument_can_approve() -> None:
     for tool in await list_tools():
         names = " ".join(node_name for node in nodes(tool.input_schema) for node_name in node.get("properties", {}))
@@ -126,7 +147,7 @@ async def test_no_argument_can_approve() -> None:
 
 
 async def test_every_tool_refuses_an_argument_that_it_does_not_have() -> None:
-    async with Client(build_server(Settings())) as client:
+    async with Client(server()) as client:
         for tool in (await client.list_tools()).tools:
             result = await client.call_tool(tool.name, {"no_such_argument": 1})
             assert result.is_error, tool.name
@@ -136,7 +157,7 @@ async def test_every_tool_refuses_an_argument_that_it_does_not_have() -> None:
 
 
 async def test_every_tool_explains_arguments_of_the_wrong_kind() -> None:
-    async with Client(build_server(Settings())) as client:
+    async with Client(server()) as client:
         for tool in (await client.list_tools()).tools:
             wrong = {name: {"wrong": ["kind"]} for name in tool.input_schema["properties"]}
             result = await client.call_tool(tool.name, wrong)
@@ -167,7 +188,7 @@ async def test_the_instructions_name_no_tool_that_does_not_exist() -> None:
 
 
 async def test_the_method_prompt_carries_what_was_given_word_for_word() -> None:
-    async with Client(build_server(Settings())) as client:
+    async with Client(server()) as client:
         [prompt] = (await client.list_prompts()).prompts
         given = {"goal": "Beat {GPQA}", "model": "Qwen/Qwen3-0.6B", "benchmark": "gpqa", "budget": "20 USD"}
         shown = await client.get_prompt(prompt.name, given)
@@ -179,7 +200,7 @@ async def test_the_method_prompt_carries_what_was_given_word_for_word() -> None:
 
 
 async def test_jobs_scripts_and_runs_are_resources() -> None:
-    async with Client(build_server(Settings())) as client:
+    async with Client(server()) as client:
         templates = {item.uri_template for item in (await client.list_resource_templates()).resource_templates}
         assert templates == {
             "mlintern://jobs/{job_id}",
