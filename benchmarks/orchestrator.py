@@ -3,7 +3,7 @@
 A run of 300 turns, each with a call and a result of 2,500 tokens, never compacted: the real loop, tool runner, guard,
 budget, session on disk (with its fsyncs) and conversation, over a model and a tool that answer at once. Measured:
 
-* own time a turn (all of it but the model's and the tool's) around turn 10 and around turn 290, the best of three
+* own time a turn (all of it but the model's and the tool's) around turn 10 and around turn 290, the best of five
   runs: at most 15 ms, and at most 1.5 times apart;
 * the largest memory of the process that did it, with all that the command imports: at most 250 MB;
 * reading the session back, from the file to a conversation that is ready to go on: at most 1 s.
@@ -44,7 +44,7 @@ from mlintern.orchestrator.session import Session, read_events
 from mlintern.orchestrator.tool_runner import ToolRunner
 
 TURNS = 300
-RUNS = 3
+RUNS = 5
 RESULT_TOKENS = 2_500
 EARLY, LATE = 10, 290
 AROUND = 6
