@@ -10,7 +10,7 @@ a trace of its own, outside the workspace, which is the truth that the ledger is
 * no script ran twice;
 * what is reported is what happened: succeeded ran to its end, failed exited with 3 (or the disk was full), timed_out
   is one that sleeps, lost is one whose supervisor was killed;
-* no process of a job is left, and every account is settled.
+* no process of a job is left, every account is settled, and no server died of an error that has no name.
 
 Prints its counts; exits with 1 on any misreport.
 """
@@ -48,6 +48,8 @@ from tests.tools.jobs.local_lab import LocalLab
 DEADLINE_SECONDS = 540.0
 SERVERS = 2
 DISK_MEGABYTES = 64
+NAMED_FAILURE = 75
+"""Exit code of a server that ended with an error of our own tree, such as a full disk (EX_TEMPFAIL)."""
 
 SCRIPT = """
 import os, sys, time
@@ -117,6 +119,7 @@ class Chaos:
     small_disk: bool
     counts: collections.Counter[str] = field(default_factory=collections.Counter)
     supervisors_killed: set[str] = field(default_factory=set)
+    crashes: list[str] = field(default_factory=list)
 
     def kill_a_supervisor(self) -> None:
         folders = [JobFolder(path) for path in self.root.glob("jobs/*")]
@@ -132,6 +135,14 @@ class Chaos:
             process_table.send([process], signal.SIGKILL)
             self.counts[f"supervisors killed while {state['phase']}"] += 1
             return
+
+    def look_at(self, server: subprocess.Popen[bytes]) -> None:
+        """A server may be killed, be done, or give up over a full disk; anything else is a bug."""
+        code = server.poll()
+        if code == NAMED_FAILURE:
+            self.counts["servers that gave up over a full disk"] += 1
+        elif code not in (None, 0, -signal.SIGKILL):
+            self.crashes.append(f"a server crashed with exit code {code}; its traceback is on stderr")
 
     def fill_the_disk(self) -> None:
         if not self.small_disk:
@@ -156,6 +167,8 @@ def torment(chaos: Chaos, specs: Path, total: int) -> None:
     servers: list[subprocess.Popen[bytes]] = []
     try:
         while time.monotonic() < deadline and len(list(chaos.root.glob("jobs/*/exit.json"))) < total:
+            for server in servers:
+                chaos.look_at(server)
             servers = [server for server in servers if server.poll() is None]
             while len(servers) < SERVERS:
                 offset = chaos.random.uniform(-48, 48) * 3600
@@ -217,6 +230,7 @@ def verdict(chaos: Chaos, specs: list[JobSpec], trace: Path) -> list[str]:
         if not truthful:
             wrong.append(f"{spec.job_id} ({kind}, started {starts}, ended {ends}) is {record.state}: {record.error}")
     lab.ledger.close()
+    wrong += chaos.crashes
     wrong += [f"process {pid} of a job is still there" for pid in leftovers(chaos.root)]
     return wrong
 
@@ -257,6 +271,15 @@ async def plan(root: Path, trace: Path, *, jobs: int, seed: int) -> list[JobSpec
     return specs
 
 
+def run_server(options: argparse.Namespace) -> int:
+    code = 0
+    try:
+        anyio.run(lambda: serve(options.serve, options.specs, seed=options.seed, offset=options.offset))
+    except* MlinternError:  # also from within the task group of `reconcile`
+        code = NAMED_FAILURE
+    return code
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=200)
@@ -266,8 +289,7 @@ def main() -> int:
     parser.add_argument("--offset", type=float, default=0.0)
     options = parser.parse_args()
     if options.serve is not None:
-        anyio.run(lambda: serve(options.serve, options.specs, seed=options.seed, offset=options.offset))
-        return 0
+        return run_server(options)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name) / "disk") as own_disk:
         root, trace, specs_file = Path(name) / "disk" / "home", Path(name) / "trace", Path(name) / "specs.json"

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from mlintern.common.files import exclusive_lock, write_json_durably
+from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import Backend, JobHandle
 from mlintern.tools.jobs.telemetry import rows_in_log
 
@@ -37,7 +38,7 @@ async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> bool:
     Returns:
         Whether everything that the backend has at this moment is here.
     """
-    with exclusive_lock(folder / "mirror.lock", blocking=False) as ours:
+    with named_disk_errors(folder), exclusive_lock(folder / "mirror.lock", blocking=False) as ours:
         if not ours:
             return False
         (folder / "output").mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -19,6 +19,7 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline, WorkspaceError
 from mlintern.tools.jobs import inputs, money, records
+from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.spec import Backend, JobHandle, JobSpec, JobState, ScriptFile, Submission
 from mlintern.tools.ledger import Ledger
@@ -80,7 +81,7 @@ class Submitter:
             MlinternError: the backend refused, and nothing was started (only with ``answer_to_caller``).
         """
         folder = self._workspace.job(job_id)
-        with self._disk_errors(folder):
+        with named_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
             if not ours:
@@ -107,7 +108,8 @@ class Submitter:
     async def forget_unsent(self, job_id: str, *, error: str) -> bool:
         """Cancel an intent that has surely not been sent yet. False if it may have been, or is just being sent."""
         folder = self._workspace.job(job_id)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with named_disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
             if not ours or _attempted_at(folder) is not None:
                 return False
@@ -133,7 +135,7 @@ class Submitter:
             if patience > 0:
                 raise BackendError("The submission never reached the backend; nothing ran and nothing was spent.")
         submission = await anyio.to_thread.run_sync(self._submission, record, folder)
-        with self._disk_errors(folder):
+        with named_disk_errors(folder):
             write_json_durably(
                 folder / "spec.json",
                 {"job_id": record.job_id, "digest": record.digest, "spec": record.spec.to_json()},
@@ -187,25 +189,6 @@ class Submitter:
             if ended:
                 money.settle(connection, record.job_id, seconds=0.0, now=now)
         return ended
-
-    def _disk_errors(self, folder: Path) -> _DiskErrors:
-        return _DiskErrors(folder)
-
-
-class _DiskErrors:
-    """Names an error of the system while the job folder is written."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OSError):
-            raise WorkspaceError(
-                f"The job cannot be recorded in {self._folder}: {error.strerror or error}.",
-                next_step="Check that the disk of the workspace is not full.",
-            ) from error
 
 
 def _attempted_at(folder: Path) -> float | None:

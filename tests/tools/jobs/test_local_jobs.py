@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -419,3 +420,34 @@ async def test_the_time_a_job_runs_does_not_follow_the_wall_clock(lab: LocalLab)
     status = await lab.backend.status(handle)
     assert status.run_seconds is not None and 0 <= status.run_seconds < 30
     await lab.jobs.cancel(job_id)
+
+
+async def test_a_server_whose_clock_is_days_ahead_does_not_cancel_a_job_that_is_just_ending(lab: LocalLab) -> None:
+    """The script is gone and its final record not yet there: nothing can be measured, so nothing is overdue."""
+    job_id = await lab.start(SLEEP)
+    state = await lab.running(job_id)
+    handle = await lab.backend.find(job_id)
+    assert handle is not None
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lab.folder(job_id).write("state", {**state, "pid": gone.pid, "started_at": time.time() - 3 * 86400})
+    assert (await lab.backend.status(handle)).run_seconds is None
+    assert (await lab.jobs.poll(job_id)).state == "running"
+    assert not (lab.folder(job_id).path / "cancel.json").exists()
+    lab.folder(job_id).write("state", state)
+    await lab.jobs.cancel(job_id)
+
+
+async def test_a_disk_that_cannot_be_written_is_named_when_a_job_is_cancelled(lab: LocalLab) -> None:
+    job_id = await lab.start(SLEEP)
+    await lab.running(job_id)
+    obstacle = lab.folder(job_id).path / "cancel.json"
+    (obstacle / "inside").mkdir(parents=True)
+    handle = await lab.backend.find(job_id)
+    assert handle is not None
+    with pytest.raises(WorkspaceError, match="disk"):
+        await lab.backend.cancel(handle, reason="x")
+    (obstacle / "inside").rmdir()
+    obstacle.rmdir()
+    with contextlib.suppress(Conflict):  # the supervisor may have stumbled over the obstacle and ended the job
+        await lab.jobs.cancel(job_id)

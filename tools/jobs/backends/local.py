@@ -12,11 +12,12 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
-from mlintern.tools.errors import BadInput, WorkspaceError
+from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs import local_hardware
 from mlintern.tools.jobs.backends import local_launch, process_table, slots
 from mlintern.tools.jobs.backends.interpreter import choose
 from mlintern.tools.jobs.backends.job_folder import UNSTARTED, JobFolder, bury
+from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
 from mlintern.tools.workspace import Workspace
@@ -88,7 +89,8 @@ class LocalBackend:
         return [*with_gpus, plain]
 
     async def submit(self, submission: Submission) -> JobHandle:
-        return await anyio.to_thread.run_sync(self._submit, submission)
+        with named_disk_errors(submission.folder):
+            return await anyio.to_thread.run_sync(self._submit, submission)
 
     async def find(self, job_id: str) -> JobHandle | None:
         folder = self._workspace.job(job_id)
@@ -96,36 +98,33 @@ class LocalBackend:
         return self._handle(job_id, folder) if known else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
-        return await anyio.to_thread.run_sync(self._status, handle)
+        with named_disk_errors(self._folder(handle).path):
+            return await anyio.to_thread.run_sync(self._status, handle)
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         return await anyio.to_thread.run_sync(_read_log, self._folder(handle).log, int(cursor or 0))
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
-        await anyio.to_thread.run_sync(self._cancel, self._folder(handle), reason)
+        folder = self._folder(handle)
+        with named_disk_errors(folder.path):
+            await anyio.to_thread.run_sync(self._cancel, folder, reason)
 
     # What the async methods do, on a worker thread
 
     def _submit(self, submission: Submission) -> JobHandle:
         folder = JobFolder(submission.folder)
         handle = self._handle(submission.job_id, folder.path)
+        for path in (folder.path, folder.work, folder.output):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = folder.claim()
+        if lock is None:
+            return handle  # its supervisor lives
         try:
-            for path in (folder.path, folder.work, folder.output):
-                path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = folder.claim()
-            if lock is None:
-                return handle  # its supervisor lives
-            try:
-                state = folder.read("state") or {"phase": "submitted", "launches": 0}
-                if state["phase"] in UNSTARTED and folder.read("exit") is None:
-                    self._launch(submission, folder, lock, launches=int(state["launches"]) + 1)
-            finally:
-                os.close(lock)
-        except OSError as error:
-            raise WorkspaceError(
-                f"The job cannot be prepared in {folder.path}: {error.strerror or error}.",
-                next_step="Check that the disk of the workspace is not full.",
-            ) from error
+            state = folder.read("state") or {"phase": "submitted", "launches": 0}
+            if state["phase"] in UNSTARTED and folder.read("exit") is None:
+                self._launch(submission, folder, lock, launches=int(state["launches"]) + 1)
+        finally:
+            os.close(lock)
         return handle
 
     def _launch(self, submission: Submission, folder: JobFolder, lock: int, *, launches: int) -> None:
@@ -185,9 +184,7 @@ class LocalBackend:
         if state["phase"] != "running":
             ahead = slots.jobs_ahead(Path(state["queue"]), handle.reference)
             return BackendStatus("queued", detail=_queue_detail(ahead))
-        return BackendStatus(
-            "running", started_at=state["started_at"], run_seconds=_run_seconds(state, now=self._clock.now())
-        )
+        return BackendStatus("running", started_at=state["started_at"], run_seconds=_run_seconds(state))
 
     def _status_unstarted(self, folder: JobFolder, state: dict[str, Any]) -> BackendStatus:
         """The supervisor died, or was never started, before the script ran: it may be started again, a few times."""
@@ -247,13 +244,16 @@ def _final_status(record: Mapping[str, Any]) -> BackendStatus:
     )
 
 
-def _run_seconds(state: Mapping[str, Any], *, now: float) -> float:
+def _run_seconds(state: Mapping[str, Any]) -> float | None:
+    """Seconds by the kernel's clock since the script was started. None when they cannot be measured.
+
+    Between the script's end and its final record the process is gone. The wall clock would be no substitute: where it
+    was set forward, the job would look overdue and be cancelled.
+    """
     process = process_table.find(state["pid"])
-    if process is not None and process.started == state["pid_started"]:
-        age = process_table.age_seconds(process)
-        if age is not None:
-            return age
-    return max(0.0, now - float(state["started_at"]))
+    if process is None or process.started != state["pid_started"]:
+        return None
+    return process_table.age_seconds(process)
 
 
 def _queue_detail(ahead: int | None) -> str:
