@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 from mcp.server import CacheHint, MCPServer
 
+from mlintern.server.apps.approval_card import approval_card, hide_card_tool
 from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.lab import Lab
 from mlintern.server.prompts import register_prompts
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 RECONCILE_AFTER_SECONDS = 1.0
 """Picking up the jobs of an earlier server waits until the host has its list of tools."""
+
+RECONCILE_EVERY_SECONDS = 60.0
 
 
 def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab]:
@@ -49,9 +52,10 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
         instructions=INSTRUCTIONS,
         subscriptions=bus,
-        extensions=[JobTasks(lab)] if "jobs" in settings.toolsets else [],
+        extensions=[JobTasks(lab), approval_card()] if "jobs" in settings.toolsets else [],
+        middleware=[hide_card_tool],
         lifespan=_with_background_work(lab, bus),
-        cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="public")},
+        cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="private")},
         log_level="WARNING",
     )
     register_resources(server, lab)
@@ -64,7 +68,7 @@ def _with_background_work(lab: Lab, bus: CountingBus) -> Any:
     async def lifespan(_: MCPServer[Lab]) -> AsyncIterator[Lab]:
         try:
             async with anyio.create_task_group() as background:
-                background.start_soon(_reconcile, lab)
+                background.start_soon(_watch_jobs, lab)
                 background.start_soon(announce_changes, lab, bus)
                 yield lab
                 background.cancel_scope.cancel()
@@ -75,12 +79,19 @@ def _with_background_work(lab: Lab, bus: CountingBus) -> Any:
     return lifespan
 
 
-async def _reconcile(lab: Lab) -> None:
+async def _watch_jobs(lab: Lab) -> None:
+    """Pick up the jobs of an earlier server, and then see after all of them though nobody may be polling.
+
+    What a job measured has to be collected while its storage is there, and one that is stuck has to be ended when
+    its reservation is used up. Never returns.
+    """
     await lab.clock.sleep(RECONCILE_AFTER_SECONDS)
-    try:
-        found = await lab.jobs.reconcile()
-    except* MlinternError as errors:
-        logger.warning("Jobs of an earlier server were not picked up: %s", errors.exceptions[0])
-    else:
-        for problem in found.problems:
-            logger.warning("%s", problem)
+    while True:
+        try:
+            found = await lab.jobs.reconcile()
+        except* MlinternError as errors:
+            logger.warning("Jobs could not be looked after: %s", errors.exceptions[0])
+        else:
+            for problem in found.problems:
+                logger.warning("%s", problem)
+        await anyio.sleep(RECONCILE_EVERY_SECONDS)  # not a polite wait, so it is not scaled

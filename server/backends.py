@@ -12,15 +12,11 @@ from mlintern.tools.jobs.spec import Backend
 from mlintern.tools.workspace import Workspace
 
 
-def set_up(*, workspace: Workspace, clock: Clock, settings: Settings) -> dict[str, Backend]:
+def set_up(*, workspace: Workspace, clock: Clock, settings: Settings, config: Config) -> dict[str, Backend]:
     """The backends by name, this machine first. Hugging Face Jobs need a token only when they are used.
 
     Clusters are those of the workspace's ``config.toml``; ``MLINTERN_RAY_URL`` names a Ray cluster without it.
-
-    Raises:
-        BadInput: ``config.toml`` cannot be used.
     """
-    config = Config.load(workspace.root / "config.toml")
     backends: dict[str, Backend] = {
         "local": LocalBackend(workspace=workspace, clock=clock, slots=settings.slots, python=settings.python)
     }

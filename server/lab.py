@@ -13,7 +13,9 @@ from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlintern.server.approvals import Gate
+    from mlintern.server.apps.approval_card import CardTokens
     from mlintern.tools.approvals import Approvals
+    from mlintern.tools.config import Config
     from mlintern.tools.evals.service import EvalService
     from mlintern.tools.hub.browse import HubBrowser
     from mlintern.tools.hub.client import HubClient
@@ -57,9 +59,15 @@ class Lab:
 
     @cached_property
     def gate(self) -> Gate:
-        from mlintern.server.approvals import Gate
+            from mlintern.server.approvals import Gate
 
         return Gate(approvals=self.approvals, clock=self.clock, workspace=self.workspace.root)
+
+    @cached_property
+    def card_tokens(self) -> CardTokens:
+        from mlintern.server.apps.approval_card import CardTokens
+
+        return CardTokens()
 
     @cached_property
     def scripts(self) -> ScriptStore:
@@ -80,8 +88,13 @@ class Lab:
     def _job_service(self) -> JobService:
         from mlintern.tools.health.diagnose import diagnose
         from mlintern.tools.hub.remote_shape import remote_shape
+        from mlintern.tools.jobs import money
         from mlintern.tools.jobs.service import JobService
 
+        budget = self.config.budget
+        if budget.experiments:
+            with self.ledger.transaction() as connection:
+                money.limit_experiments(connection, budget.experiments, now=self.clock.now())
         return JobService(
             workspace=self.workspace,
             ledger=self.ledger,
@@ -91,14 +104,25 @@ class Lab:
             collect_evaluations=self.evals.collect,
             diagnose=diagnose,
             model_shape=partial(remote_shape, self.hub),
-            budget_usd=self.settings.allowances.budget_usd,
+            budget_usd=budget.least(self.settings.allowances.budget_usd),
         )
+
+    @cached_property
+    def config(self) -> Config:
+        """``config.toml`` of the workspace.
+
+        Raises:
+            BadInput: it cannot be used.
+        """
+        from mlintern.tools.config import Config
+
+        return Config.load(self.workspace.root / "config.toml")
 
     @cached_property
     def backends(self) -> dict[str, Backend]:
         from mlintern.server.backends import set_up
 
-        return set_up(workspace=self.workspace, clock=self.clock, settings=self.settings)
+        return set_up(workspace=self.workspace, clock=self.clock, settings=self.settings, config=self.config)
 
     @cached_property
     def evals(self) -> EvalService:

@@ -1,4 +1,9 @@
-"""``config.toml`` of the workspace: which clusters there are and how to reach them. Everything else is a flag.
+"""``config.toml`` of the workspace: what may be spent, which clusters there are, how to reach them.
+
+[budget]                              # US dollars; what could pass one does not start, whoever asks and agrees
+workspace = 50
+[budget.experiments]
+gsm8k = 10
 
 [slurm]
 prefix = ["ssh", "login1"]            # put before sbatch and its kin; leave out on a login node
@@ -34,6 +39,7 @@ read_only = false
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -49,9 +55,28 @@ RAY_URL = "MLINTERN_RAY_URL"
 
 
 @dataclass(frozen=True)
-class Config:
-    """The clusters of a workspace; None for those that it does not have. Hugging Face Jobs need no entry."""
+class BudgetSettings:
+    """What all jobs of the workspace together, and those of each experiment, may cost at worst, in US dollars."""
 
+    workspace: float | None = None
+    experiments: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for usd in (self.workspace or 0.0, *self.experiments.values()):
+            if not (math.isfinite(usd) and usd >= 0):
+                raise BadInput(f"A budget of {usd} is no amount of money.", next_step="Give US dollars.")
+
+    def least(self, flag: float | None) -> float | None:
+        """The workspace's limit where the command line gives one too: the lower holds."""
+        given = [usd for usd in (self.workspace, flag) if usd is not None]
+        return min(given, default=None)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Budgets and clusters of a workspace; None for those that it does not have. Hugging Face Jobs need no entry."""
+
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
     slurm: SlurmSettings | None = None
     ray: RaySettings | None = None
     hf_jobs: HfJobsSettings = field(default_factory=HfJobsSettings)
@@ -71,6 +96,8 @@ class Config:
                 tables = tomllib.loads(path.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise BadInput(f"{path} is not TOML: {error}.", next_step="Mend the line that it names.") from error
+            except OSError as error:
+                raise BadInput(f"{path} cannot be read: {error.strerror}.", next_step="Make it readable.") from error
         if environment.get(RAY_URL):
             tables["ray"] = {**tables.get("ray", {}), "url": environment[RAY_URL]}
         return cls(**_checked(cls, tables, place=str(path)))

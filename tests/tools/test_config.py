@@ -25,6 +25,7 @@ def test_the_example_of_the_documentation_is_read_whole(tmp_path: Path) -> None:
     example = "\n".join(line.removeprefix("    ") for line in (config.__doc__ or "").splitlines()[2:])
     read = load(tmp_path, example)
     assert read.slurm is not None and read.ray is not None
+    assert (read.budget.workspace, read.budget.experiments) == (50, {"gsm8k": 10})
     assert read.slurm.prefix == ("ssh", "login1")
     assert read.slurm.hardware["a100"].gpu_memory_gib == 80
     assert read.ray.hardware["gpu"].gpus == 1
@@ -45,9 +46,19 @@ def test_ray_is_found_by_its_variable_alone(tmp_path: Path) -> None:
         ("[slurm.hardware.big]\ngpus = 'four'\n", "gpus is wrong"),
         ("slurm = 1\n", "must be a table"),
         ("[ray]\nfolder = '/x'\n", "lacks url"),
+        ("[budget]\nworkspace = -1\n", "no amount of money"),
+        ("[budget.experiments]\na = nan\n", "no amount of money"),
+        ("[[hf_jobs.volumes]]\ntype = 'disk'\nsource = 'a/b'\nmount_path = '/d'\n", "type is wrong"),
         ("[slurm\n", "is not TOML"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(BadInput, match=words):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("file", "flag", "holds"), [(None, None, None), (50, None, 50), (None, 20, 20), (50, 20, 20), (5, 20, 5)]
+)
+def test_of_two_budgets_the_lower_holds(file: float | None, flag: float | None, holds: float | None) -> None:
+    assert config.BudgetSettings(workspace=file).least(flag) == holds

@@ -8,6 +8,7 @@ used is released only when the job is over. Every movement is kept in ``money_en
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 
 from mlintern.tools.errors import OutOfBudget
 from mlintern.tools.jobs.spec import JobSpec
@@ -44,6 +45,15 @@ def reserve(connection: sqlite3.Connection, spec: JobSpec, *, budget_usd: float 
         (spec.job_id, spec.usd_per_hour, worst),
     )
     _enter(connection, spec.job_id, "reserve", worst, now=now)
+
+
+def limit_experiments(connection: sqlite3.Connection, budgets: Mapping[str, float], *, now: float) -> None:
+    """Set the budgets of experiments, in US dollars. They hold for every server on the workspace from now on."""
+    connection.executemany(
+        "INSERT INTO experiments (name, budget_usd, created_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET budget_usd = excluded.budget_usd",
+        [(name, usd, now) for name, usd in budgets.items()],
+    )
 
 
 def charge(connection: sqlite3.Connection, job_id: str, *, seconds: float, now: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import anyio
 import anyio.to_thread
 from pydantic import BaseModel
 
@@ -57,6 +58,8 @@ class Live:
     url: str | None = None
     run_seconds: float | None = None
     over_since: float | None = None
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held while the job is looked at: a poll and the server's own watch may come at the same moment."""
 
 
 class Watcher:
@@ -95,16 +98,18 @@ class Watcher:
         Raises:
             NotFound: there is no such job.
         """
-        record = await anyio.to_thread.run_sync(self.load, job_id)
-        if record.over:
-            self._live.pop(job_id, None)
-            return record
+        await anyio.to_thread.run_sync(self.load, job_id)  # nothing is held in memory about what does not exist
         live = self.live(job_id)
-        try:
-            return await self._ask(record, live)
-        except MlinternError as error:
-            live.detail = f"Last known state; it could not be brought up to date: {error}"
-            return await anyio.to_thread.run_sync(self.load, job_id)
+        async with live.lock:
+            record = await anyio.to_thread.run_sync(self.load, job_id)
+            if record.over:
+                self._live.pop(job_id, None)
+                return record
+            try:
+                return await self._ask(record, live)
+            except MlinternError as error:
+                live.detail = f"Last known state; it could not be brought up to date: {error}"
+                return await anyio.to_thread.run_sync(self.load, job_id)
 
     def load(self, job_id: str) -> JobRecord:
         with self._ledger.read() as connection:
