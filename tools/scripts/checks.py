@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.code import Code
+from mlintern.tools.scripts.code import UNPARSED, Code, why_unparsed
 from mlintern.tools.scripts.config_checks import configuration_checks
 from mlintern.tools.scripts.header import Header, read_header
 
@@ -32,9 +32,9 @@ def static_checks(text: str) -> list[Check]:
     try:
         compile(text, "script.py", "exec", dont_inherit=True)
         tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
+    except UNPARSED as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        reason = why_unparsed(error)
         return [
             Check(rule="syntax", severity="error", message=f"It is not Python: {reason}.", fix="Mend it.", line=line)
         ]

@@ -8,6 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+UNPARSED = (SyntaxError, ValueError, MemoryError, RecursionError)
+"""What `compile` and `ast.parse` raise; the last two for source that is nested without end."""
+
+
+def why_unparsed(error: Exception) -> str:
+    """What one of `UNPARSED` says about the source, in words."""
+    if isinstance(error, MemoryError | RecursionError):
+        return "it is nested too deeply"
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
 
 @dataclass(frozen=True)
 class Call:

@@ -126,7 +126,8 @@ def _named(schema: ConfigSchema, known: Trainer, name: str) -> FieldDescription:
     gone = removed_field(schema.name, name)
     if gone is not None:
         raise BadInput(f"{schema.name} has no {name}: removed in {gone.since}.", next_step=f"Use {gone.use}.")
-    raise BadInput(f"{schema.name} has no field {name!r:.60}.", next_step=did_you_mean(name, schema.fields))
+    hint = did_you_mean(name, schema.fields) or "Use `search` to find a field by a word."
+    raise BadInput(f"{schema.name} has no field {name!r:.60}.", next_step=hint)
 
 
 def _found(schema: ConfigSchema, known: Trainer, search: str) -> tuple[list[FieldDescription], int]:
@@ -167,9 +168,8 @@ def _evaluation(search: str | None, fields: Sequence[str] | None) -> TrainerDesc
     if fields:
         unknown = next((name for name in fields if name not in described), None)
         if unknown is not None:
-            raise BadInput(
-                f"An evaluation recipe has no field {unknown!r:.60}.", next_step=did_you_mean(unknown, described)
-            )
+            hint = did_you_mean(unknown, described) or f"Fields: {', '.join(described)}."
+            raise BadInput(f"An evaluation recipe has no field {unknown!r:.60}.", next_step=hint)
         chosen = [described[name] for name in fields]
     elif search:
         chosen = [field for field in chosen if _holds(f"{field.name} {field.help}", search)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,18 @@ from mlintern.tools.errors import BadInput
 
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 """The expression of the inline script metadata specification (PEP 723)."""
+
+
+TESTED: Mapping[str, str] = {
+    "accelerate": "1.15.0",
+    "datasets": "5.2.0",
+    "huggingface_hub": "2.4.0",
+    "peft": "0.21.2",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "trl": "1.16.0",
+}
+"""Versions that rendered scripts name, and that their tests run on."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ def read_header(text: str) -> Header | None:
     """The header of a script's source, or None if it has none.
 
     Raises:
-        BadInput: there are two, or it is no TOML, or a field has the wrong type.
+        BadInput: there are two, or it is no TOML, or a field is wrong.
     """
     blocks = [match for match in _BLOCK.finditer(text) if match["type"] == "script"]
     if not blocks:
@@ -56,7 +68,35 @@ def read_header(text: str) -> Header | None:
         )
     for requirement in requirements:
         check_requirement(requirement)
+    if python is not None:
+        _check_python(python)
     return Header(python, tuple(requirements))
+
+
+def check_not_pinned(requirement: str) -> None:
+    """Refuse a further requirement of a package whose version every rendered script fixes.
+
+    Raises:
+        BadInput: it asks for another version than the tested one.
+    """
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(requirement)
+    tested = TESTED.get(wanted.name.lower().replace("-", "_"))
+    if tested is not None and not wanted.specifier.contains(tested):
+        raise BadInput(
+            f"{requirement!r}: rendered scripts need {wanted.name}=={tested}.",
+            next_step="Leave it out, or change the version in the header with edit_script.",
+        )
+
+
+def _check_python(specifier: str) -> None:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(specifier)
+    except InvalidSpecifier as error:
+        raise BadInput(f"requires-python is {specifier!r}: {error}.", next_step="Write '>=3.11'.") from None
 
 
 def check_requirement(requirement: str) -> None:

@@ -14,6 +14,9 @@ from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, check_lora, u
 from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.sources import normalise_source
 
+SET_BY_EVALUATION = frozenset({"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"})
+"""Arguments of `apply_chat_template` that the script gives or relies on."""
+
 Source = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
@@ -41,7 +44,7 @@ def check_pattern(pattern: str, *, what: str) -> None:
 class Strict(BaseModel):
     """Refuses unknown fields by name, with what was probably meant."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -145,4 +148,9 @@ class EvaluationPlan(Strict):
                 )
             if self.extract is not None:
                 check_pattern(self.extract, what="extract")
+            if taken := sorted(SET_BY_EVALUATION & set(self.chat_template_kwargs)):
+                raise BadInput(
+                    f"chat_template_kwargs names {', '.join(taken)}, which the script sets by itself.",
+                    next_step="Leave it out; give only what the template of the model knows.",
+                )
         return self

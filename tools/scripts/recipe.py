@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.header import check_requirement
+from mlintern.tools.scripts.header import check_not_pinned, check_requirement
 from mlintern.tools.scripts.hyperparameters import (
     CONFIG_CLASSES,
     check_hyperparameters,
@@ -17,7 +17,7 @@ from mlintern.tools.scripts.hyperparameters import (
 from mlintern.tools.scripts.parts import EvaluationPlan, Lora, Source, Strict, validation_errors
 from mlintern.tools.scripts.rewards import Reward
 from mlintern.tools.scripts.snippets import read_snippet
-from mlintern.tools.scripts.sources import normalise_source
+from mlintern.tools.scripts.sources import normalise_source, splits_overlap
 from mlintern.tools.scripts.trainers.removed import TRAINERS
 from mlintern.tools.scripts.trainers.schema import did_you_mean
 
@@ -51,6 +51,7 @@ class _Run(Strict):
             self.model = normalise_source(self.model)
             for requirement in self.requirements:
                 check_requirement(requirement)
+                check_not_pinned(requirement)
         return self
 
 
@@ -135,7 +136,7 @@ class _Training(_Run):
                 )
             if self.evaluation is not None and self._trains_on(self.evaluation):
                 raise BadInput(
-                    f"The evaluation reads the training data ({self.dataset}, split {self.split}).",
+                    f"The evaluation reads the training data ({self.dataset}, split {self.evaluation.split}).",
                     next_step="Evaluate on rows that are not trained on: another file or split.",
                 )
             check_hyperparameters(
@@ -144,8 +145,8 @@ class _Training(_Run):
         return self
 
     def _trains_on(self, plan: EvaluationPlan) -> bool:
-        mine = (self.dataset, self.dataset_config, self.split)
-        return mine == (plan.dataset, plan.dataset_config, plan.split)
+        same = (self.dataset, self.dataset_config) == (plan.dataset, plan.dataset_config)
+        return same and splits_overlap(self.split, plan.split)
 
     @property
     def weights_dtype(self) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.header import write_header
+from mlintern.tools.scripts.header import TESTED, write_header
 from mlintern.tools.scripts.hyperparameters import SET_BY_SCRIPT
 from mlintern.tools.scripts.imports import import_block, names_used
 from mlintern.tools.scripts.literals import LINE, assignment
@@ -26,17 +26,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PYTHON = ">=3.11"
-TESTED: Mapping[str, str] = {
-    "accelerate": "1.15.0",
-    "datasets": "5.2.0",
-    "huggingface_hub": "2.4.0",
-    "peft": "0.21.2",
-    "torch": "2.13.0",
-    "transformers": "5.23.0",
-    "trl": "1.16.0",
-}
-"""Versions that rendered scripts name, and that their tests run on."""
-
 DOCSTRINGS: Mapping[str, str] = {
     "sft": "Fine-tune a language model on examples (TRL's SFTTrainer).",
     "dpo": "Fine-tune a language model on preferences (TRL's DPOTrainer).",
@@ -346,5 +335,6 @@ def _bound(node: ast.stmt) -> list[str]:
 
 
 def recipe_json(recipe: TrainingRecipe | EvaluationRecipe) -> str:
-    """The recipe as canonical JSON, for the ledger."""
-    return json.dumps(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    """The recipe as canonical JSON, for the ledger; the seed always stands in it."""
+    given = recipe.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps({**given, "seed": recipe.seed}, sort_keys=True)

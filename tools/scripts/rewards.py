@@ -11,7 +11,7 @@ from mlintern.tools.scripts.snippets import read_snippet
 
 
 class _Reward(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     weight: float = Field(default=1.0, description="Factor in the sum of all rewards.")
 

@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import dataclass
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.code import UNPARSED, why_unparsed
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,10 @@ def read_snippet(source: str, *, what: str, parameters: int, prefer: str = "") -
     text = textwrap.dedent(source).strip("\n")
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
+    except UNPARSED as error:
         where = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise BadInput(
-            f"{what} is not Python: {reason}{where}.", next_step="Give the source of one function."
+            f"{what} is not Python: {why_unparsed(error)}{where}.", next_step="Give the source of one function."
         ) from None
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     if not functions:

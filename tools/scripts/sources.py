@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import math
 import re
 from pathlib import Path
 from typing import Literal
@@ -72,21 +75,84 @@ def dataset_kind(source: str) -> Kind:
     return "folder"
 
 
-def check_dataset_exists(source: str) -> None:
-    """Refuse a local dataset that is not there, before a job is paid for.
+def check_dataset(source: str, *, split: str, config: str | None, revision: str | None) -> None:
+    """Refuse a local dataset that is not there or has no such part, before a job is paid for.
 
     Raises:
-        BadInput: the path does not exist or is an empty file.
+        BadInput: the path does not exist or is an empty file, or ``split``, ``config`` or ``revision`` name what a
+            local dataset does not have.
     """
     if not is_local(source):
         return
     path = Path(source)
     if not _exists(source):
-        near = sorted(other.name for other in path.parent.glob("*"))[:10] if path.parent.is_dir() else []
-        there = f"The folder holds: {', '.join(near)}." if near else "Its folder does not exist either."
-        raise BadInput(f"The dataset {source} does not exist.", next_step=there)
+        raise BadInput(f"The dataset {source} does not exist.", next_step=_near(path))
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"The dataset {source} is empty.", next_step="Write rows to it first.")
+    for name, value in (("dataset_config", config), ("dataset_revision", revision)):
+        if value is not None:
+            raise BadInput(
+                f"{name} is {value!r:.80}, but {source} lies on this machine.",
+                next_step=f"Leave {name} out: only datasets of the Hub have it.",
+            )
+    _check_split(path, dataset_kind(source), split)
+
+
+def _check_split(path: Path, kind: Kind, split: str) -> None:
+    names = {part.partition("[")[0].strip() for part in split.split("+")}
+    if kind == "saved_splits":
+        known = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8")).get("splits", [])
+        if split not in known:
+            raise BadInput(f"{path} has no split {split!r:.80}.", next_step=f"It has: {', '.join(known)}.")
+    elif kind == "saved" and split != "train":
+        raise BadInput(
+            f"{path} is one saved dataset without splits, not {split!r:.80}.",
+            next_step="Leave `split` out; save a part as a dataset of its own.",
+        )
+    elif kind in BUILDERS.values() and names != {"train"}:
+        raise BadInput(
+            f"The file {path} has the single split `train`, not {split!r:.80}.",
+            next_step="Leave `split` out, or take a part of it: train[:90%], train[90%:].",
+        )
+
+
+def _near(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "Its folder does not exist either."
+    names = sorted(other.name for other in path.parent.iterdir() if not other.name.startswith("."))
+    if near := difflib.get_close_matches(path.name, names, n=3):
+        return f"Did you mean {' or '.join(near)}?"
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"The folder holds: {', '.join(names[:10])}{more}." if names else "Its folder is empty."
+
+
+def splits_overlap(one: str, other: str) -> bool:
+    """Whether two splits of a dataset share rows, as far as their names tell.
+
+    ``train`` and ``train[:10%]`` do, ``train[:90%]`` and ``train[90%:]`` do not.
+    """
+    pieces = [[_piece(part) for part in split.split("+")] for split in (one, other)]
+    return any(_meet(a, b) for a in pieces[0] for b in pieces[1])
+
+
+_SLICE = re.compile(r"(?P<name>[^\[]*)\[(?P<first>\d*)(?P<u1>%?):(?P<last>\d*)(?P<u2>%?)\](?:\(.*\))?")
+
+
+def _piece(split: str) -> tuple[str, str, float, float]:
+    """Name, unit of the slice ("" for none, "%" or "rows"), and its borders."""
+    found = _SLICE.fullmatch(split.strip())
+    if found is None:  # the whole split; a negative border is taken for it too
+        return split.partition("[")[0].strip(), "", 0.0, math.inf
+    first = float(found["first"] or 0)
+    last = float(found["last"]) if found["last"] else math.inf
+    return found["name"].strip(), found["u1"] or found["u2"] or "rows", first, last
+
+
+def _meet(a: tuple[str, str, float, float], b: tuple[str, str, float, float]) -> bool:
+    if a[0] != b[0]:
+        return False
+    comparable = a[1] == b[1] or "" in (a[1], b[1])
+    return comparable and max(a[2], b[2]) < min(a[3], b[3])
 
 
 def _looks_local(name: str) -> bool:

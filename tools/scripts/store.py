@@ -20,12 +20,13 @@ from mlintern.tools.scripts.editing import replace_once
 from mlintern.tools.scripts.header import read_header
 from mlintern.tools.scripts.recipe import EvaluationRecipe, TrainingRecipe, parse_recipe
 from mlintern.tools.scripts.render import recipe_json, render
-from mlintern.tools.scripts.sources import check_dataset_exists, is_local
+from mlintern.tools.scripts.sources import check_dataset, is_local
 from mlintern.tools.workspace import Workspace
 
 LEVELS = ("static",)
 ID_LENGTH = 12
 MAX_BYTES = 1_000_000
+LONGEST_NAME = 120
 
 
 class ScriptResult(BaseModel):
@@ -74,13 +75,16 @@ class ScriptStore:
         """Write the script of ``recipe`` (a recipe, or its JSON) and store it.
 
         Raises:
-            BadInput: the recipe is wrong, or a local dataset that it names does not exist.
+            BadInput: the recipe is wrong, or a local dataset that it names does not exist or has no such split.
         """
         if isinstance(recipe, Mapping):
             recipe = parse_recipe(recipe)
-        check_dataset_exists(recipe.dataset)
-        if not isinstance(recipe, EvaluationRecipe) and recipe.evaluation is not None:
-            check_dataset_exists(recipe.evaluation.dataset)
+        plans = [recipe] if isinstance(recipe, EvaluationRecipe) else [recipe, recipe.evaluation]
+        for plan in plans:
+            if plan is not None:
+                check_dataset(
+                    plan.dataset, split=plan.split, config=plan.dataset_config, revision=plan.dataset_revision
+                )
         return self._store(render(recipe).text, name=recipe.title, recipe=recipe_json(recipe))
 
     def edit(
@@ -114,6 +118,8 @@ class ScriptStore:
             raise BadInput("old_text is missing.", next_step="Give the piece to replace; it must occur once.")
         if not text.strip():
             raise BadInput("The script is empty.", next_step="Give its source as `code`.")
+        if name is not None and len(name) > LONGEST_NAME:
+            raise BadInput(f"The name has {len(name)} characters.", next_step=f"Use at most {LONGEST_NAME}.")
         title = name or (parent.name if parent is not None else "script")
         return self._store(text, name=title, parent=parent.script_id if parent is not None else None)
 

@@ -120,3 +120,9 @@ def test_a_script_that_cannot_be_followed_is_told_so() -> None:
 def test_errors_come_first() -> None:
     severities = [check.severity for check in static_checks("import trl\ntrl.SFTConfig(nope_x=1)\n")]
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
+
+
+@pytest.mark.parametrize("source", ["x = " + "-" * 20_000 + "1", "x = " + "+".join(["1"] * 20_000), "(" * 3_000])
+def test_source_that_is_nested_without_end_is_an_error_with_words(source: str) -> None:
+    [check] = static_checks(source)
+    assert (check.rule, check.severity) == ("syntax", "error") and "nest" in check.message

@@ -52,6 +52,8 @@ def test_named_fields_come_with_their_whole_help() -> None:
         ("sft", ["max_seq_length"], "Use max_length"),
         ("sft", ["packin"], "Did you mean packing"),
         ("evaluation", ["shots"], "no field 'shots'"),
+        ("evaluation", ["zzz"], "Fields: "),
+        ("sft", ["zzz"], "Use `search`"),
     ],
 )
 def test_an_unknown_name_is_refused_with_what_is_meant(trainer: str, fields: list[str] | None, expected: str) -> None:

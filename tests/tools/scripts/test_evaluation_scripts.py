@@ -262,3 +262,36 @@ def test_numbers_that_come_as_tensors_are_reported_as_numbers(
     module.report("metrics", values={"a": torch.tensor(float("nan")), "b": [math.inf, -math.inf, 1.5]})
     row = json.loads((output / "metrics.jsonl").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert row["values"] == {"a": "NaN", "b": ["Infinity", "-Infinity", 1.5]}
+
+
+def test_a_model_whose_weights_are_nan_is_not_given_a_score(
+    script: Callable[..., tuple[ModuleType, Path]], materials: Materials
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    module, output = script(limit=5)
+    output.mkdir()
+    model = AutoModelForCausalLM.from_pretrained(materials.model, dtype="float32")
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(SystemExit, match="weights are lost"):
+        module.evaluate(model, AutoTokenizer.from_pretrained(materials.model), "lost", *module.read_items())
+    assert not (output / "evaluation.json").exists()
+
+
+def test_a_penalty_that_the_model_was_saved_with_does_not_change_the_greedy_answer(
+    script: Callable[..., tuple[ModuleType, Path]], materials: Materials
+) -> None:
+    """Qwen2.5 and others ship one in generation_config.json; what is meant is the likeliest token."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    module, _ = script()
+    tokenizer = AutoTokenizer.from_pretrained(materials.model)
+    prompts = [item["question"] for item in tiny_model.questions(20)]
+    answers = []
+    for penalty in (1.0, 50.0):
+        model = AutoModelForCausalLM.from_pretrained(materials.model, dtype="float32").eval()
+        model.generation_config.repetition_penalty = penalty
+        answers.append(module.answer_greedily(model, tokenizer, prompts, False))
+    assert answers[0] == answers[1]

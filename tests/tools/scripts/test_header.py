@@ -31,6 +31,7 @@ def test_a_script_without_a_header_has_none() -> None:
         "# /// script\n# dependencies = 'trl'\n# ///\n",
         "# /// script\n# dependencies = ['not a requirement!']\n# ///\n",
         "# /// script\n# requires-python = 3.11\n# ///\n",
+        "# /// script\n# requires-python = 'three'\n# ///\n",
         2 * "# /// script\n# dependencies = []\n# ///\nx = 1\n",
     ],
 )

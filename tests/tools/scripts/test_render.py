@@ -126,7 +126,7 @@ def test_our_own_checks_have_nothing_to_say(name: str) -> None:
 def test_a_local_file_is_loaded_by_its_builder(suffix: str) -> None:
     text = render(parse_recipe({**PLAIN, "dataset": f"/data/train.{suffix}"})).text
     builder = {"jsonl": "json"}.get(suffix, suffix)
-    assert f'load_dataset("{builder}", data_files=DATASET, split="train")' in text
+    assert f'load_dataset("{builder}", data_files=DATASET, split=SPLIT)' in text
     assert ruff("format", "--diff", source=text) == ""
 
 

@@ -160,3 +160,22 @@ def test_the_stored_recipe_renders_the_same_script_again(store: ScriptStore, rec
     stored = store.get(first.script_id).recipe
     assert stored is not None
     assert store.render(stored) == first
+
+
+def test_the_seed_of_a_run_is_kept_even_where_it_is_the_default(store: ScriptStore, recipe: dict[str, Any]) -> None:
+    script = store.get(store.render(recipe).script_id)
+    assert script.recipe is not None and script.recipe["seed"] == 0
+
+
+def test_a_part_of_a_file_is_what_the_script_loads(store: ScriptStore, recipe: dict[str, Any]) -> None:
+    """Held-out rows of the same file stay held out."""
+    held_out = {"dataset": recipe["dataset"], "split": "train[90%:]", "kind": "exact_match"}
+    script = store.get(store.render({**recipe, "split": "train[:90%]", "evaluation": held_out}).script_id)
+    assert 'SPLIT = "train[:90%]"' in script.text and 'EVALUATION_SPLIT = "train[90%:]"' in script.text
+    assert "data_files=DATASET, split=SPLIT)" in script.text
+    assert "data_files=EVALUATION_DATASET, split=EVALUATION_SPLIT)" in script.text
+
+
+def test_a_name_without_end_is_refused(store: ScriptStore) -> None:
+    with pytest.raises(BadInput, match="at most 120"):
+        store.edit(code="print(1)\n", name="n" * 121)

@@ -205,6 +205,8 @@ def _fits(annotation: str, value: Any) -> bool:
     names = set(re.findall(r"[A-Za-z_]\w*", outer)) - {"None", "Optional", "Union"}
     if not names or names - set(_KINDS):
         return True
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False
     allowed = {kind for name in names for kind in _KINDS[name]}
     if isinstance(value, bool):
         return bool in allowed
