@@ -12,6 +12,7 @@ from mlintern.tools.hub.shapes import Shape, row_shapes
 from mlintern.tools.hub.table import Table
 from mlintern.tools.hub.trl_rules import TRAINERS, Outcome, try_row
 
+ANSWERS = ("completion", "chosen", "rejected")
 NEEDS = {
     "sft": "`messages`, `text`, or `prompt` with `completion`",
     "dpo": "pairs of answers: `chosen` and `rejected`, with or without `prompt`",
@@ -109,17 +110,26 @@ def _left_over(trainer: str, candidate: Preparation, shapes: list[Shape]) -> int
         except (TypeError, KeyError, IndexError, ValueError, AttributeError):
             left += shape.count
     for count, row in rows:
-        if any(outcome.refusal for outcome in try_row(trainer, rows[0][1], row)) or _says_nothing(row):
+        if any(outcome.refusal for outcome in try_row(trainer, rows[0][1], row)) or _is_nonsense(row):
             left += count
     return left
 
 
-def _says_nothing(row: dict[str, Any]) -> bool:
-    """A message that the preparation made of a null is no message."""
-    lists = [row[key] for key in ("prompt", "completion", "chosen", "rejected") if isinstance(row.get(key), list)]
-    return any(
+def _is_nonsense(row: dict[str, Any]) -> bool:
+    """TRL would take it, a person would not: a message made of a null, an answer that opens with a question."""
+    lists = [row[key] for key in ("prompt", *ANSWERS) if isinstance(row.get(key), list)]
+    hollow = any(
         isinstance(m, dict) and m.get("content") is None and not m.get("tool_calls") for ms in lists for m in ms
     )
+    return hollow or _repeats_prompt(row)
+
+
+def _repeats_prompt(row: dict[str, Any]) -> bool:
+    """Beside a prompt, an answer that is the whole conversation: the model would see the question twice."""
+    if not isinstance(row.get("prompt"), list):
+        return False
+    answers = [row[key] for key in ANSWERS if isinstance(row.get(key), list) and row[key]]
+    return any(isinstance(ms[0], dict) and ms[0].get("role") in ("user", "system") for ms in answers)
 
 
 def kind_of(trainer: str, row: dict[str, Any], conversational: bool) -> str:
@@ -156,6 +166,12 @@ def _warnings(
             "Python's hash "
             "seed, so the end-of-sequence token is sometimes added and sometimes not. Drop the columns that are "
             "not used."
+        )
+    if trainer not in ("grpo", "rloo") and any(_repeats_prompt(shape.row) for shape in shapes):
+        found.append(
+            "The answers open with a user or system message although there is a `prompt`: they are whole "
+            "conversations, "
+            "and the question would be trained on twice. Use `prepare`, or drop `prompt`."
         )
     if trainer == "sft":
         if "text" in first and "prompt" in first and "completion" in first:

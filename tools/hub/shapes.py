@@ -83,10 +83,10 @@ def _messages_shape(messages: MessageColumn) -> str:
     items = messages.items
     other = f"json_type({messages.column.sql})" if messages.column.is_json else "'null'"
     known = "('system', 'user', 'assistant', 'tool', 'human', 'gpt')"
-    last = f"{messages.role(f'{items}[-1]')}"
+    first, last = messages.role(f"{items}[1]"), messages.role(f"{items}[-1]")
     return (
         f"CASE WHEN {items} IS NULL THEN {other} WHEN len({items}) = 0 THEN 'empty' ELSE concat_ws('/', "
-        f"({messages.role(f'{items}[1]')} IS NULL), "
+        f"CASE WHEN {first} IS NULL THEN 'none' WHEN {first} IN {known} THEN {first} ELSE 'other' END, "
         f"CASE WHEN {last} IN {known} THEN {last} ELSE 'other' END, "
         f"len(list_filter({items}, lambda m: {messages.role('m')} IS NULL)) > 0, "
         f"len(list_filter({items}, lambda m: {messages.content('m')} IS NULL)) > 0) END"

@@ -67,6 +67,13 @@ KINDS: dict[str, Rows] = {
     "prompt text, answers as messages": _rows(
         lambda i: {"prompt": f"sky {i}", "chosen": [assistant("blue")], "rejected": [assistant("green")]}
     ),
+    "answers that repeat the prompt": _rows(
+        lambda i: {
+            "prompt": [user(f"sky {i}")],
+            "chosen": [user(f"sky {i}"), assistant("blue")],
+            "rejected": [user(f"sky {i}"), assistant("green")],
+        }
+    ),
     "text column of another name": _rows(lambda i: {"content": f"sky number {i} is blue"}),
     "a null in the text": [*_rows(lambda i: {"text": f"sky number {i} is blue"}, 5), {"text": None}],
     "a null in the answer": [

@@ -86,6 +86,24 @@ def test_a_separate_prompt_beside_whole_conversations_is_dropped_for_dpo(jsonl: 
     }
 
 
+def test_whole_preferred_conversations_become_messages_for_sft(jsonl: Write, tmp_path: Path) -> None:
+    kind = "prompt text beside conversations (UltraFeedback)"
+    verdict = verdicts(jsonl(KINDS[kind]), tmp_path)["sft"]
+    assert prepared(verdict, KINDS[kind][0]) == {"messages": [user("sky 0"), assistant("blue")]}
+
+
+def test_answers_that_repeat_the_prompt_are_taken_with_a_warning(jsonl: Write, tmp_path: Path) -> None:
+    whole = {"prompt": [user("a")], "chosen": [user("a"), assistant("b")], "rejected": [user("a"), assistant("c")]}
+    verdict = verdicts(jsonl([whole] * 3), tmp_path)["dpo"]
+    assert verdict.ok
+    assert "trained on twice" in verdict.warnings[0]
+    assert prepared(verdict, whole) == {
+        "prompt": [user("a")],
+        "chosen": [assistant("b")],
+        "rejected": [assistant("c")],
+    }
+
+
 def test_words_become_labels_for_kto(jsonl: Write, tmp_path: Path) -> None:
     verdict = verdicts(jsonl(KINDS["labels in words"]), tmp_path)["kto"]
     assert [prepared(verdict, row)["label"] for row in KINDS["labels in words"][:2]] == [False, True]
