@@ -152,6 +152,25 @@ async def test_truncation_is_foreseen_at_a_given_length(inspector: DatasetInspec
     assert "truncation" not in {issue.kind for issue in result.issues}
 
 
+async def test_lengths_come_in_tokens_when_a_model_is_given(
+    inspector: DatasetInspector, jsonl: Write, tmp_path: Path
+) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rows = [{"text": "one two three", "messages": [user("a b"), assistant("c")]}, {"text": "one", "messages": []}]
+    result = await inspector.inspect(str(jsonl(rows)), model=str(tmp_path), max_length=2)
+    text, messages = (column.tokens for column in result.columns)
+    assert text is not None
+    assert (text.unit, text.min, text.max, text.sampled_rows) == ("tokens", 1, 3, 2)
+    assert messages is not None
+    assert messages.max == 3
+    assert ["3 tokens" in issue.message for issue in result.issues if issue.kind == "truncation"] == [True]
+    with pytest.raises(BadInput, match=r"no tokenizer\.json"):
+        await inspector.inspect(str(jsonl(rows)), model=str(tmp_path / "home"))
+
+
 async def test_mixed_types_in_json_lines_are_kept_and_named(inspector: DatasetInspector, jsonl: Write) -> None:
     result = await inspector.inspect(str(jsonl([{"a": 1}, {"a": "x"}, {"a": [1, 2]}])))
     assert result.columns[0].type == "json"
