@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +27,13 @@ def test_every_file_that_is_no_python_is_package_data() -> None:
             if not path.is_file() or path.suffix == ".py" or "__pycache__" in path.parts:
                 continue
             package = next(parent for parent in path.parents if parent in packages)
-            inside = str(path.relative_to(package))
-            assert any(fnmatch(inside, pattern) for pattern in patterns), f"{path} would be missing from a wheel"
+            inside = path.relative_to(package)
+            assert any(in_wheel(inside, pattern) for pattern in patterns), f"{path} would be missing from a wheel"
+
+
+def in_wheel(inside: Path, pattern: str) -> bool:
+    """Whether setuptools' ``pattern`` takes ``inside``; its ``*`` does not cross folders."""
+    return inside.match(pattern) and len(inside.parts) == pattern.count("/") + 1
 
 
 def test_no_file_of_the_project_names_a_package_index() -> None:
