@@ -59,7 +59,7 @@ class Lab:
 
     @cached_property
     def gate(self) -> Gate:
-            from mlintern.server.approvals import Gate
+        from mlintern.server.approvals import Gate
 
         return Gate(approvals=self.approvals, clock=self.clock, workspace=self.workspace.root)
 

@@ -52,7 +52,7 @@ class StrictServer(MCPServer[Any]):
                 raise ToolError(explain(name, error.__cause__, full_schema)) from error.__cause__
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
-            return as_result(result.structured_content)
+            return as_result(result.structured_content, meta=result.meta)
         return result
 
     async def read_resource(
@@ -73,10 +73,10 @@ class StrictServer(MCPServer[Any]):
         return f"There is no tool {name!r}.{hint}"
 
 
-def as_result(structured: dict[str, Any]) -> CallToolResult:
-    """``structured`` (JSON values) on both channels."""
+def as_result(structured: dict[str, Any], *, meta: dict[str, Any] | None = None) -> CallToolResult:
+    """``structured`` (JSON values) on both channels; ``meta`` is for the host and its pages, not for the model."""
     text = json.dumps(_without_empty(structured), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured, _meta=meta)
 
 
 def _without_empty(value: Any) -> Any:

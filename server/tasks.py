@@ -25,9 +25,9 @@ from mcp.types import INVALID_PARAMS, CallToolRequestParams, RequestParams
 from pydantic import Field
 
 from mlintern.common.clock import iso
+from mlintern.server.following import in_short
 from mlintern.server.lab import Lab
 from mlintern.server.strict import as_result
-from mlintern.server.toolsets.jobs import in_short
 from mlintern.tools.errors import MlinternError, NotFound
 from mlintern.tools.jobs.results import JobStatus
 from mlintern.tools.jobs.spec import FINAL

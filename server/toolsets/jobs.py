@@ -6,19 +6,23 @@ set, because it prompts on every call, also for what the user allowed in advance
 
 from __future__ import annotations
 
-import contextlib
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
-import anyio
 import anyio.to_thread
+from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context, Elicit, Resolve
-from pydantic import Field
+from mcp.types import CallToolResult
+from pydantic import BaseModel, Field
 
 from mlintern.server.approvals import Approval, Consent, Verdict
+from mlintern.server.apps.approval_card import CARD_META, TOOL_META, card_of
+from mlintern.server.following import wait_with_progress
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
+from mlintern.server.strict import as_result
 from mlintern.tools.approvals import Action
-from mlintern.tools.errors import MlinternError
+from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.results import (
     HardwareList,
     JobEstimate,
@@ -33,7 +37,14 @@ from mlintern.tools.jobs.spec import JobSpec
 MOST_WAIT_SECONDS = 45
 """Desktop hosts end a call after about 60 seconds, whatever progress it reports."""
 
-PROGRESS_EVERY_SECONDS = 5.0
+BY_COMMAND = (
+    "This host cannot ask the user. Show them the command in how_to_approve and what it starts; after they ran it,"
+    " call submit_job again with the same arguments."
+)
+BY_CARD = (
+    "The user sees a card that asks them. Wait for their decision, then call submit_job again with the same"
+    " arguments. If they see none, show them the command in how_to_approve."
+)
 
 ScriptId = Annotated[str, Field(description="script_id from render_script or edit_script")]
 JobId = Annotated[str, Field(description="job_id from submit_job or list_jobs")]
@@ -144,9 +155,10 @@ def register(registry: Registry, lab: Lab) -> None:
         """
         return await lab.jobs.estimate(script_id=script_id, backend=backend, hardware=hardware, timeout=timeout)
 
-    @registry.tool(title="Submit job", read_only=False, open_world=True, destructive=True)
+    @registry.tool(title="Submit job", read_only=False, open_world=True, destructive=True, meta=CARD_META)
     async def submit_job(
         script_id: ScriptId,
+        ctx: Context[Lab],
         plan: Annotated[JobSpec, Resolve(plan_job)],
         consent: Annotated[Consent, Resolve(consent_to_start)],
         backend: Backend = "local",
@@ -157,7 +169,7 @@ def register(registry: Registry, lab: Lab) -> None:
         secrets: Secrets = None,
         experiment: Experiment = None,
         run_name: RunName = None,
-    ) -> SubmitResult:
+    ) -> Annotated[CallToolResult, SubmitResult]:
         """Start a script as a job, after the user has agreed to its cost, hardware and time-out.
 
         Returns at once with a job_id; follow it with poll_job. Status "approval_required" means that the user must
@@ -166,12 +178,34 @@ def register(registry: Registry, lab: Lab) -> None:
         """
         action = await anyio.to_thread.run_sync(starting, plan, lab)
         verdict = await lab.gate.settle(action, consent)
+        if verdict.status == "cannot_ask" and client_supports_apps(ctx):
+            return _answer(_not_started(plan, verdict, card=True), meta=card_of(action, lab.card_tokens))
         if verdict.status != "approved":
-            return _not_started(plan, verdict)
+            return _answer(_not_started(plan, verdict))
         result = await lab.jobs.submit(plan)
         if verdict.note:
             result.note = f"The user approved and wrote: {verdict.note}\n{result.note}".rstrip()
-        return result
+        return _answer(result)
+
+    @registry.tool(title="Decide on job", read_only=False, open_world=False, destructive=True, meta=TOOL_META)
+    async def decide_on_job(
+        digest: Annotated[str, Field(description="The action")],
+        decision: Annotated[Literal["run", "refuse"], Field(description="The user's decision")],
+        card_token: Annotated[str, Field(description="Shows that the card asks; models do not have it")],
+        ctx: Context[Lab],
+        note: Annotated[str, Field(max_length=2000, description="The user's words to the agent")] = "",
+    ) -> Decided:
+        """Record what the user decided on the approval card; for the card alone.
+
+        The card is shown by hosts with MCP Apps when submit_job needs an approval. Calls without the card's token
+        are refused: agents ask by calling submit_job.
+        """
+        if not client_supports_apps(ctx):
+            raise BadInput("This host shows no cards.", next_step="Only a person decides: submit_job says how.")
+        lab.card_tokens.demand(digest, card_token)
+        act = lab.approvals.approve if decision == "run" else lab.approvals.deny
+        decided = await anyio.to_thread.run_sync(partial(act, digest, note=note, via="approval card"))
+        return Decided(digest=decided.digest, state=decided.state)
 
     @registry.tool(title="Poll job", read_only=True, open_world=True)
     async def poll_job(
@@ -189,7 +223,7 @@ def register(registry: Registry, lab: Lab) -> None:
         """
         if not wait_seconds:
             return await lab.jobs.poll(job_id)
-        return await _wait_with_progress(lab, ctx, job_id=job_id, wait_seconds=wait_seconds)
+        return await wait_with_progress(lab, ctx, job_id=job_id, wait_seconds=wait_seconds)
 
     @registry.tool(title="Read job logs", read_only=True, open_world=True)
     async def read_job_logs(
@@ -238,40 +272,16 @@ def register(registry: Registry, lab: Lab) -> None:
         return await lab.jobs.cancel(job_id, reason=reason)
 
 
-async def _wait_with_progress(lab: Lab, ctx: Context[Lab], *, job_id: str, wait_seconds: float) -> JobStatus:
-    """`poll` with a progress notification every few seconds for hosts that show it; for others it is sent nowhere."""
-    outcome: JobStatus | MlinternError
-    async with anyio.create_task_group() as group:
-        group.start_soon(_report_progress, lab, ctx, job_id, wait_seconds)
-        try:
-            outcome = await lab.jobs.poll(job_id, wait_seconds=wait_seconds)
-        except MlinternError as error:
-            outcome = error  # raised outside, where it is not wrapped into a group
-        group.cancel_scope.cancel()
-    if isinstance(outcome, MlinternError):
-        raise outcome
-    return outcome
+class Decided(BaseModel):
+    digest: str
+    state: str
 
 
-async def _report_progress(lab: Lab, ctx: Context[Lab], job_id: str, wait_seconds: float) -> None:
-    """The call's progress is the time it has waited, which only ever grows; the job's own stands in the message."""
-    began = lab.clock.monotonic()
-    with contextlib.suppress(MlinternError):  # the poll beside this one says what is wrong
-        while True:
-            status = await lab.lookout.poll(job_id)
-            await ctx.report_progress(lab.clock.monotonic() - began, wait_seconds, in_short(status))
-            await lab.clock.sleep(PROGRESS_EVERY_SECONDS)
+def _answer(result: SubmitResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
+    return as_result(result.model_dump(mode="json"), meta=meta)
 
 
-def in_short(status: JobStatus) -> str:
-    """``running, step 40 of 180`` or ``queued, 2 jobs ahead in the queue``."""
-    if status.progress is None:
-        return f"{status.state}, {status.detail}" if status.detail else status.state
-    total = f" of {status.progress.total}" if status.progress.total else ""
-    return f"{status.state}, step {status.progress.step}{total}"
-
-
-def _not_started(plan: JobSpec, verdict: Verdict) -> SubmitResult:
+def _not_started(plan: JobSpec, verdict: Verdict, *, card: bool = False) -> SubmitResult:
     if verdict.status == "denied":
         return SubmitResult(
             status="denied",
@@ -285,6 +295,5 @@ def _not_started(plan: JobSpec, verdict: Verdict) -> SubmitResult:
         digest=plan.digest,
         usd_worst=plan.usd_worst,
         how_to_approve=verdict.how_to_approve,
-        note="This host cannot ask the user. Show them the command in how_to_approve and what it starts; after they"
-        " ran it, call submit_job again with the same arguments.",
+        note=BY_CARD if card else BY_COMMAND,
     )

@@ -208,7 +208,8 @@ async def test_jobs_scripts_and_runs_are_resources() -> None:
             "mlintern://graphs/{walk_id}",
             "mlintern://graphs/{walk_id}/picture",
         }
-        assert [item.uri for item in (await client.list_resources()).resources] == ["mlintern://runs"]
+        listed = {item.uri for item in (await client.list_resources()).resources}
+        assert listed == {"mlintern://runs", "ui://mlintern/approval.html"}
 
 
 def test_toolsets_and_files_agree() -> None:

@@ -1,0 +1,1 @@
+"""Pages that hosts with MCP Apps render inside a conversation."""
