@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput, MlinternError
+from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.read import SampleFiles
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.evals.significance import (
@@ -237,12 +238,20 @@ def _by_stderr(a: EvalRow, b: EvalRow, notes: list[str]) -> Difference | str:
 
 
 def _stderr(row: EvalRow, notes: list[str]) -> float | None:
-    if row.stderr:
-        return row.stderr
-    if row.n is not None and row.value in (0.0, 1.0):
+    if not row.stderr and (found := sure_stderr(row)) is not None:
         notes.append(f"A value of {row.value:g} has standard error 0 by formula; Agresti-Coull's is used.")
+        return found
+    return row.stderr or None
+
+
+def sure_stderr(row: EvalRow) -> float | None:
+    """The standard error of a row; Agresti-Coull's where the formula gives 0 because all items came out alike.
+
+    None where neither is known.
+    """
+    if not row.stderr and row.n is not None and row.value in (0.0, 1.0) and is_proportion(row.metric):
         return agresti_coull_stderr(row.value, row.n)
-    return None
+    return row.stderr
 
 
 def _verdict(pair: _Pair, found: Difference | str, notes: list[str], p_adjusted: float | None) -> ComparedRow:

@@ -1,4 +1,4 @@
-"""The two pictures of a report: what the runs scored, and how they learned. Returned as PNG bytes."""
+"""The two pictures of a report: what the runs scored, and how they learned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlintern.tools.errors import MissingDependency
 
@@ -45,9 +45,9 @@ class Curve:
     values: Sequence[float]
 
 
-def scores_png(
+def scores_figure(
     bars: Sequence[Bar], *, title: str, axis: str, chance: float | None, target: float | None, percent: bool
-) -> bytes:
+) -> Figure:
     """A bar for each run, from zero, the first on top, with 95 % error bars; chance and target as lines.
 
     Raises:
@@ -82,18 +82,21 @@ def scores_png(
         if level is not None:
             text = f"{name}: {level * scale:.4g}{' %' if percent else ''}"
             axes.axvline(level * scale, linestyle=style, color=COLOURS[3], linewidth=1.5, zorder=3, label=text)
-    reach = max([value + error for value, error in zip(values, errors, strict=True)] + [(target or 0.0) * scale])
-    axes.set_xlim(min(0.0, *(value - error for value, error in zip(values, errors, strict=True))), reach * 1.16 or 1)
-    axes.set_yticks(places, [_short(bar.label) for bar in bars])
+    levels = [level * scale for level in (chance, target) if level is not None]
+    low = min(0.0, *levels, *(value - error for value, error in zip(values, errors, strict=True)))
+    high = max(0.0, *levels, *(value + error for value, error in zip(values, errors, strict=True)))
+    room = 0.16 * (high - low) or 1.0  # for the numbers beside the bars
+    axes.set_xlim(low - (0.02 * (high - low) if low < 0 else 0.0), high + room)
+    axes.set_yticks(places, [_literal(bar.label) for bar in bars])
     axes.invert_yaxis()
-    axes.set_xlabel(axis)
-    axes.set_title(title, fontsize="medium")
+    axes.set_xlabel(_literal(axis))
+    axes.set_title(_literal(title), fontsize="medium")
     _strip(axes, grid="x")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
-    return _png(figure)
+    return figure
 
 
-def curves_png(panels: Sequence[tuple[str, Sequence[Curve]]], *, title: str) -> bytes:
+def curves_figure(panels: Sequence[tuple[str, Sequence[Curve]]], *, title: str) -> Figure:
     """A panel for each metric, a line for each run; where there are many points, a mean over the raw values.
 
     Raises:
@@ -110,16 +113,17 @@ def curves_png(panels: Sequence[tuple[str, Sequence[Curve]]], *, title: str) -> 
             axes.set_ylim(0, _top(curves) * 1.08 or 1.0)
         axes.set_xlim(left=0)
         axes.set_xlabel("training step")
-        axes.set_ylabel(name)
+        axes.set_ylabel(_literal(name))
         _strip(axes, grid="y")
     handles = {line.get_label(): line for axes in grid for line in axes.get_lines() if line.get_label()[0] != "_"}
     if any(len(curve.values) > SMOOTH_ABOVE for _, curves in panels for curve in curves):
         title += "\n(pale: logged values; strong: their running mean over a twentieth of the run)"
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)), frameon=False
-    )
-    figure.suptitle(title, fontsize="medium")
-    return _png(figure)
+    longest = max((len(label) for label in handles), default=0)
+    columns = max(1, min(4, len(handles), int(12 * figure.get_figwidth() / (longest + 7))))
+    labels = [_literal(label) for label in handles]
+    figure.legend(handles.values(), labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.suptitle(_literal(title), fontsize="medium")
+    return figure
 
 
 def _draw(axes: Axes, curve: Curve, colour: str) -> None:
@@ -157,7 +161,8 @@ def _figure(*, width: float, height: float) -> Figure:
     return figure
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()
@@ -169,5 +174,6 @@ def _strip(axes: Axes, *, grid: Literal["x", "y"]) -> None:
     axes.set_axisbelow(True)
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 32 else f"{label[:16]}...{label[-13:]}"
+def _literal(text: str) -> str:
+    """Text as it stands: between two dollar signs matplotlib would read a formula, or refuse it."""
+    return text.replace("$", r"\$")

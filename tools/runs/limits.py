@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mlintern.tools.evals.compare import sure_stderr
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.runs import wording
 from mlintern.tools.runs.records import Experiment, RunRecord
@@ -17,10 +18,11 @@ def limits(standing: Standing, experiment: Experiment) -> Iterator[str]:
         yield "There is no claim yet: no trained model has been evaluated."
         return
     row = best.score
-    if row.n is not None and row.stderr is not None:
+    stderr = sure_stderr(row)
+    if row.n is not None and stderr is not None:
         yield (
-            f"n = {row.n:,}: one standard error is {wording.number(row.stderr, row.metric)}; without pairing, runs "
-            f"that differ by less than {wording.number(1.96 * 2**0.5 * row.stderr, row.metric)} cannot be told apart."
+            f"n = {row.n:,}: one standard error is {wording.number(stderr, row.metric)}; without pairing, runs "
+            f"that differ by less than {wording.number(1.96 * 2**0.5 * stderr, row.metric)} cannot be told apart."
         )
     else:
         yield "The number of items or the standard error is unknown, so chance cannot be ruled out."
@@ -54,8 +56,9 @@ def _selection(standing: Standing, row: EvalRow) -> Iterator[str]:
 
 def _seeds(runs: Sequence[RunRecord]) -> Iterator[str]:
     seeds = {str(run.recipe["seed"]) for run in runs if run.recipe and run.recipe.get("seed") is not None}
-    if len(seeds) <= 1:
-        which = f" ({', '.join(seeds)})" if seeds else ""
-        yield f"One seed{which}: how much the result varies between trainings is not known."
+    if not seeds:
+        yield "Which seeds were used is not recorded, and how much the result varies between trainings is not known."
+    elif len(seeds) == 1:
+        yield f"One seed ({', '.join(seeds)}): how much the result varies between trainings is not known."
     else:
         yield f"{len(seeds)} seeds were used ({', '.join(sorted(seeds))}), not each with every recipe."

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlintern.common.files import write_durably
 from mlintern.tools.errors import MissingDependency, WorkspaceError
+from mlintern.tools.evals.compare import sure_stderr
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.health.series import Run
 from mlintern.tools.runs import wording
-from mlintern.tools.runs.figures import MOST_BARS, MOST_CURVES, Bar, Curve, curves_png, scores_png
-from mlintern.tools.runs.standing import Standing
+from mlintern.tools.runs.figures import MOST_BARS, MOST_CURVES, Bar, Curve, curves_figure, png, scores_figure
+from mlintern.tools.runs.standing import Standing, Trial
 
+LONGEST_LABEL = 36
 PANELS = (("reward", "mean reward"), ("loss", "training loss"), ("eval_loss", "held-out loss (eval_loss)"))
 
 
@@ -23,7 +27,7 @@ def draw(
     notes: list[str] = []
     try:
         for file, data in (
-            ("scores.png", _scores(stands, target=target)),
+            ("scores.png", _scores(stands, target=target, notes=notes)),
             ("learning_curve.png", _learning(stands, curves, name=name, notes=notes)),
         ):
             if data is None:
@@ -36,18 +40,21 @@ def draw(
     return pictures, notes
 
 
-def _scores(stands: Standing, *, target: float | None) -> bytes | None:
-    trials = [trial for trial in stands.trials if trial.score is not None]
-    if not trials or stands.key is None:
+def _scores(stands: Standing, *, target: float | None, notes: list[str]) -> bytes | None:
+    scored = [trial for trial in stands.trials if trial.score is not None]
+    if not scored or stands.key is None:
         return None
-    trials = sorted(trials[-MOST_BARS:], key=lambda trial: not trial.is_baseline)
+    trials = sorted(_most_telling(scored, stands, most=MOST_BARS), key=lambda trial: not trial.is_baseline)
+    if len(trials) < len(scored):
+        notes.append(f"Of {len(scored)} scores the baseline, the best and the latest are drawn: {len(trials)} bars.")
+    names = labels(stands)
     sample = next(trial.score for trial in trials if trial.score is not None)
     counts = {trial.score.n for trial in trials if trial.score is not None}
     known = f", n = {sample.n:,}" if len(counts) == 1 and sample.n is not None else ""
     percent = is_proportion(sample.metric)
-    return scores_png(
+    figure = scores_figure(
         [
-            Bar(trial.run.run_id, trial.score.value, trial.score.stderr, trial.is_baseline)
+            Bar(names[trial.run.job_id], trial.score.value, sure_stderr(trial.score), trial.is_baseline)
             for trial in trials
             if trial.score is not None
         ],
@@ -57,23 +64,50 @@ def _scores(stands: Standing, *, target: float | None) -> bytes | None:
         target=target,
         percent=percent,
     )
+    return png(figure)
 
 
 def _learning(stands: Standing, curves: dict[str, Run], *, name: str, notes: list[str]) -> bytes | None:
     panels: list[tuple[str, list[Curve]]] = []
+    names = labels(stands)
     for metric, title in PANELS:
-        lines = [
-            Curve(trial.run.run_id, run[metric].steps, run[metric].values)
+        logged = [
+            trial
             for trial in stands.trials
             if (run := curves.get(trial.run.job_id)) is not None
             and len(run[metric]) >= 2
             and not (metric == "loss" and run.has_reward)  # the loss of GRPO shows nothing
         ]
-        if len(lines) > MOST_CURVES:
-            notes.append(f"Of {len(lines)} runs the last {MOST_CURVES} are drawn in the picture of {title}.")
+        drawn = _most_telling(logged, stands, most=MOST_CURVES)
+        if len(drawn) < len(logged):
+            notes.append(f"Of {len(logged)} runs the best and the latest are drawn in the picture of {title}.")
+        lines = []
+        for trial in drawn:
+            curve = curves[trial.run.job_id][metric]
+            lines.append(Curve(names[trial.run.job_id], curve.steps, curve.values))
         if lines:
-            panels.append((title, lines[-MOST_CURVES:]))
-    return curves_png(panels, title=f"How the runs of {name} learned") if panels else None
+            panels.append((title, lines))
+    return png(curves_figure(panels, title=f"How the runs of {name} learned")) if panels else None
+
+
+def _most_telling(trials: Sequence[Trial], stands: Standing, *, most: int) -> list[Trial]:
+    """At most ``most`` of ``trials``, in their order: the baseline, the best, and the latest."""
+    pillars = {pillar.run.job_id for pillar in (stands.baseline, stands.best) if pillar is not None}
+    chosen = [trial.run.job_id for trial in trials if trial.run.job_id in pillars]
+    others = [trial.run.job_id for trial in trials if trial.run.job_id not in pillars]
+    kept = {*chosen, *others[max(0, len(others) - (most - len(chosen))) :]}
+    return [trial for trial in trials if trial.run.job_id in kept]
+
+
+def labels(stands: Standing) -> dict[str, str]:
+    """Job id -> what stands for the run in a picture: its name, shortened; the job is told where names are alike."""
+    short = {trial.run.job_id: _short(trial.run.run_id) for trial in stands.trials}
+    count = Counter(short.values())
+    return {job_id: label if count[label] == 1 else _short(f"{label} {job_id}") for job_id, label in short.items()}
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[:16]}...{label[-(LONGEST_LABEL - 19) :]}"
 
 
 def write_file(path: Path, data: bytes) -> None:

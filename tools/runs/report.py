@@ -64,9 +64,9 @@ def summary(material: Material, path: Path) -> str:
             lines.append(f"and {len(trials) - len(shown_trials)} more runs in the report")
         lines.append("")
     failed = sum(trial.run.state in ("failed", "timed_out", "lost") for trial in material.standing.trials)
+    runs = "1 run" if len(material.standing.trials) == 1 else f"{len(material.standing.trials)} runs"
     lines.append(
-        f"{len(material.standing.trials)} runs ({failed} failed), {_money(_spent(material.standing))}. "
-        f"Full report with limits of the claim: {path}"
+        f"{runs} ({failed} failed), {_money(_spent(material.standing))}. Full report with limits of the claim: {path}"
     )
     return "\n".join(lines)
 
@@ -222,7 +222,7 @@ def _trouble(material: Material) -> Iterator[str]:
         diagnosis = material.health.get(trial.run.job_id)
         for finding in diagnosis.findings if diagnosis else ():
             step = f" from step {finding.step}" if finding.step is not None else ""
-            lines.append(f"* {name} {finding.kind} ({finding.severity}){step}: {finding.evidence}")
+            lines.append(f"* {name} {finding.kind} ({finding.severity}){step}: {plain(finding.evidence)}")
     judged = [diagnosis for diagnosis in material.health.values() if diagnosis.steps_read]
     yield from lines or ["No job failed."]
     yield ""

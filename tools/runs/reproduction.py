@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ def reproduction(standing: Standing, scripts: Mapping[str, Path]) -> Iterator[st
 def _how_to_repeat(trial: Trial, script: Path | None) -> Iterator[str]:
     run = trial.run
     header = _script_header(script)
-    arguments = " ".join(str(argument) for argument in run.spec.get("args", ()))
+    command = ["uv", "run", str(script or f"{run.script_id}.py"), *map(str, run.spec.get("args", ()))]
     names = ", ".join(str(pair[0]) for pair in run.spec.get("env", ()) if pair)
     yield f"### {plain(run.run_id)}"
     yield ""
@@ -54,7 +55,7 @@ def _how_to_repeat(trial: Trial, script: Path | None) -> Iterator[str]:
         yield f"* environment variables (values in the job's spec.json): {names}"
     yield ""
     yield "```sh"
-    yield f"MLINTERN_OUTPUT_DIR=out uv run {script or f'{run.script_id}.py'} {arguments}".rstrip()
+    yield f"MLINTERN_OUTPUT_DIR=out {shlex.join(command)}"
     yield "```"
     if run.recipe:
         yield ""

@@ -15,6 +15,8 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
+from mlintern.tools.evals.documents import finite
+from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.health.diagnose import diagnose
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.health.loader import load
@@ -78,6 +80,7 @@ class RunService:
 
         Raises:
             NotFound: no such experiment, baseline, task or metric.
+            BadInput: the target is not on the metric's scale, or several runs are called ``baseline``.
             WorkspaceError: the report cannot be written.
         """
         return await anyio.to_thread.run_sync(
@@ -141,11 +144,12 @@ class RunService:
         task: str | None,
         metric: str | None,
     ) -> ReportResult:
-        records.experiment(self.ledger, name)
+        known = records.experiment(self.ledger, name)
+        found = records.runs(self.ledger, experiment=name)
+        stands = self._standing(found, baseline=baseline, task=task or known.benchmark or None, metric=metric)
+        _check_target(known.target if target is None else target, stands)
         records.describe(self.ledger, name, goal=goal, target=target)
         experiment = records.experiment(self.ledger, name)
-        found = records.runs(self.ledger, experiment=name)
-        stands = self._standing(found, baseline=baseline, task=task or experiment.benchmark or None, metric=metric)
         curves, health = self._curves(found)
         folder = self._folder(name)
         pictures, notes = draw(folder, stands, curves, name=name, target=experiment.target)
@@ -197,6 +201,14 @@ class RunService:
             curves[record.job_id] = build(log.rows)
             health[record.job_id] = diagnose(log.rows)
         return curves, health
+
+
+def _check_target(target: float | None, stands: Standing) -> None:
+    metric = stands.key[2] if stands.key is not None else ""
+    if target is None or (finite(target) is not None and (not is_proportion(metric) or 0 <= target <= 1)):
+        return
+    on = f"{metric} lies between 0 and 1" if is_proportion(metric) else "that is no number to reach"
+    raise BadInput(f"The target is {target:g}, but {on}.", next_step="Give target=0.85 for 85 %.")
 
 
 def _row(trial: Trial) -> RunRow:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlintern.tools.errors import NotFound
+from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.compare import ComparedRow, compare_each
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.evals.service import matching
@@ -81,6 +81,7 @@ def standing(
 
     Raises:
         NotFound: no run is called ``baseline``, or nothing measured the ``task`` or ``metric``.
+        BadInput: several measured runs are called ``baseline``.
     """
     names = {record.job_id: record.run_id for record in records}
     known = names.keys()
@@ -175,7 +176,13 @@ def _baseline(
             raise NotFound(
                 f"No run of this experiment is called {asked!r}.", next_step="list_runs shows run_id and job_id."
             )
-        return next((job_id for job_id in named if scores[job_id] is not None), named[0])
+        measured = [job_id for job_id in named if scores[job_id] is not None] or named
+        if len(measured) > 1 and asked not in measured:
+            raise BadInput(
+                f"{len(measured)} runs are called {asked!r}: {', '.join(measured[:6])}.",
+                next_step="Give the job_id of the one that you mean.",
+            )
+        return asked if asked in measured else measured[0]
     for record in records:
         score = scores[record.job_id]
         only_measured = record.trainer in (None, "evaluation") and record.job_id not in others
@@ -194,8 +201,14 @@ def _against(first: str | None, scores: Mapping[str, EvalRow | None]) -> dict[st
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:
-    scored = [trial for trial in trials if trial.score is not None and not trial.is_baseline]
-    return max(scored, key=lambda trial: worth(trial.score) if trial.score else 0.0, default=None)
+    """The best score; one on other items than the baseline's counts only if there is no other."""
+    scored = [(trial.score, trial) for trial in trials if trial.score is not None and not trial.is_baseline]
+
+    def rank(pair: tuple[EvalRow, Trial]) -> tuple[bool, float]:
+        compared = pair[1].against_baseline
+        return compared is None or compared.delta is not None, worth(pair[0])
+
+    return max(scored, key=rank)[1] if scored else None
 
 
 def _other(measurer: str | None, job_id: str) -> str | None:

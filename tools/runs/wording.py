@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlintern.tools.evals.compare import ComparedRow
+from mlintern.tools.evals.compare import ComparedRow, sure_stderr
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.runs.records import Experiment
@@ -70,7 +70,10 @@ def verdict(standing: Standing, experiment: Experiment) -> str:
         "not_comparable": "Not comparable.",
     }[compared.verdict]
     text = f"**{headline}** {what}; the baseline {code(baseline.run.run_id)} scored {score(baseline.score)}. "
-    text += f"Difference: {comparison(compared)}."
+    if compared.verdict == "not_comparable":
+        text += f"Reason: {compared.reason.removeprefix('Not comparable: ')}"
+    else:
+        text += f"Difference: {comparison(compared)}."
     tried = len(standing.candidates)
     if tried > 1:
         text += f" It is the best of {tried} runs, picked on the same items."
@@ -86,6 +89,7 @@ def _target(best: Trial, experiment: Experiment) -> str:
     goal = number(experiment.target, best.score.metric)
     if gap < 0:
         return f" The target of {goal} was **not reached**."
-    sure = best.score.stderr is not None and gap > 1.96 * best.score.stderr
+    stderr = sure_stderr(best.score)
+    sure = stderr is not None and gap > 1.96 * stderr
     doubt = "" if sure else ", though within the error of the measurement"
     return f" The target of {goal} was **reached**{doubt}."

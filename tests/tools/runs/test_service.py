@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.runs import records
+from mlintern.tools.runs.pictures import labels
 from mlintern.tools.runs.service import RunService
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
@@ -340,3 +344,87 @@ async def test_an_unknown_experiment_suggests_a_near_one(service: RunService, be
     with pytest.raises(NotFound) as caught:
         await service.report("maxnumm")
     assert "maxnum" in caught.value.next_step
+
+
+# --- odd ledgers ----------------------------------------------------------------------------------------------------
+
+
+async def test_of_many_runs_the_baseline_and_the_best_are_drawn_and_the_cut_is_said(
+    service: RunService, bench: Bench
+) -> None:
+    bench.evaluate("job-base", "/models/base", items(10, 100, seed=0), run_name="base")
+    for number in range(30):
+        model = bench.train(f"job-{number}", run_name=f"run-{number}")
+        bench.measure(f"job-{number}", model, items(90 - number, 100, seed=number))
+    notes = (await service.report("maxnum")).notes
+    assert any("Of 31 scores the baseline, the best and the latest are drawn: 24 bars." in note for note in notes)
+    assert any("Of 30 runs the best and the latest are drawn" in note for note in notes)
+
+
+async def test_runs_of_one_name_are_told_apart_and_a_baseline_of_that_name_is_asked_back(
+    service: RunService, bench: Bench
+) -> None:
+    for number in (1, 2):
+        model = bench.train(f"job-{number}", run_name="again")
+        bench.measure(f"job-{number}", model, items(50 + 20 * number, 100, seed=number))
+    stands = service._standing(records.runs(bench.ledger, experiment="maxnum"))
+    assert labels(stands) == {"job-1": "again job-1", "job-2": "again job-2"}
+    with pytest.raises(BadInput, match="2 runs are called 'again': job-1, job-2"):
+        await service.report("maxnum", baseline="again")
+    assert (await service.report("maxnum", baseline="job-1")).verdict == "improved"
+
+
+@pytest.mark.parametrize("target", [85, -0.1, float("nan"), float("inf")])
+async def test_a_target_off_the_scale_of_the_metric_is_refused_and_not_kept(
+    service: RunService, workspace: Workspace, ledger: Ledger, target: float
+) -> None:
+    first_light(workspace, ledger)
+    with pytest.raises(BadInput, match="accuracy lies between 0 and 1"):
+        await service.report("maxnum", target=target)
+    assert records.experiment(ledger, "maxnum").target is None
+
+
+async def test_one_lucky_item_is_not_the_best_run(service: RunService, bench: Bench) -> None:
+    bench.evaluate("job-base", "/models/base", items(10, 100, seed=0), run_name="base")
+    for name, found in (("real", items(80, 100, seed=1)), ("lucky", [1.0])):
+        bench.measure(f"job-{name}", bench.train(f"job-{name}", run_name=name), found)
+    result = await service.report("maxnum")
+    assert result.best is not None and (result.best.value, result.best.n) == (0.8, 100)
+    assert result.verdict == "improved"
+
+
+async def test_a_perfect_score_on_few_items_does_not_reach_a_target_for_sure(
+    service: RunService, bench: Bench
+) -> None:
+    """By the usual formula its standard error is 0, as if three items proved the rest."""
+    bench.measure("job-1", bench.train("job-1", run_name="tiny"), [1.0, 1.0, 1.0])
+    result = await service.report("maxnum", target=0.85)
+    assert "within the error of the measurement" in result.summary
+    assert not any("one standard error is 0.0 %" in limit for limit in result.limits)
+
+
+async def test_why_runs_cannot_be_compared_is_said_once(service: RunService, bench: Bench) -> None:
+    bench.evaluate("job-base", "/models/base", [1.0], run_name="base")
+    bench.measure("job-1", bench.train("job-1", run_name="one"), [0.0])
+    summary = (await service.report("maxnum")).summary
+    assert "Reason: a single item says nothing about a difference." in summary
+    assert summary.count("ot comparable") == 1 and ".." not in summary
+
+
+async def test_the_command_that_repeats_a_run_survives_a_shell(
+    service: RunService, workspace: Workspace, ledger: Ledger, bench: Bench
+) -> None:
+    bench.measure("job-1", bench.train("job-1"), items(5, 10, seed=1))
+    with ledger.transaction() as connection:
+        connection.execute("UPDATE jobs SET spec = ?", (json.dumps({"args": ["--name", "a b; rm -rf ~"]}),))
+    text = Path((await service.report("maxnum")).path).read_text()
+    [line] = [line for line in text.splitlines() if line.startswith("MLINTERN_OUTPUT_DIR")]
+    assert shlex.split(line)[-2:] == ["--name", "a b; rm -rf ~"]
+
+
+async def test_seeds_that_are_not_recorded_are_not_called_one_seed(service: RunService, bench: Bench) -> None:
+    bench.evaluate("job-base", "/models/base", items(10, 100, seed=0))
+    bench.job("job-1", None, run_name="by hand")
+    bench.measure("job-1", "/elsewhere/model", items(50, 100, seed=1))
+    limits = (await service.report("maxnum")).limits
+    assert any(limit.startswith("Which seeds were used is not recorded") for limit in limits)
