@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.types import CallToolResult, ElicitResult, ResourceTemplateReference, TextContent
@@ -253,3 +254,24 @@ async def test_ids_are_completed_as_they_are_typed(home: Path, era: str) -> None
         assert found.completion.values == [script_id]
         none = await client.complete(script, {"name": "script_id", "value": "zz%"})
         assert none.completion.values == []
+
+
+async def test_a_new_server_picks_up_what_an_earlier_one_left_running(home: Path, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.02)\n"
+    settings = Settings(workspace=home, allowances=Allowances.parse(allow=("local<=1h",)))
+    async with Client(build_server(settings)) as client:
+        await answer(client, "submit_job", script_id=await store(client, QUICK + wait))
+    flag.touch()
+    lab = Lab(settings)
+    [row] = (await lab.jobs.list()).items
+    backend = lab.backends["local"]
+    handle = await backend.find(row.job_id)
+    assert handle is not None
+    while (await backend.status(handle)).state in ("queued", "running"):
+        await lab.clock.sleep(0.05)
+    assert (await lab.jobs.list()).items[0].state in ("queued", "running"), "nobody has recorded its end yet"
+    async with Client(build_server(settings)) as client:
+        with anyio.fail_after(60):
+            while (await answer(client, "list_jobs"))["items"][0]["state"] != "succeeded":
+                await lab.clock.sleep(0.05)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlintern.server.cli import main
+from mlintern.server.lab import Lab
+from mlintern.server.settings import Settings
+from mlintern.server.web.serve import IDLE_SECONDS, serve_page
+from tests.clock import FakeClock
+
+
+def test_doctor_names_the_workspace_this_machine_and_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--workspace", str(tmp_path / "home")]) == 0
+    shown = capsys.readouterr().out
+    assert f"ok      workspace: {tmp_path / 'home'} (0 jobs)" in shown
+    assert "ok      backend local: offers" in shown
+    assert "missing backend hf_jobs" in shown and "hf auth login" in shown
+    assert "note    backend slurm: not configured" in shown
+    assert "note    GITHUB_TOKEN: not set" in shown
+
+
+def test_doctor_fails_where_nothing_can_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    occupied = tmp_path / "a file"
+    occupied.write_text("")
+    assert main(["doctor", "--workspace", str(occupied / "home")]) == 1
+    shown = capsys.readouterr().out
+    assert "missing workspace" in shown and "--workspace" in shown
+
+
+def test_doctor_names_a_mistake_in_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.toml").write_text("[slurmm]\n")
+    assert main(["doctor", "--workspace", str(tmp_path)]) == 0
+    assert "unknown key 'slurmm'" in capsys.readouterr().out
+
+
+def test_doctor_says_which_interpreter_local_jobs_would_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--workspace", str(tmp_path), "--python", str(tmp_path / "no-python")]) == 0
+    assert f"{tmp_path / 'no-python'} for local jobs does not work" in capsys.readouterr().out
+
+
+@pytest.mark.anyio
+async def test_the_approval_page_opens_in_a_browser_and_ends_when_nobody_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = FakeClock()
+    start = clock.monotonic()
+    opened: list[str] = []
+    await serve_page(Lab(Settings(workspace=tmp_path), clock=clock), open_in_browser=opened.append)
+    assert clock.monotonic() - start >= IDLE_SECONDS
+    [address] = opened
+    assert address.startswith("http://127.0.0.1:") and "token=" in address
+    captured = capsys.readouterr()
+    assert address in captured.err and captured.out == ""
