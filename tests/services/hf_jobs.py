@@ -2,14 +2,18 @@
 
 Jobs really run: their command goes to ``/bin/sh`` with their environment and secrets. Nothing moves by itself: a job
 stays in SCHEDULING until the test starts it.
+
+    python -m tests.services.hf_jobs      starts one, whose jobs run by themselves, and keeps it until Ctrl-C
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -238,3 +242,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _run_what_comes(service: HfJobs) -> None:
+    while True:
+        time.sleep(0.2)
+        for job in list(service.jobs.values()):
+            if job.stage == "SCHEDULING":
+                service.run(job)
+
+
+if __name__ == "__main__":
+    with HfJobs() as running:
+        print(f"export HF_ENDPOINT={running.url} HF_TOKEN={TOKEN}", flush=True)
+        threading.Thread(target=_run_what_comes, args=(running,), daemon=True).start()
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})

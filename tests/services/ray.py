@@ -1,11 +1,16 @@
-"""A real single-node Ray, private to the test. Ray lives in an environment of its own (`make ray`): it is large."""
+"""A real single-node Ray, private to the test. Ray lives in an environment of its own (`make ray`): it is large.
+
+python -m tests.services.ray FOLDER      starts one and keeps it until Ctrl-C
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -35,15 +40,18 @@ def running_ray(folder: Path, *, cpus: int = 2) -> Iterator[str]:
         f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
         "--node-ip-address=127.0.0.2", f"--num-cpus={cpus}", "--object-store-memory=100000000",
         f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
+        f"--runtime-env-agent-port={free_port()}", f"--metrics-export-port={free_port()}",
         "--min-worker-port=20000", "--max-worker-port=29999",
     ]  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
     log = (folder.parent / "ray.log").open("wb")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
     url = f"http://127.0.0.1:{dashboard}"
     try:
         deadline = time.monotonic() + READY_SECONDS
-        while not _answers(f"{url}/api/version"):
+        while not (_answers(f"{url}/api/version") and _takes_jobs(url)):  # it answers before it takes jobs
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Ray did not start:\n{(folder.parent / 'ray.log').read_text()[-2000:]}")
             time.sleep(0.1)
@@ -57,9 +65,21 @@ def running_ray(folder: Path, *, cpus: int = 2) -> Iterator[str]:
         log.close()
 
 
-def _answers(url: str) -> bool:
+def _takes_jobs(url: str) -> bool:
+    body = json.dumps({"entrypoint": "true"}).encode()
+    return _answers(urllib.request.Request(f"{url}/api/jobs/", data=body, method="POST"))
+
+
+def _answers(request: str | urllib.request.Request) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), running_ray(Path(sys.argv[1]).resolve() / "ray") as url:
+        print(f"export MLINTERN_RAY_URL={url}", flush=True)
+        signal.pause()

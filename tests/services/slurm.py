@@ -1,5 +1,7 @@
 """A real single-node Slurm, private to the test: own munge key, own sockets, own ports, everything in one folder.
 
+    python -m tests.services.slurm FOLDER      starts one and keeps it until Ctrl-C
+
 Needs Debian's ``slurm-wlm`` and ``munge`` (`slurm_is_installed`) and root, since slurmd starts jobs as their users.
 """
 
@@ -8,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,3 +140,10 @@ def _until(condition, daemons: list[subprocess.Popen[bytes]], folder: Path) -> N
             logs = "\n".join(path.read_text()[-500:] for path in sorted(folder.glob("*.log")))
             raise RuntimeError(f"Slurm did not start (ended: {dead}):\n{logs}")
         time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), running_slurm(Path(sys.argv[1]).resolve()) as cluster:
+        print(f"export SLURM_CONF={cluster.folder}/slurm.conf", flush=True)
+        signal.pause()

@@ -123,6 +123,8 @@ class BackendStatus:
         restartable: the backend has a record of the job, but surely nothing of it ran or will run by itself; the
             service submits it again.
         resources: measured use: ``cpu_seconds``, ``peak_rss_bytes``, ``wall_seconds``.
+        output: the job's output folder over there, by the path that later jobs on this backend find it under; None
+            if it ends with the job, or is that of the job folder.
     """
 
     state: JobState
@@ -135,6 +137,7 @@ class BackendStatus:
     restartable: bool = False
     resources: Mapping[str, float] = field(default_factory=dict)
     url: str | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True)

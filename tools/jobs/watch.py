@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
@@ -222,7 +221,7 @@ class Watcher:
             "findings": [finding.model_dump(mode="json") for finding in live.findings],
             "verdict": live.verdict,
             "resources": dict(status.resources),
-            "artifacts": self._artifacts(record.job_id, live.telemetry),
+            "artifacts": self._artifacts(record, live.telemetry, status),
             "log_tail": tail,
             "url": status.url,
             "problems": problems,
@@ -262,18 +261,26 @@ class Watcher:
         live.verdict = diagnosis.verdict
         live.findings = [JobFinding.model_validate(finding.model_dump(mode="json")) for finding in diagnosis.findings]
 
-    def _artifacts(self, job_id: str, telemetry: Telemetry) -> dict[str, Any]:
-        folder = self._workspace.job(job_id)
+    def _artifacts(self, record: JobRecord, telemetry: Telemetry, status: BackendStatus) -> dict[str, Any]:
+        """Where things lie: copies in the job folder here, model and checkpoints where the job wrote them."""
+        folder = self._workspace.job(record.job_id)
         output = folder / "output"
         found: dict[str, Any] = {"folder": str(folder), "output": str(output)}
+        if (output / "evaluation.json").is_file():
+            found["evaluation"] = str(output / "evaluation.json")
+        backend = self._backends.get(record.spec.backend)
+        shared = backend is not None and backend.capabilities.shares_files
+        there = str(output) if shared else status.output
+        written = [path for path in (telemetry.model_path, *telemetry.checkpoints) if path is not None]
+        if there is None and any("://" not in path for path in written):
+            found["not_kept"] = f"{record.spec.backend} keeps no output, so what was not pushed to the Hub is gone."
+            return found
         if telemetry.model_path is not None:
-            found["model"] = _address(output, telemetry.model_path)
+            found["model"] = _address(there, telemetry.model_path)
         elif (output / "model").is_dir():
             found["model"] = str(output / "model")
         if telemetry.checkpoints:
-            found["checkpoints"] = [_address(output, path) for path in telemetry.checkpoints]
-        if (output / "evaluation.json").is_file():
-            found["evaluation"] = str(output / "evaluation.json")
+            found["checkpoints"] = [_address(there, path) for path in telemetry.checkpoints]
         return found
 
 
@@ -300,5 +307,5 @@ def _paid_seconds(status: BackendStatus) -> float | None:
     return None
 
 
-def _address(output: Path, path: str) -> str:
-    return str(output / path) if "://" not in path else path
+def _address(output: str | None, path: str) -> str:
+    return f"{output}/{path}" if output and "://" not in path and not path.startswith("/") else path

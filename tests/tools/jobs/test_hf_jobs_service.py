@@ -178,7 +178,20 @@ async def test_results_stay_when_the_service_and_the_folder_have_forgotten_the_j
     after = await lab.server().poll(job_id)
     assert after.evaluations == before.evaluations != []
     assert (after.state, after.metrics) == ("succeeded", {"loss": 0.5})
-    assert after.artifacts["checkpoints"][0].endswith("checkpoint-2")
+    assert "what was not pushed to the Hub is gone" in after.artifacts["not_kept"]
+
+
+async def test_with_a_writable_volume_the_model_and_checkpoints_have_addresses(
+    lab: RemoteLab, hf_jobs: HfJobs, tmp_path: Path
+) -> None:
+    settings = HfJobsSettings(launch=(sys.executable,), folder=str(tmp_path / "c"), output=str(tmp_path / "bucket"))
+    lab.backend = HfJobsBackend(api=lambda: HfApi(endpoint=hf_jobs.url, token=TOKEN), settings=settings)
+    lab.jobs = lab.server()
+    job_id = await lab.start(SCRIPT)
+    hf_jobs.run(only(hf_jobs))
+    status = await lab.jobs.poll(job_id)
+    assert status.artifacts["model"] == f"{tmp_path}/bucket/{job_id}/output/model"
+    assert status.artifacts["checkpoints"] == [f"{tmp_path}/bucket/{job_id}/output/checkpoint-2"]
 
 
 async def test_the_end_waits_for_the_rest_of_the_log_which_holds_the_evaluation(

@@ -277,15 +277,15 @@ async def test_what_was_collected_stays_when_the_storage_of_the_job_is_gone(
         b'@mlintern {"v":1,"kind":"end","time":1,"step":180,"status":"completed","model_path":"model"}\n'
     )
     lab.backend.jobs[job_id] = BackendStatus(
-        "succeeded", started_at=1.0, finished_at=61.0, run_seconds=60.0, exit_code=0
+        "succeeded", started_at=1.0, finished_at=61.0, run_seconds=60.0, exit_code=0, output="/far/output"
     )
     await lab.jobs.poll(job_id)
     shutil.rmtree(workspace.job(job_id))
     status = await lab.server().poll(job_id)
     assert (status.state, status.metrics, status.exit_code) == ("succeeded", {"loss": 0.4}, 0)
     assert status.evaluations == [{"task": "maxmc", "value": 0.65}]
-    assert status.artifacts["model"].endswith("output/model")
-    assert status.artifacts["checkpoints"][0].endswith("output/checkpoint-100")
+    assert status.artifacts["model"] == "/far/output/model", "where it was written, which is not here"
+    assert status.artifacts["checkpoints"] == ["/far/output/checkpoint-100"]
     assert "gone" in (await lab.jobs.read_logs(job_id)).note
 
 

@@ -14,7 +14,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError
@@ -168,7 +168,8 @@ class HfJobsBackend:
             doing="start the job",
         )
         limit = limit_seconds(submission.spec.timeout_seconds)
-        return JobHandle(self.name, info.id, {"namespace": namespace, "limit": limit})
+        details = {"namespace": namespace, "limit": limit, "job_id": submission.job_id}
+        return JobHandle(self.name, info.id, details)
 
     async def find(self, job_id: str) -> JobHandle | None:
         namespace = await self._resolved_namespace()
@@ -178,7 +179,7 @@ class HfJobsBackend:
             return next((job for job in jobs if (job.labels or {}).get(LABEL) == job_id), None)
 
         job = await self._ask(look, doing="look the job up")
-        return JobHandle(self.name, job.id, {"namespace": namespace}) if job else None
+        return JobHandle(self.name, job.id, {"namespace": namespace, "job_id": job_id}) if job else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
         """The stage as a state; how long it has been scheduling is said, and an unknown stage counts as running."""
@@ -194,7 +195,9 @@ class HfJobsBackend:
                 raise
             await self._demand_sight_of(handle.details["namespace"])
             return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
-        return _status(info, limit=handle.details.get("limit"))
+        job_id = handle.details.get("job_id")
+        kept = self._output(job_id) if job_id and self._settings.output else None
+        return replace(_status(info, limit=handle.details.get("limit")), output=kept)
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         api = self._api()

@@ -195,7 +195,8 @@ class RayBackend:
             if state in ("succeeded", "cancelled")
             else message.partition(", last available logs")[0] or None,
             detail=message if state in ("queued", "running") else "",
-            url=f"{self._settings.url.rstrip('/')}/#/jobs/{handle.reference}",
+            url=self._url(f"/#/jobs/{handle.reference}"),
+            output=self._output(handle.reference),
         )
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
@@ -228,6 +229,11 @@ class RayBackend:
         )
         return f"Ray {version['ray_version']} at {self._settings.url}; {kept}"
 
+    def _output(self, job_id: str) -> str | None:
+        """The job's output folder on shared storage; None if there is none."""
+        folder = self._settings.folder
+        return f"{folder.rstrip('/')}/{job_id}/output" if folder else None
+
     def _hardware(self, name: str) -> RayHardware:
         known = self._settings.hardware or {"default": RayHardware()}
         if name not in known:
@@ -235,11 +241,10 @@ class RayBackend:
         return known[name]
 
     def _archive(self, submission: Submission, *, processes: int) -> bytes:
-        folder = self._settings.folder
         seconds = limit_seconds(submission.spec.timeout_seconds)
         run = _RUN.format(
             job_id=submission.job_id,  # makes the package this job's own: Ray deletes one when its job is over
-            output=shlex.quote(f"{folder.rstrip('/')}/{submission.job_id}/output") if folder else '"$PWD/output"',
+            output=shlex.quote(output) if (output := self._output(submission.job_id)) else '"$PWD/output"',
             grace=self._grace_seconds,
             seconds=f"{seconds:g}",
             whole_seconds=int(seconds),
@@ -330,7 +335,11 @@ class RayBackend:
             raise self._offline(f"status {answer.status_code}")
         if answer.is_error:
             last = answer.text.strip().splitlines()[-1:] or [""]
-            raise BackendError(f"Ray refused {method} {path} ({answer.status_code}): {last[0][:300]}")
+            starting = "No available agent" in last[0]
+            raise BackendError(
+                f"Ray refused {method} {path} ({answer.status_code}): {last[0][:300]}",
+                next_step="The cluster is still starting: submit again in some seconds." if starting else "",
+            )
         return answer
 
 

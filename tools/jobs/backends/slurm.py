@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlintern.tools.errors import BackendError, BadInput, Offline
@@ -176,7 +176,7 @@ class SlurmBackend:
         theirs = Known.first(jobs_in(squeue, job_id=int(number)), scontrol=scontrol, sacct=sacct)
         if theirs.state is None and ours.exit_code is None and FORGOTTEN not in scontrol:
             raise Offline(f"Slurm did not answer: {scontrol.strip()[-300:]}", service=self.name)
-        return status_of(ours, theirs, now=float(now))
+        return replace(status_of(ours, theirs, now=float(now)), output=f"{folder}/output")
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         start = int(cursor or 0)
