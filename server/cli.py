@@ -147,7 +147,12 @@ def _serve(options: argparse.Namespace) -> int:
 
     gc.disable()  # importing and building make objects that stay; looking for garbage among them takes a fifth longer
 
+    import logging
+
     import anyio
+
+    # Hosts keep stderr in plain files: one line a record. Left alone, the SDK would draw boxes of rich there.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     from mlintern.server.app import build_server
 
