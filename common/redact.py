@@ -15,22 +15,18 @@ MARK = "[REDACTED]"
 
 _SHAPES = re.compile(
     r"""
-      (?<![A-Za-z0-9_]) hf_[A-Za-z0-9]{20,}                              # Hugging Face
-    | (?<![A-Za-z0-9_]) api_org_[A-Za-z0-9]{20,}                         # Hugging Face, organisations, old
-    | (?<![A-Za-z0-9]) sk-ant-[A-Za-z0-9_\-]{16,}                        # Anthropic
-    | (?<![A-Za-z0-9]) sk-(?=[A-Za-z0-9_\-]{0,200}[0-9])[A-Za-z0-9_\-]{24,}    # OpenAI and those who copied it
-    | (?<![A-Za-z0-9_]) gh[pousr]_[A-Za-z0-9]{20,}                       # GitHub
-    | (?<![A-Za-z0-9_]) github_pat_[A-Za-z0-9_]{20,}
-    | (?<![A-Za-z0-9]) (?:AKIA|ASIA)[A-Z0-9]{16} (?![A-Za-z0-9])         # AWS key id
-    | (?<![A-Za-z0-9]) xox[abeoprs]-[A-Za-z0-9\-]{10,}                   # Slack
-    | (?<![A-Za-z0-9]) xapp-[A-Za-z0-9\-]{10,}
-    | (?<![A-Za-z0-9]) AIza[A-Za-z0-9_\-]{30,}                           # Google
-    | (?<![A-Za-z0-9]) ya29\.[A-Za-z0-9_\-]{20,}
-    | (?<![A-Za-z0-9]) glpat-[A-Za-z0-9_\-]{16,}                         # GitLab
-    | (?<![A-Za-z0-9_]) pypi-[A-Za-z0-9_\-]{32,}
-    | (?<![A-Za-z0-9_]) wandb_v[0-9]_[A-Za-z0-9_\-]{20,}
-    | (?<![A-Za-z0-9_\-]) eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}   # JSON Web Token
-    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]{0,8000}?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+      (?P<Hugging_Face> (?<![A-Za-z0-9_]) (?:hf_|api_org_)[A-Za-z0-9]{20,})
+    | (?P<Anthropic> (?<![A-Za-z0-9]) sk-ant-[A-Za-z0-9_\-]{16,})
+    | (?P<OpenAI> (?<![A-Za-z0-9]) sk-(?=[A-Za-z0-9_\-]{0,200}[0-9])[A-Za-z0-9_\-]{24,})    # and those who copied it
+    | (?P<GitHub> (?<![A-Za-z0-9_]) (?:gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}))
+    | (?P<AWS> (?<![A-Za-z0-9]) (?:AKIA|ASIA)[A-Z0-9]{16} (?![A-Za-z0-9]))                  # the id of a key
+    | (?P<Slack> (?<![A-Za-z0-9]) (?:xox[abeoprs]|xapp)-[A-Za-z0-9\-]{10,})
+    | (?P<Google> (?<![A-Za-z0-9]) (?:AIza[A-Za-z0-9_\-]{30,} | ya29\.[A-Za-z0-9_\-]{20,}))
+    | (?P<GitLab> (?<![A-Za-z0-9]) glpat-[A-Za-z0-9_\-]{16,})
+    | (?P<PyPI> (?<![A-Za-z0-9_]) pypi-[A-Za-z0-9_\-]{32,})
+    | (?P<Weights_and_Biases> (?<![A-Za-z0-9_]) wandb_v[0-9]_[A-Za-z0-9_\-]{20,})
+    | (?P<JSON_Web_Token> (?<![A-Za-z0-9_\-]) eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,})
+    | (?P<private_key> -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]{0,8000}?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z))
     """,
     re.VERBOSE,
 )
@@ -40,6 +36,8 @@ _USERINFO = re.compile(r"(?<=://)[^\s/@:'\"{}]*:(?P<value>[^\s/@'\"{}]+)(?=@)")
 _WANDB = re.compile(
     r"(?i)(?:wandb|weights.?&.?biases|api[ _\-]?key)[^\n]{0,120}?(?<![0-9a-f])(?P<value>[0-9a-f]{40})(?![0-9a-f])"
 )
+
+_WANDB_KEY = re.compile(r"(?i)wandb[\w\"'\]]*\W{1,8}(?P<value>[0-9a-f]{40})\b")
 
 _SECRET_NAME = (
     r"(?:[A-Za-z0-9]+[_\-])*"
@@ -111,6 +109,18 @@ def find_secrets(text: str, *, known: Iterable[str] = ()) -> Iterator[tuple[int,
             hidden = _is_quoted_secret(match["name"], match[group])
         if hidden:
             yield match.span(group)
+
+
+def find_tokens(text: str) -> Iterator[tuple[str, int]]:
+    """(kind, position) of each token in ``text`` that its own shape gives away, such as ``("Hugging Face", 17)``.
+
+    Unlike `find_secrets` it goes by no name beside it, so that what it finds is one; only a key of Weights & Biases,
+    which is plain hex, must stand right after its name.
+    """
+    for match in _SHAPES.finditer(text):
+        yield (match.lastgroup or "").replace("_", " "), match.start()
+    for match in _WANDB_KEY.finditer(text):
+        yield "Weights and Biases", match.start("value")
 
 
 def is_secret_name(name: str) -> bool:

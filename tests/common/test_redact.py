@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlintern.common.redact import MARK, is_secret_name, looks_like_secret, redact, secrets_of
+from mlintern.common.redact import MARK, find_tokens, is_secret_name, looks_like_secret, redact, secrets_of
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -122,3 +122,17 @@ def test_long_hostile_text_takes_linear_time() -> None:
     """Each of these made a careless pattern quadratic; a quarter of a megabyte is done well within the test."""
     for unit in ("-sk-", "a_", "wandb", "://a:", "token=", '"', "eyJ", "Bearer "):
         redact(unit * (262_144 // len(unit)))
+
+
+def test_tokens_are_found_by_their_shape_with_kind_and_place() -> None:
+    text = f'a = "hf_{"a1" * 12}"\nos.environ["WANDB_API_KEY"] = "{KEY}"\n'
+    found = list(find_tokens(text))
+    assert [kind for kind, _ in found] == ["Hugging Face", "Weights and Biases"]
+    assert [text[place:].partition('"')[0] for _, place in found] == ["hf_" + "a1" * 12, KEY]
+
+
+@pytest.mark.parametrize(
+    "line", [*CODE, f'load("x", revision="{KEY}")  # logged to wandb', 'password = "correct horse 1"']
+)
+def test_what_only_a_name_gives_away_is_no_token_by_shape(line: str) -> None:
+    assert not list(find_tokens(line))

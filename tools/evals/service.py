@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import difflib
 import fnmatch
 import hashlib
-import json
 from collections.abc import Sequence
 
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
+from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals import records
 from mlintern.tools.evals.compare import Comparison, compare_rows
@@ -22,6 +19,7 @@ from mlintern.tools.evals.read import read_path
 from mlintern.tools.evals.rows import EvalPage, EvalRow
 from mlintern.tools.evals.sources import HubResults, Source, locate
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
 
 DEFAULT_LIMIT = 40
@@ -66,7 +64,7 @@ class EvalService:
             tasks=tasks[:SHOWN],
             problems=reading.problems[:SHOWN],
             notes=_notes(reading, tasks),
-            next_cursor=_cursor(end, digest) if end < len(rows) else None,
+            next_cursor=make_cursor([end], digest) if end < len(rows) else None,
         )
 
     async def compare(
@@ -154,8 +152,7 @@ def _named(row: EvalRow, pattern: str) -> bool:
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> NotFound:
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"Did you mean {', '.join(near)}?" if near else f"There are: {', '.join(known[:12])}."
+    hint = did_you_mean(nearest(name, known)) or f"There are: {', '.join(known[:12])}."
     return NotFound(f"The source has no {kind} {name!r}.", next_step=hint)
 
 
@@ -186,20 +183,11 @@ def _notes(reading: Reading, tasks: Sequence[str]) -> list[str]:
     return notes
 
 
-def _cursor(offset: int, digest: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([offset, digest]).encode()).decode()
-
-
 def _offset(cursor: str | None, digest: str, total: int) -> int:
     if cursor is None:
         return 0
-    try:
-        offset, stated = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise BadInput("The cursor is not one of read_eval.", next_step="Leave it out to start again.") from error
-    if stated != digest or not isinstance(offset, int) or not 0 <= offset <= total:
-        raise BadInput(
-            "The cursor belongs to other results: source or task differ, or the files have changed.",
-            next_step="Leave it out to start again.",
-        )
-    return offset
+    other = "The cursor belongs to other results: source or task differ, or the files have changed."
+    place = read_cursor(cursor, tool="read_eval", request=digest, otherwise=other)
+    if len(place) != 1 or not isinstance(place[0], int) or not 0 <= place[0] <= total:
+        raise BadInput(other, next_step="Leave it out to start again.")
+    return place[0]

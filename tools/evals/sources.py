@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
 
 HUB_URL = re.compile(r"^(?:https?://[^/]+/|hf://)(?:(?:datasets|spaces|models)/)?([\w.-]+/[\w.-]+)")
@@ -81,8 +81,7 @@ def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
 def _near(name: str, ledger: Ledger) -> str:
     with ledger.read() as connection:
         rows = connection.execute("SELECT job_id FROM jobs ORDER BY created_at DESC LIMIT 1000").fetchall()
-    near = difflib.get_close_matches(name, [str(row["job_id"]) for row in rows], n=3)
-    return f" Did you mean {', '.join(near)}?" if near else ""
+    return f" {did_you_mean(nearest(name, (str(row['job_id']) for row in rows)))}".rstrip()
 
 
 def _hint() -> str:

@@ -14,9 +14,9 @@ from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.sources import locate
 from mlintern.tools.health.series import as_number
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.marks import marked
 from mlintern.tools.workspace import Workspace
 
-MARK = "@mlintern "
 LARGEST = 64 * 2**20
 """Bytes of a log that are read: its end, if it is longer."""
 STEP_NAMES = ("step", "progress/step", "train/global_step", "global_step", "_step")
@@ -126,7 +126,7 @@ def _from_lines(text: str) -> Iterator[dict[str, Any]]:
 
 def _from_marks(text: str) -> Iterator[dict[str, Any]]:
     """Telemetry rows that the script printed among other output."""
-    yield from _metrics(_objects(line.partition(MARK)[2] for line in text.splitlines() if MARK in line))
+    yield from _metrics(_objects(marked(text.splitlines())))
 
 
 def _from_printed(text: str) -> Iterator[dict[str, Any]]:

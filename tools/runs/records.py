@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from mlintern.tools.errors import NotFound
 from mlintern.tools.evals.records import of_jobs
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.suggestions import did_you_mean, nearest
 
 _COLUMNS = """
     SELECT jobs.*, scripts.sha256, scripts.name AS script_name, scripts.recipe,
@@ -114,11 +114,8 @@ def experiment(ledger: Ledger, name: str) -> Experiment:
         row = connection.execute("SELECT * FROM experiments WHERE name = ?", (name,)).fetchone()
         if row is None:
             known = [str(other[0]) for other in connection.execute("SELECT name FROM experiments")]
-            near = difflib.get_close_matches(name, known, n=3) or known[:5]
-            raise NotFound(
-                f"There is no experiment {name!r}.",
-                next_step=f"Did you mean {', '.join(near)}?" if near else "submit_job(experiment=...) begins one.",
-            )
+            there = f"There are: {', '.join(known[:8])}." if known else "submit_job(experiment=...) begins one."
+            raise NotFound(f"There is no experiment {name!r}.", next_step=did_you_mean(nearest(name, known)) or there)
     return Experiment(
         name=row["name"],
         goal=row["goal"],

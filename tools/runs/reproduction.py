@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from mlintern.tools.errors import BadInput
 from mlintern.tools.runs.standing import Standing, Trial
 from mlintern.tools.runs.tables import plain
-
-_HEADER = re.compile(r"(?m)^# /// script\s*$\n((?:^#(?:| .*)$\n)+)^# ///\s*$")
+from mlintern.tools.scripts.header import Header, read_header
 
 
 def reproduction(standing: Standing, scripts: Mapping[str, Path]) -> Iterator[str]:
@@ -39,7 +36,7 @@ def reproduction(standing: Standing, scripts: Mapping[str, Path]) -> Iterator[st
 
 def _how_to_repeat(trial: Trial, script: Path | None) -> Iterator[str]:
     run = trial.run
-    header = _script_header(script)
+    header = _header(script)
     command = ["uv", "run", str(script or f"{run.script_id}.py"), *map(str, run.spec.get("args", ()))]
     names = ", ".join(str(pair[0]) for pair in run.spec.get("env", ()) if pair)
     yield f"### {plain(run.run_id)}"
@@ -48,9 +45,8 @@ def _how_to_repeat(trial: Trial, script: Path | None) -> Iterator[str]:
     yield f"* script `{run.script_id}`, SHA-256 `{run.script_sha256}`"
     if run.recipe and run.recipe.get("seed") is not None:
         yield f"* seed {run.recipe['seed']}"
-    if header.get("dependencies"):
-        python = header.get("requires-python")
-        yield f"* packages: {', '.join(map(str, header['dependencies']))}" + (f"; Python {python}" if python else "")
+    if header is not None and header.requirements:
+        yield f"* packages: {', '.join(header.requirements)}" + (f"; Python {header.python}" if header.python else "")
     if names:
         yield f"* environment variables (values in the job's spec.json): {names}"
     yield ""
@@ -64,14 +60,11 @@ def _how_to_repeat(trial: Trial, script: Path | None) -> Iterator[str]:
         yield "```"
 
 
-def _script_header(script: Path | None) -> dict[str, Any]:
-    """The PEP 723 metadata of a script; empty if it has none that can be read."""
+def _header(script: Path | None) -> Header | None:
+    """The PEP 723 header of a script; None if it has none that can be read."""
     if script is None or not script.is_file():
-        return {}
-    block = _HEADER.search(script.read_text(encoding="utf-8", errors="replace"))
-    if block is None:
-        return {}
+        return None
     try:
-        return tomllib.loads("".join(line[2:] or "\n" for line in block[1].splitlines(keepends=True)))
-    except tomllib.TOMLDecodeError:
-        return {}
+        return read_header(script.read_text(encoding="utf-8", errors="replace"))
+    except BadInput:  # its checks said so; it has run all the same
+        return None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Literal, get_args
 import anyio.to_thread
 
 from mlintern.common.clock import Clock, iso
+from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
 from mlintern.tools.evals.documents import finite
 from mlintern.tools.evals.names import is_proportion
@@ -101,7 +99,7 @@ class RunService:
         return RunPage(
             runs=[_row(trials[record.job_id]) for record in page],
             total=len(found),
-            next_cursor=_cursor(_place(page[-1], sort, trials[page[-1].job_id]), f"{experiment}/{sort}")
+            next_cursor=make_cursor(list(_place(page[-1], sort, trials[page[-1].job_id])), f"{experiment}/{sort}")
             if more
             else None,
         )
@@ -251,18 +249,13 @@ def _place(record: RunRecord, sort: Sort, trial: Trial | None) -> tuple[float, f
     return first, -record.created_at, record.job_id
 
 
-def _cursor(place: tuple[float, float, str], request: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([*place, request]).encode()).decode()
-
-
 def _after(cursor: str | None, request: str) -> tuple[float, float, str] | None:
     if cursor is None:
         return None
+    other = "The cursor belongs to another experiment or order."
+    place = read_cursor(cursor, tool="list_runs", request=request, otherwise=other)
     try:
-        first, created, job_id, stated = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        place = float(first), float(created), str(job_id)
-    except (binascii.Error, ValueError, TypeError) as error:
+        first, created, job_id = place
+        return float(first), float(created), str(job_id)
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadInput("The cursor is not one of list_runs.", next_step="Leave it out to start again.") from error
-    if stated != request:
-        raise BadInput("The cursor belongs to another experiment or order.", next_step="Leave it out to start again.")
-    return place

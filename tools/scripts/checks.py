@@ -9,7 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.common.redact import find_tokens
 from mlintern.tools.errors import BadInput
+from mlintern.tools.marks import MARK
 from mlintern.tools.scripts.code import UNPARSED, Code, why_unparsed
 from mlintern.tools.scripts.config_checks import configuration_checks
 from mlintern.tools.scripts.header import Header, read_header
@@ -118,28 +120,15 @@ def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-SECRETS = {
-    "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
-    "Anthropic key": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{20,}"),
-    "OpenAI key": re.compile(r"\bsk-(?:proj-)?[A-Za-z0-9_-]{32,}"),
-    "GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})"),
-    "AWS key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
-    "Weights & Biases key": re.compile(r"(?i)wandb[\w\"'\]]*\W{1,8}[0-9a-f]{40}\b"),
-}
-
-
 def _secrets(code: Code) -> Iterator[Check]:
-    for number, line in enumerate(code.text.splitlines(), start=1):
-        for name, pattern in SECRETS.items():
-            if pattern.search(line):
-                yield Check(
-                    rule="secret",
-                    severity="error",
-                    message=f"A {name} stands in the script; scripts are stored and sent as they are.",
-                    fix="Remove it, revoke it, and read it from the environment; give the job its name only.",
-                    line=number,
-                )
-                break
+    for kind, position in find_tokens(code.text):
+        yield Check(
+            rule="secret",
+            severity="error",
+            message=f"A secret stands in the script ({kind}); scripts are stored and sent as they are.",
+            fix="Remove it, revoke it, and read it from the environment; give the job its name only.",
+            line=code.text.count("\n", 0, position) + 1,
+        )
 
 
 def _dtype(code: Code) -> Iterator[Check]:
@@ -199,7 +188,7 @@ def _conventions(code: Code) -> Iterator[Check]:
             message="It does not write to $MLINTERN_OUTPUT_DIR: its model and results will not be found.",
             fix='Use os.environ.get("MLINTERN_OUTPUT_DIR", "output") as the output folder.',
         )
-    if "@mlintern" not in code.text:
+    if MARK.strip() not in code.text:
         yield Check(
             rule="telemetry",
             severity="note",

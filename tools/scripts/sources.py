@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -11,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.suggestions import did_you_mean, nearest
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -120,8 +120,8 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return "Its folder does not exist either."
     names = sorted(other.name for other in path.parent.iterdir() if not other.name.startswith("."))
-    if near := difflib.get_close_matches(path.name, names, n=3):
-        return f"Did you mean {' or '.join(near)}?"
+    if near := nearest(path.name, names):
+        return did_you_mean(near)
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return f"The folder holds: {', '.join(names[:10])}{more}." if names else "Its folder is empty."
 

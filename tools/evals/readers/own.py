@@ -21,10 +21,10 @@ from mlintern.tools.evals.documents import (
 )
 from mlintern.tools.evals.names import canonical_task, direction
 from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
+from mlintern.tools.marks import marked
 
 SUITE = "mlintern"
 FORMAT = 1
-MARK = "@mlintern "
 
 
 def matches(file: ResultFile) -> bool:
@@ -152,16 +152,12 @@ def _text(value: Any) -> str | None:
 def _evaluations(path: Path) -> Iterator[dict[str, Any]]:
     """The evaluation objects among telemetry rows: JSON lines, or marked lines of a log. Others are passed by."""
     with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if path.suffix != ".jsonl":
-                _, mark, line = line.partition(MARK)
-                if not mark:
-                    continue
+        for line in lines if path.suffix == ".jsonl" else marked(lines):
             if '"evaluation"' not in line:
                 continue
             try:
                 row = mapping(json.loads(line))
-            except json.JSONDecodeError:  # the last line of a script that was killed while it wrote
+            except (ValueError, RecursionError):  # the last line of a script that was killed while it wrote
                 continue
             if row.get("kind") == "evaluation" and isinstance(row.get("evaluation"), dict):
                 yield row["evaluation"]
