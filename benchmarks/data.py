@@ -128,7 +128,7 @@ def plain_dictionary(train: str, evaluation: str) -> dict[str, Any]:
     for number, text in enumerate(pq.read_table(evaluation)["text"].to_pylist()):
         for gram in grams(text):
             index[gram] = number
-    rows, flagged = 0, set()
+    rows, flagged = 0, set[int]()
     for batch in pq.ParquetFile(train).iter_batches(columns=["text"]):
         for text in batch.column(0).to_pylist():
             rows += 1
