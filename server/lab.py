@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from mlintern.tools.workspace import Workspace
 if TYPE_CHECKING:
     from mlintern.server.approvals import Gate
     from mlintern.server.apps.approval_card import CardTokens
+    from mlintern.tools.allowances import Allowances
     from mlintern.tools.approvals import Approvals
     from mlintern.tools.config import Config
     from mlintern.tools.evals.service import EvalService
@@ -55,7 +56,12 @@ class Lab:
     def approvals(self) -> Approvals:
         from mlintern.tools.approvals import Approvals
 
-        return Approvals(ledger=self.ledger, clock=self.clock, allowances=self.settings.allowances)
+        return Approvals(ledger=self.ledger, clock=self.clock, allowances=self.allowances)
+
+    @cached_property
+    def allowances(self) -> Allowances:
+        """What was allowed when the server was started, below the budget of the workspace."""
+        return replace(self.settings.allowances, ceiling_usd=self.config.budget.workspace)
 
     @cached_property
     def gate(self) -> Gate:
@@ -91,10 +97,9 @@ class Lab:
         from mlintern.tools.jobs import money
         from mlintern.tools.jobs.service import JobService
 
-        budget = self.config.budget
-        if budget.experiments:
+        if budgets := self.config.budget.experiments:
             with self.ledger.transaction() as connection:
-                money.limit_experiments(connection, budget.experiments, now=self.clock.now())
+                money.limit_experiments(connection, budgets, now=self.clock.now())
         return JobService(
             workspace=self.workspace,
             ledger=self.ledger,
@@ -104,7 +109,7 @@ class Lab:
             collect_evaluations=self.evals.collect,
             diagnose=diagnose,
             model_shape=partial(remote_shape, self.hub),
-            budget_usd=budget.least(self.settings.allowances.budget_usd),
+            budget_usd=self.allowances.limit_usd,
         )
 
     @cached_property

@@ -59,10 +59,21 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowances:
-    """Everything a person allowed when the server was started. The default allows nothing."""
+    """Everything a person allowed when the server was started. The default allows nothing.
+
+    ``ceiling_usd`` is the workspace's own budget (``config.toml``): like ``budget_usd`` nothing passes it, but it
+    lets nothing start without a question.
+    """
 
     rules: tuple[Rule, ...] = ()
     budget_usd: float | None = None
+    ceiling_usd: float | None = None
+
+    @property
+    def limit_usd(self) -> float | None:
+        """What nothing may pass: the lower of budget and ceiling."""
+        given = [usd for usd in (self.budget_usd, self.ceiling_usd) if usd is not None]
+        return min(given, default=None)
 
     @classmethod
     def parse(cls, *, allow: tuple[str, ...] = (), budget_usd: float | None = None) -> Allowances:
@@ -85,9 +96,9 @@ class Allowances:
 
         An unknown price (None) passes any budget.
         """
-        if self.budget_usd is None or usd_worst == 0:
+        if self.limit_usd is None or usd_worst == 0:
             return True
-        return usd_worst is not None and usd_spent + usd_worst <= self.budget_usd + TOLERANCE
+        return usd_worst is not None and usd_spent + usd_worst <= self.limit_usd + TOLERANCE
 
     def covers(
         self,

@@ -244,9 +244,9 @@ class Approvals:
             return
         raise OutOfBudget(
             f"{action.what}: {action.cost}; {usd_spent:.2f} of the workspace's budget of"
-            f" {self._allowances.budget_usd:g} USD is spent or reserved.",
-            next_step="Take cheaper hardware or a shorter timeout, or ask the user to start the server with a"
-            " higher --budget.",
+            f" {self._allowances.limit_usd:g} USD is spent or reserved.",
+            next_step="Take cheaper hardware or a shorter timeout, or ask the user for more: --budget of the server,"
+            " or [budget] in config.toml of the workspace.",
         )
 
     def _latest(self, connection: sqlite3.Connection, digest: str) -> Decision | None:

@@ -66,11 +66,6 @@ class BudgetSettings:
             if not (math.isfinite(usd) and usd >= 0):
                 raise BadInput(f"A budget of {usd} is no amount of money.", next_step="Give US dollars.")
 
-    def least(self, flag: float | None) -> float | None:
-        """The workspace's limit where the command line gives one too: the lower holds."""
-        given = [usd for usd in (self.workspace, flag) if usd is not None]
-        return min(given, default=None)
-
 
 @dataclass(frozen=True)
 class Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlintern.server.app import _watch_jobs
 from mlintern.server.lab import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
+from mlintern.tools.approvals import Action
 from mlintern.tools.errors import OutOfBudget
 from mlintern.tools.jobs.spec import BackendStatus
 from tests.clock import FakeClock
@@ -51,6 +53,23 @@ async def test_the_budget_of_the_workspace_holds_though_a_server_is_started_with
     for settings in ({}, {"allowances": Allowances.parse(budget_usd=100.0)}):
         with pytest.raises(OutOfBudget, match=r"\$3\.00 of the workspace"):
             await submit(lab_in(tmp_path, **settings), run_name="b", experiment="y")
+
+
+@pytest.mark.parametrize(
+    ("file", "flag", "holds"), [(None, None, None), (50, None, 50), (None, 20, 20), (50, 20, 20), (5, 20, 5)]
+)
+def test_of_two_budgets_the_lower_holds(file: float | None, flag: float | None, holds: float | None) -> None:
+    assert Allowances(budget_usd=flag, ceiling_usd=file).limit_usd == holds
+
+
+def test_nobody_is_asked_about_what_the_budget_of_the_workspace_does_not_hold(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[budget]\nworkspace = 3\n")
+    approvals = lab_in(tmp_path).approvals
+    dear = Action(kind="submit_job", what="Run x", where="distant", digest="d" * 32, usd_worst=4.0, hours=2)
+    with pytest.raises(OutOfBudget, match="budget of 3 USD"):
+        approvals.standing(dear)
+    cheap = replace(dear, usd_worst=2.0, digest="e" * 32)
+    assert not approvals.standing(cheap), "a limit is no permission: within it a person is still asked"
 
 
 async def test_a_stuck_job_is_ended_at_the_end_of_its_reservation_though_nobody_polls(tmp_path: Path) -> None:

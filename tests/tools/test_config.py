@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_the_example_of_the_documentation_is_read_whole(tmp_path: Path) -> None:
     assert read.hf_jobs.volumes[0].read_only is False
 
 
+def test_every_config_file_in_the_guide_to_compute_is_read(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "compute.md").read_text()
+    examples = re.findall(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        read = load(tmp_path, example)
+        assert read.slurm is not None and read.ray is not None and read.budget.workspace
+
+
 def test_ray_is_found_by_its_variable_alone(tmp_path: Path) -> None:
     read = load(tmp_path, "", MLINTERN_RAY_URL="http://head:8265")
     assert read.ray is not None and read.ray.url == "http://head:8265"
@@ -55,10 +65,3 @@ def test_ray_is_found_by_its_variable_alone(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(BadInput, match=words):
         load(tmp_path, text)
-
-
-@pytest.mark.parametrize(
-    ("file", "flag", "holds"), [(None, None, None), (50, None, 50), (None, 20, 20), (50, 20, 20), (5, 20, 5)]
-)
-def test_of_two_budgets_the_lower_holds(file: float | None, flag: float | None, holds: float | None) -> None:
-    assert config.BudgetSettings(workspace=file).least(flag) == holds
