@@ -67,7 +67,11 @@ def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int
     say = functools.partial(_say, face)
     say(EXPLANATION)
     say("Making an untrained model of 0.1 M parameters and a task of 20,000 training and 1,000 held-out items.")
-    inputs = make_inputs(folder / "inputs")
+    try:
+        inputs = make_inputs(folder / "inputs")
+    except subprocess.SubprocessError as error:  # its own words stand above, on stderr
+        say(f"The rehearsal failed: its model could not be made ({error}).", level="error")
+        return FAILED
     stopped: list[str] = []
     stop = anyio.run(functools.partial(_run, folder, inputs, stopped, yes=yes, face=face))
     if stop.exit_code or stopped:

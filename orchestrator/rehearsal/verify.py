@@ -34,7 +34,7 @@ def verify(home: Path, inputs: Inputs) -> str:
     error = math.sqrt(CHANCE * (1 - CHANCE) / len(items))
     if abs(baseline - CHANCE) > 4 * error:
         raise Unproven(f"the untrained model scores {baseline:.1%}, which is not chance")
-    untrained = (inputs.base / "model.safetensors").read_bytes()
+    untrained = _content(inputs.base / "model.safetensors")
     for model in scores:
         _trained(Path(model), untrained)
     _reported(home / "reports" / EXPERIMENT)
@@ -60,7 +60,7 @@ def _recounted(output: Path, document: dict[str, Any], items: dict[str, str]) ->
 
 
 def _trained(model: Path, untrained: bytes) -> None:
-    weights = (model / "model.safetensors").read_bytes()
+    weights = _content(model / "model.safetensors")
     if weights == untrained or len(weights) != len(untrained):
         raise Unproven(f"{model} is not the base model, trained")
     steps = [
@@ -81,4 +81,14 @@ def _reported(folder: Path) -> None:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [json.loads(line) for line in _content(path).splitlines()]
+    except ValueError as error:
+        raise Unproven(f"{path} is not what a job writes: {error}") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unproven(f"{path} cannot be read: {error.strerror}") from error

@@ -210,6 +210,13 @@ def measured(output: Path, model: str, items: list[dict[str, Any]], *, right: in
     )
 
 
+def score_again(home: Path, job: str, *, right: int) -> None:
+    """The job measured its model with ``right`` of the hundred items right, in all its files alike."""
+    output = home / "jobs" / job / "output"
+    model = json.loads((output / "evaluation.json").read_text())["model"]
+    measured(output, model, [{"id": str(n), "answer": "ABCDEFGHIJ"[n % 10]} for n in range(100)], right=right)
+
+
 def test_a_rehearsal_that_happened_is_believed(proven: tuple[Path, Inputs]) -> None:
     assert "baseline 10.0%, trained 90.0%" in verify(*proven)
 
@@ -230,6 +237,11 @@ def edit(path: Path, old: str, new: str) -> None:
         (lambda home: (home / "reports/rehearsal/b.png").unlink(), "two pictures"),
         (lambda home: (home / "reports/rehearsal/b.png").write_bytes(b"GIF89a"), "not a picture"),
         (lambda home: (home / "jobs/base-eval/output/evaluation.json").unlink(), "base model"),
+        (lambda home: (home / "jobs/eval/output/samples.jsonl").unlink(), "samples.jsonl cannot be read"),
+        (lambda home: (home / "jobs/eval/output/samples.jsonl").write_text('{"id"'), "not what a job writes"),
+        (lambda home: (home / "jobs/train/output/model/model.safetensors").unlink(), "cannot be read"),
+        (lambda home: score_again(home, "base-eval", right=40), "which is not chance"),
+        (lambda home: score_again(home, "eval", right=84), "the target was 85%"),
     ],
 )
 def test_a_rehearsal_that_did_not_happen_as_reported_is_not(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -318,3 +319,36 @@ def test_whatever_was_logged_there_is_a_diagnosis_that_agrees_with_its_findings(
     assert diagnosis.verdict == expected
     assert all(finding.evidence and finding.advice for finding in diagnosis.findings)
     diagnosis.model_dump_json()
+
+
+# --- where the lines are drawn --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rise", "alarm"), [(1.02, False), (1.05, True)], ids=["two percent is noise", "five percent that stay are not"]
+)
+def test_how_far_held_out_loss_may_rise(rise: float, alarm: bool) -> None:
+    losses = [1.8, 1.2, 1.0, 1.0 * rise, 1.0 * rise, 1.0 * rise]
+    logged = rows(60, loss=line(2.0, 0.1)) + [
+        metrics(step=100 * i, eval_loss=loss) for i, loss in enumerate(losses, 1)
+    ]
+    assert ("overfitting" in kinds(logged)) is alarm
+
+
+@pytest.mark.parametrize(("end", "alarm"), [(1.3, False), (1.8, True)])
+def test_how_far_a_loss_may_come_back_from_its_best(end: float, alarm: bool) -> None:
+    """Curricula and new epochs raise a loss for good without harm; half of it again is another thing."""
+    assert ("divergence" in kinds(rows(60, noise=0.01, loss=turn(2.2, 1.0, end)))) is alarm
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_loss_that_is_mostly_noise_does_not_diverge(seed: int) -> None:
+    """Batches of two or three samples: single values differ by a factor of ten."""
+    source = random.Random(seed)
+    logged = [metrics(step=i, loss=abs(source.gauss(0.2, 0.4))) for i in range(40)]
+    assert "divergence" not in kinds(logged)
+
+
+@pytest.mark.parametrize(("end", "alarm"), [(0.62, False), (0.35, True)])
+def test_how_much_of_its_gain_a_reward_may_lose(end: float, alarm: bool) -> None:
+    assert ("reward_collapse" in kinds(grpo(reward=turn(0.2, 0.7, end), kl=line(0.0, 0.05)))) is alarm
