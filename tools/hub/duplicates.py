@@ -40,10 +40,22 @@ def find_duplicates(table: Table, conversations: list[MessageColumn], scratch: P
 
 
 def count_exact(table: Table, scratch: Path) -> int:
-    """Rows that repeat an earlier row in every column."""
-    if not table.columns or not table.rows:
+    """Rows that repeat an earlier row in every column.
+
+    The narrow columns (numbers, truth values) are looked at first: where they alone tell all rows apart, as an id
+    does, no text has to be read.
+    """
+    narrow = [column for column in table.columns if column.kind in ("number", "bool")]
+    if narrow and not _repeats(table, narrow, scratch):
         return 0
-    names = ", ".join(column.sql for column in table.columns)
+    return _repeats(table, list(table.columns), scratch)
+
+
+def _repeats(table: Table, columns: list[Column], scratch: Path) -> int:
+    """Rows that repeat an earlier row in ``columns``."""
+    if not columns or not table.rows:
+        return 0
+    names = ", ".join(column.sql for column in columns)
     file = literal(str(scratch / "hashes.parquet"))
     table.query(
         f"COPY (SELECT hash({names}) AS h FROM {table.scan}) TO {file} (FORMAT parquet, COMPRESSION uncompressed)"

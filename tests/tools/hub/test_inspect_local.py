@@ -117,6 +117,18 @@ async def test_duplicates_are_counted_exactly_and_near_copies_found(
     assert "sample" in result.duplicates.method
 
 
+async def test_rows_that_differ_only_in_text_or_only_in_a_number_are_no_duplicates(
+    inspector: DatasetInspector, jsonl: Write
+) -> None:
+    rows = [{"n": 1, "text": "a"}, {"n": 1, "text": "b"}, {"n": 2, "text": "a"}, {"n": 1, "text": "a"}]
+    result = await inspector.inspect(str(jsonl(rows)))
+    assert result.duplicates is not None
+    assert result.duplicates.exact_rows == 1
+    numbered = await inspector.inspect(str(jsonl([{"n": i, "text": "same"} for i in range(9)])))
+    assert numbered.duplicates is not None
+    assert numbered.duplicates.exact_rows == 0
+
+
 async def test_long_cells_are_cut_and_the_cut_is_said(inspector: DatasetInspector, jsonl: Write) -> None:
     result = await inspector.inspect(str(jsonl([{"text": "x" * 12_345, "list": list(range(50))}])))
     values = result.samples[0]["values"]
