@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -428,3 +429,32 @@ async def test_seeds_that_are_not_recorded_are_not_called_one_seed(service: RunS
     bench.measure("job-1", "/elsewhere/model", items(50, 100, seed=1))
     limits = (await service.report("maxnum")).limits
     assert any(limit.startswith("Which seeds were used is not recorded") for limit in limits)
+
+
+async def test_where_less_is_better_the_lowest_score_is_the_best(service: RunService, bench: Bench) -> None:
+    def perplexity(value: float) -> dict[str, Any]:
+        row = {"metric": "perplexity", "value": value, "stderr": 0.1, "n": 100, "higher_is_better": False}
+        return {"rows": [row], "samples": "none.jsonl"}
+
+    bench.evaluate("job-base", "/models/base", [0.0] * 100, run_name="base", changes=perplexity(20.0))
+    for number, value in enumerate((12.0, 9.0, 30.0)):
+        model = bench.train(f"job-{number}", run_name=f"run-{number}")
+        bench.measure(f"job-{number}", model, [0.0] * 100, **perplexity(value))
+    assert [run.run_id for run in (await service.list(experiment="maxnum", sort="best")).runs] == [
+        "run-1",
+        "run-0",
+        "base",
+        "run-2",
+    ]
+    result = await service.report("maxnum", target=10.0)
+    assert result.best is not None and result.best.value == 9.0
+    assert result.verdict == "improved" and "**reached**" in result.summary
+
+
+async def test_a_script_of_ones_own_that_measures_what_it_trained_is_no_baseline(
+    service: RunService, bench: Bench
+) -> None:
+    output = bench.job("job-own", None, run_name="own")
+    bench.measure("job-own", str(output / "model"), items(70, 100, seed=1))
+    bench.evaluate("job-base", "/models/base", items(10, 100, seed=2), run_name="base")
+    assert await verdicts(service) == {"own": "improved", "base": "baseline"}

@@ -217,3 +217,37 @@ def test_a_script_that_is_told_to_stop_saves_where_it_is_and_says_that_it_stoppe
     (state,) = done.output.glob("checkpoint-*/trainer_state.json")
     assert json.loads(state.read_text())["global_step"] in (end["step"] - 1, end["step"])
     assert not (done.output / "model").exists()
+
+
+def test_two_processes_train_one_model_and_one_of_them_reports(
+    tmp_path: Path, environment: dict[str, str], materials: Materials
+) -> None:
+    """As backends start a script on a machine with several GPUs; here on two processes of the CPU."""
+    recipe = {
+        "trainer": "sft",
+        "model": str(materials.model),
+        "dataset": str(materials.sft),
+        "max_steps": 3,
+        "dtype": "float32",
+        "lora": {"r": 4},
+        "use_cpu": True,
+        "hyperparameters": BATCH,
+        "evaluation": plan(materials, limit=20),
+    }
+    script = tmp_path / "script.py"
+    script.write_text(render(parse_recipe(recipe)).text, encoding="utf-8")
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    done = subprocess.run(
+        [sys.executable, *launch, str(script)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        check=False,
+    )
+    found = Run(done.returncode, done.stdout.decode(), tmp_path / "output")
+    check_trained(found, trainer="sft", steps=3)
+    assert [len(found.of_kind(kind)) for kind in ("begin", "evaluation", "end")] == [1, 1, 1]
+    steps = [row["step"] for row in found.of_kind("checkpoint")]
+    assert steps == sorted(set(steps))
