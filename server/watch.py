@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import anyio
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ServerEvent
 
 from mlintern.server.lab import Lab
@@ -23,10 +24,12 @@ class CountingBus(InMemorySubscriptionBus):
     def __init__(self) -> None:
         super().__init__()
         self.listeners = 0
+        self._arrived = anyio.Event()
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         unsubscribe = super().subscribe(listener)
         self.listeners += 1
+        self._arrived.set()
         open_ = True
 
         def leave() -> None:
@@ -38,15 +41,21 @@ class CountingBus(InMemorySubscriptionBus):
 
         return leave
 
+    async def attended(self) -> None:
+        """Return as soon as somebody listens."""
+        while not self.listeners:
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+
 
 async def announce_changes(lab: Lab, bus: CountingBus) -> None:
     """Publish an event for every job whose state, progress, findings or evaluations have changed. Never returns."""
     seen: dict[str, tuple[object, ...]] = {}
     while True:
-        await lab.clock.sleep(LOOK_EVERY_SECONDS)
         if not bus.listeners:
             seen.clear()
-            continue
+            await bus.attended()
+        await lab.clock.sleep(LOOK_EVERY_SECONDS)
         try:
             active = {row.job_id for row in (await lab.lookout.list(status="active", limit=MOST_WATCHED)).items}
             for job_id in active | seen.keys():  # a job leaves the active ones when it ends, which is news too

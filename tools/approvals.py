@@ -7,6 +7,7 @@ one action: a job is unique by its digest. What a person has not decided stays p
 from __future__ import annotations
 
 import json
+import math
 import re
 import sqlite3
 from dataclasses import asdict, dataclass
@@ -60,7 +61,9 @@ class Action:
         """``free of charge``, ``at most 4.50 USD`` or ``price unknown``."""
         if self.usd_worst is None:
             return "price unknown"
-        return f"at most {self.usd_worst:.2f} USD" if self.usd_worst else "free of charge"
+        if not self.usd_worst:
+            return "free of charge"
+        return f"at most {math.ceil(round(self.usd_worst * 100, 6)) / 100:.2f} USD"  # a limit is rounded up
 
     @property
     def headline(self) -> str:
