@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
 .PHONY: install rehearse test test-fast check format bench peers ray clean
@@ -28,17 +29,17 @@ rehearse: $(READY)
 	$(BIN)/mlintern-orchestrate --rehearse --yes
 
 test: $(READY)
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-fast: $(READY)
-	$(BIN)/pytest -m "not slow and not real"
+	$(PYTEST) -m "not slow and not real"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(PYTEST)
 
 format: $(READY)
 	$(BIN)/ruff format .
