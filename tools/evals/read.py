@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,18 +136,21 @@ def _walk(folder: Path) -> Iterator[Path]:
     while pending:
         here = pending.pop(0)
         try:
-            inside = sorted(here.iterdir())
+            inside = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
             if here == folder:
                 raise BadInput(
                     f"{folder} cannot be read: {error.strerror}.", next_step="Check its permissions."
                 ) from error
             continue  # the results of someone else, or a folder that has just gone
-        for path in inside:
-            if path.is_dir() and not path.is_symlink():
+        for entry in inside:
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
                 if not path.name.startswith(".") and path.name not in PASSED_BY:
                     pending.append(path)
-            elif (path.suffix in (".json", ".eval") or path.name == "metrics.jsonl") and not path.is_fifo():
+            elif not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
+                continue  # a pipe or a device: reading it might never end
+            elif path.suffix in (".json", ".eval") or path.name == "metrics.jsonl":
                 seen += 1
                 if seen > MOST_FILES:
                     raise BadInput(

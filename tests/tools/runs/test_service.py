@@ -458,3 +458,9 @@ async def test_a_script_of_ones_own_that_measures_what_it_trained_is_no_baseline
     bench.measure("job-own", str(output / "model"), items(70, 100, seed=1))
     bench.evaluate("job-base", "/models/base", items(10, 100, seed=2), run_name="base")
     assert await verdicts(service) == {"own": "improved", "base": "baseline"}
+
+
+async def test_a_target_that_is_met_exactly_is_reached(service: RunService, bench: Bench) -> None:
+    bench.measure("job-1", bench.train("job-1"), items(85, 100, seed=1))
+    summary = (await service.report("maxnum", target=0.85)).summary
+    assert "**reached**, though within the error of the measurement" in summary

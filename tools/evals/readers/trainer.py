@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -44,7 +43,7 @@ def read(file: ResultFile) -> Reading:
                 continue
             rows.pop(key, None)
             problems.pop(key, None)
-            if math.isfinite(float(value)):
+            if finite(value) is not None:
                 rows[key] = _row(file, key, value, entry, datasets)
             else:
                 problems[key] = _diverged(file, key, value, entry)
@@ -86,6 +85,6 @@ def _diverged(file: ResultFile, key: str, value: Any, entry: dict[str, Any]) -> 
     return EvalProblem(
         source=str(file.path),
         key=key,
-        message=f"{key} is {value!r}" + (f" at step {step:g}." if step is not None else "."),
+        message=f"{key} is {value!r:.40}" + (f" at step {step:g}." if step is not None else "."),
         next_step="Run diagnose_run on this file: training has probably diverged.",
     )
