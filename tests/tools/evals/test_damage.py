@@ -74,7 +74,7 @@ def test_no_value_anywhere_in_a_result_file_breaks_its_reader(name: str, data: s
         document = copy.deepcopy(formats(Path(folder))[name])
         for _ in range(data.draw(st.integers(1, 2))):
             container, key = data.draw(st.sampled_from(list(places(document))))
-            container[key] = data.draw(STRANGE)
+            container[key] = copy.deepcopy(data.draw(STRANGE))
         path = Path(folder) / "results_2026-11-23T05-00-00.json"
         path.write_text(json.dumps(document))
         try:
