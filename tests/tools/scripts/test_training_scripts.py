@@ -236,7 +236,7 @@ def test_two_processes_train_one_model_and_one_of_them_reports(
     }
     script = tmp_path / "script.py"
     script.write_text(render(parse_recipe(recipe)).text, encoding="utf-8")
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [sys.executable, *launch, str(script)],
         cwd=tmp_path,
