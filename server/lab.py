@@ -199,7 +199,7 @@ class Lab:
     def contamination(self) -> ContaminationChecker:
         from mlintern.tools.hub.contamination import ContaminationChecker
 
-        return ContaminationChecker()
+        return ContaminationChecker(hub=self.hub)
 
     async def close(self) -> None:
         """Close the connections to outside services. The ledger's end with the process, which is always safe."""

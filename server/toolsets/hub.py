@@ -12,12 +12,14 @@ from pydantic import Field
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.tools.hub.browse import HubPage
+from mlintern.tools.hub.client import repo_id_of
 from mlintern.tools.hub.code import CodePage, CodeSearch
 from mlintern.tools.hub.contamination import ContaminationResult
 from mlintern.tools.hub.docs import DocPage, DocSearch
 from mlintern.tools.hub.inspect_model import ModelInspection
 from mlintern.tools.hub.results import DatasetInspection
 from mlintern.tools.hub.search import HubSearch
+from mlintern.tools.hub.sources import looks_local
 from mlintern.tools.workspace import Workspace
 
 
@@ -127,10 +129,10 @@ def _register_data(registry: Registry, lab: Lab) -> None:
             max_length=max_length,
         )
 
-    @registry.tool(title="Check contamination", read_only=False, open_world=False)
+    @registry.tool(title="Check contamination", read_only=False, open_world=True)
     async def check_contamination(
-        train: Annotated[str, Field(description="Path of the training data")],
-        evaluation: Annotated[str, Field(description="Path of the evaluation data")],
+        train: Annotated[str, Field(description="Training data: a Hub id or URL, or a path")],
+        evaluation: Annotated[str, Field(description="Evaluation data: the same")],
         columns: Annotated[list[str] | None, Field(description="Read only these; all with text if omitted")] = None,
         ngram: Annotated[int, Field(ge=4, le=50, description="Tokens of a shared run that counts")] = 8,
         threshold: Annotated[
@@ -138,6 +140,8 @@ def _register_data(registry: Registry, lab: Lab) -> None:
         ] = 0.5,
         train_split: Annotated[str | None, Field(description="train, if omitted")] = None,
         evaluation_split: Annotated[str | None, Field(description="test, if omitted")] = None,
+        train_config: Annotated[str | None, Field(description="Configuration of a Hub dataset")] = None,
+        evaluation_config: Annotated[str | None, Field(description="The same")] = None,
         write_filtered: Annotated[
             bool, Field(description="Also write a copy of the training data without the flagged rows")
         ] = False,
@@ -145,10 +149,12 @@ def _register_data(registry: Registry, lab: Lab) -> None:
         """Find evaluation questions and answers that stand in training data, exactly or in large part.
 
         Run it before training on data that was not made for this benchmark: a leak makes every later score
-        worthless. Compares words, not meaning, so a paraphrase is not found. Reads local data; the filtered copy
-        goes into the workspace and never over a file.
+        worthless. Compares words, not meaning, so a paraphrase is not found. Hub datasets are streamed, and
+        partial says what was not read of them. The filtered copy goes into the workspace and never over a file.
         """
-        filtered = filtered_path(lab.workspace, train, evaluation) if write_filtered else None
+        filtered = None
+        if write_filtered:
+            filtered = filtered_path(lab.workspace, train, evaluation, part=(train_config, train_split))
         return await lab.contamination.check(
             train,
             evaluation,
@@ -157,12 +163,27 @@ def _register_data(registry: Registry, lab: Lab) -> None:
             threshold=threshold,
             train_split=train_split,
             evaluation_split=evaluation_split,
+            train_config=train_config,
+            evaluation_config=evaluation_config,
             filtered=filtered,
         )
 
 
-def filtered_path(workspace: Workspace, train: str, evaluation: str) -> str:
-    """Where the filtered copy goes: into the workspace, whatever the model would like."""
+def filtered_path(
+    workspace: Workspace, train: str, evaluation: str, *, part: tuple[str | None, str | None] = (None, None)
+) -> str:
+    """Where the filtered copy goes: into the workspace, whatever the model would like.
+
+    Args:
+        workspace: the copy goes into its folder ``data``.
+        train: the training data that is copied.
+        evaluation: what it is compared with.
+        part: config and split of ``train``; two parts of a Hub dataset get two copies.
+    """
+    if not looks_local(train):
+        name = re.sub(r"[^\w.-]+", "-", repo_id_of(train)[0]).strip(".-")[:60] or "train"
+        mark = hashlib.sha256(f"{train}\n{part}\n{evaluation}".encode()).hexdigest()[:8]
+        return str(workspace.folder("data") / f"{name}.filtered-{mark}.jsonl")
     source = Path(train).expanduser()
     clean = re.sub(r"[^\w.-]+", "-", source.stem).strip(".-")[:60] or "train"
     mark = hashlib.sha256(f"{source.absolute()}\n{evaluation}".encode()).hexdigest()[:8]

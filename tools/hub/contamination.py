@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.overlap import EvaluationIndex, Match, texts_in
-from mlintern.tools.hub.rows import stream_batches, stream_rows, text_columns
-from mlintern.tools.hub.sources import LocalSplit, did_you_mean, open_local
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.overlap import EvaluationIndex, Match
+from mlintern.tools.hub.rows import stream_batches, stream_rows
+from mlintern.tools.hub.sides import Part, Side, check_columns, find_part, open_side
+from mlintern.tools.hub.sources import LocalSplit
 
 MOST_MATCHES = 50
+MOST_REMOTE_ROWS = 1_000_000
 SHOWN_TEXT = 300
 
 
@@ -41,29 +45,25 @@ class ContaminationResult(BaseModel):
     matches_left_out: int = Field(default=0, description="further flagged evaluation rows that are not listed")
     columns: dict[str, list[str]] = Field(description="columns that were read, by side")
     method: str
+    splits: dict[str, str] = Field(description="split that was read, by side; of a Hub dataset config/split")
+    revisions: dict[str, str] = Field(default_factory=dict, description="commit that was read of a Hub side")
+    partial: list[str] = Field(default_factory=list, description="what was not read; empty: all rows were compared")
     short_texts: int = Field(description="evaluation texts too short to prove anything; they were not searched")
     filtered: str | None = Field(default=None, description="path of the training copy without the flagged rows")
     untrusted: bool = True
 
 
-@dataclass(frozen=True)
-class _Side:
-    name: str
-    split: LocalSplit
-    columns: list[str]
-    chosen: bool
-
-    def texts(self) -> Iterator[list[str]]:
-        """The texts of each row, in the columns that were chosen, else in all."""
-        wanted = None if self.split.format in ("json", "csv") and not self.chosen else set(self.columns)
-        for row in stream_rows(self.split, self.columns):
-            yield [
-                text for name, value in row.items() if wanted is None or name in wanted for text in texts_in(value)
-            ]
-
-
 class ContaminationChecker:
-    """Compares a training set with an evaluation set, both streamed; memory grows with the evaluation set only."""
+    """Compares a training set with an evaluation set, both streamed; memory grows with the evaluation set only.
+
+    Args:
+        hub: client for data that is no local path.
+        most_rows: rows to read of a Hub dataset; ``partial`` says when it has more.
+    """
+
+    def __init__(self, *, hub: HubClient | None = None, most_rows: int = MOST_REMOTE_ROWS) -> None:
+        self._hub = hub or HubClient()
+        self._most_rows = most_rows
 
     async def check(
         self,
@@ -75,52 +75,60 @@ class ContaminationChecker:
         threshold: float = 0.5,
         train_split: str | None = None,
         evaluation_split: str | None = None,
+        train_config: str | None = None,
+        evaluation_config: str | None = None,
         filtered: str | None = None,
     ) -> ContaminationResult:
         """Find evaluation texts (questions and answers) in training rows.
 
         Args:
-            train: path of the training data.
-            evaluation: path of the evaluation data; its split is ``test`` when it has one.
+            train: path, Hub id or URL of the training data.
+            evaluation: path, Hub id or URL of the evaluation data; its split is ``test`` when it has one.
             columns: read only these; by default every column with text, messages included.
             ngram: tokens of a candidate n-gram, 4 to 50.
             threshold: share of an evaluation text's tokens that the shared n-grams must cover.
             train_split: default ``train``.
             evaluation_split: default ``test``, else ``validation``, else the only one.
-            filtered: write the training rows that are not flagged to this new file (same format).
+            train_config: configuration of a Hub dataset.
+            evaluation_config: the same.
+            filtered: write the training rows that are not flagged to this new file: in the format of local data,
+                as JSON lines from the Hub.
 
         Raises:
             BadInput: unreadable data, unknown columns, or ``filtered`` exists already.
+            NotFound, Blocked, RateLimited, Offline, ServiceError: a Hub dataset cannot be had.
         """
         if not 4 <= ngram <= 50:
             raise BadInput(f"ngram is {ngram}.", next_step="Give a number from 4 to 50; 8 and 13 are usual.")
         if not 0 < threshold <= 1:
             raise BadInput(f"threshold is {threshold}.", next_step="Give a share above 0 and at most 1.")
         target = Path(filtered).expanduser() if filtered else None
+        parts: list[Part] = [
+            await find_part(self._hub, train, train_config, train_split, measured=False),
+            await find_part(self._hub, evaluation, evaluation_config, evaluation_split, measured=True),
+        ]
 
         def run() -> ContaminationResult:
-            sides = (
-                _side(train, train_split, columns),
-                _side(evaluation, evaluation_split or _measured(evaluation), columns),
-            )
-            _check_columns(*sides, columns)
-            return self._check(*sides, EvaluationIndex(ngram=ngram, threshold=threshold), target)
+            sides = [open_side(part, columns, most_rows=self._most_rows) for part in parts]
+            check_columns(sides[0], sides[1], columns)
+            return self._check(sides[0], sides[1], EvaluationIndex(ngram=ngram, threshold=threshold), target)
 
         return await anyio.to_thread.run_sync(run)
 
     def _check(
-        self, train: _Side, evaluation: _Side, index: EvaluationIndex, filtered: Path | None
+        self, train: Side, evaluation: Side, index: EvaluationIndex, filtered: Path | None
     ) -> ContaminationResult:
         if filtered is not None:
-            _check_target(train.split, filtered)
+            _check_target(train, filtered)
+        partial = [*train.unread, *evaluation.unread]
         evaluation_rows = 0
-        for texts in evaluation.texts():
+        for texts in evaluation.texts(partial):
             index.add(evaluation_rows, texts)
             evaluation_rows += 1
         best: dict[int, Match] = {}
         flagged: set[int] = set()
         train_rows = 0
-        for texts in train.texts():
+        for texts in train.texts(partial):
             for match in index.matches(train_rows, texts):
                 flagged.add(match.train_row)
                 known = best.get(match.evaluation_row)
@@ -131,17 +139,18 @@ class ContaminationChecker:
             if not rows:
                 raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
         if filtered is not None:
-            write_without(train.split, flagged, filtered)
-        return _result(train, evaluation, index, best, (train_rows, evaluation_rows, len(flagged)), filtered)
+            write_without(train, flagged, filtered)
+        return _result(train, evaluation, index, best, (train_rows, evaluation_rows, len(flagged)), filtered, partial)
 
 
 def _result(
-    train: _Side,
-    evaluation: _Side,
+    train: Side,
+    evaluation: Side,
     index: EvaluationIndex,
     best: dict[int, Match],
     counts: tuple[int, int, int],
     filtered: Path | None,
+    partial: list[str],
 ) -> ContaminationResult:
     ordered = sorted(best.values(), key=lambda match: (-match.overlap, match.evaluation_row))
     return ContaminationResult(
@@ -163,65 +172,56 @@ def _result(
             for match in ordered[:MOST_MATCHES]
         ],
         matches_left_out=max(0, len(ordered) - MOST_MATCHES),
-        columns={"train": train.columns, "evaluation": evaluation.columns},
+        columns={"train": list(train.columns), "evaluation": list(evaluation.columns)},
         method=f"{index.ngram}-grams of lower-case words as candidates, confirmed when they cover at least "
         f"{index.threshold:.0%} of an evaluation text; shorter texts only when equal after normalisation",
+        splits={"train": train.shown_split, "evaluation": evaluation.shown_split},
+        revisions={
+            key: side.revision for key, side in (("train", train), ("evaluation", evaluation)) if side.revision
+        },
+        partial=partial,
         short_texts=index.short_texts,
         filtered=str(filtered) if filtered else None,
     )
 
 
-def _side(name: str, split: str | None, columns: Sequence[str] | None) -> _Side:
-    found = open_local(name).split(split)
-    known = text_columns(found)
-    return _Side(
-        name, found, known if columns is None else [c for c in known if c in columns], chosen=columns is not None
-    )
-
-
-def _check_columns(train: _Side, evaluation: _Side, columns: Sequence[str] | None) -> None:
-    for side in (train, evaluation):
-        if not side.columns:
-            known = text_columns(side.split)
-            wanted = f"none of the columns {', '.join(columns)}" if columns else "no column with text"
-            raise BadInput(
-                f"{side.name} has {wanted}.", next_step=did_you_mean(columns[0] if columns else "", known, "column")
-            )
-    for column in columns or ():
-        if column not in train.columns and column not in evaluation.columns:
-            known = [*text_columns(train.split), *text_columns(evaluation.split)]
-            raise BadInput(
-                f"Neither side has a text column {column!r}.", next_step=did_you_mean(column, known, "column")
-            )
-
-
-def _measured(evaluation: str) -> str | None:
-    """The split on which a model is measured: test before validation."""
-    names = [split.name for split in open_local(evaluation).splits]
-    return next((name for name in ("test", "validation") if name in names), None)
-
-
-def _check_target(split: LocalSplit, target: Path) -> None:
+def _check_target(side: Side, target: Path) -> None:
     if target.exists():
         raise BadInput(f"{target} exists already.", next_step="Give the name of a new file; nothing is overwritten.")
     if not target.parent.is_dir():
         raise BadInput(f"There is no folder {target.parent}.", next_step="Create it, or choose another place.")
-    wanted = {"json": ".jsonl", "csv": ".csv", "parquet": ".parquet", "arrow": ".parquet"}[split.format]
+    formats = {"json": ".jsonl", "csv": ".csv", "parquet": ".parquet", "arrow": ".parquet"}
+    wanted = formats[side.split.format] if isinstance(side.split, LocalSplit) else ".jsonl"
     if target.suffix != wanted:
         raise BadInput(f"The copy of this data has to be a {wanted} file.", next_step=f"Name it *{wanted}.")
 
 
-def write_without(split: LocalSplit, dropped: set[int], target: Path) -> None:
-    """Copy ``split`` to ``target`` without the rows numbered in ``dropped``; what stays is unchanged."""
-    if split.format in ("parquet", "arrow"):
-        _parquet_without(split, dropped, target)
-    elif split.format == "csv":
-        _csv_without(split, dropped, target)
-    else:
-        with target.open("w", encoding="utf-8") as out:
-            for number, row in enumerate(stream_rows(split)):
-                if number not in dropped:
+def write_without(side: Side, dropped: set[int], target: Path) -> None:
+    """Copy the rows of ``side`` to ``target`` without those numbered in ``dropped``; what stays is unchanged."""
+    split = side.split
+    try:
+        if not isinstance(split, LocalSplit) or split.format == "json":
+            _json_without(itertools.islice(stream_rows(split), side.most_rows), dropped, target)
+        elif split.format == "csv":
+            _csv_without(split, dropped, target)
+        else:
+            _parquet_without(split, dropped, target)
+    except BaseException:
+        target.unlink(missing_ok=True)  # half a copy would pass for a whole one
+        raise
+
+
+def _json_without(rows: Iterator[dict[str, Any]], dropped: set[int], target: Path) -> None:
+    with target.open("w", encoding="utf-8") as out:
+        for number, row in enumerate(rows):
+            if number not in dropped:
+                try:
                     out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                except TypeError as error:
+                    raise BadInput(
+                        f"Row {number} of the training data does not fit into JSON lines: {error}.",
+                        next_step="Download the data and give its path; a copy of parquet stays parquet.",
+                    ) from error
 
 
 def _csv_without(split: LocalSplit, dropped: set[int], target: Path) -> None:

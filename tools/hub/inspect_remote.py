@@ -8,8 +8,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
-from mlintern.tools.hub.client import HubClient, repo_id_of
+from mlintern.tools.errors import MlinternError, NotFound, ServiceError
+from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.inspect_table import Request, inspect_table
 from mlintern.tools.hub.remote_data import (
     Head,
@@ -17,9 +17,10 @@ from mlintern.tools.hub.remote_data import (
     choose,
     converted_splits,
     copy_head,
+    describe_repository,
     listed,
+    own_splits,
     rows_as_file,
-    splits_of_repository,
 )
 from mlintern.tools.hub.results import DatasetInspection, Split
 from mlintern.tools.hub.table import open_table
@@ -44,12 +45,7 @@ class RemoteInspector:
         self, dataset: str, config: str | None, split: str | None, revision: str | None, request: Request
     ) -> DatasetInspection:
         """As `DatasetInspector.inspect`, for a Hub id or URL."""
-        identifier, kind = repo_id_of(dataset)
-        if kind not in (None, "dataset") and "://" not in dataset:
-            raise BadInput(f"{dataset} is a {kind}, not a dataset.", next_step="For models use inspect_model.")
-        info = await self._hub.call(
-            f"dataset {identifier}", lambda api: api.dataset_info(identifier, revision=revision)
-        )
+        info = await describe_repository(self._hub, dataset, revision)
         viewed = Viewed()
         if revision is None and not info.private:
             viewed = await self._viewer.overview(info.id)
@@ -63,9 +59,7 @@ class RemoteInspector:
 
     def _splits(self, info: Any, viewed: Viewed) -> list[RemoteSplit]:
         """Files of the repository itself if they can be read as they are, else the viewer's parquet copies."""
-        card = dict(vars(info.card_data)) if info.card_data else {}
-        names = [sibling.rfilename for sibling in info.siblings or []]
-        own = splits_of_repository(info.id, info.sha, names, card)
+        own = own_splits(info)
         converted = converted_splits(viewed.files)
         return converted if converted and not all(one.format == "parquet" for one in own) else own or converted
 

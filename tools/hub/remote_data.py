@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import fnmatch
+import gzip
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.hub.client import HubClient, hub_errors
+from mlintern.tools.hub.client import HubClient, hub_errors, repo_id_of
 from mlintern.tools.hub.results import Split
 from mlintern.tools.hub.sources import LocalSplit, did_you_mean, group_by_split
 
 MOST_ROWS = 20_000
 MOST_BYTES = 64 * 2**20
 BATCH = 500
+BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,62 @@ class RemoteSplit:
 
 
 @dataclass(frozen=True)
+class RemoteFile:
+    """A data file on the Hub, read in blocks of `BLOCK` bytes as they are asked for."""
+
+    filesystem: Any
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def suffixes(self) -> list[str]:
+        return PurePosixPath(self.path).suffixes
+
+    def open(self) -> Any:
+        return self.filesystem.open(self.path, "rb", block_size=BLOCK)
+
+    def open_bytes(self) -> IO[bytes]:
+        """The bytes, unpacked when the name ends in .gz."""
+        return io.BufferedReader(gzip.GzipFile(fileobj=self.open()) if self.path.endswith(".gz") else self.open())
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """All files of a split on the Hub, as `mlintern.tools.hub.rows` streams them."""
+
+    name: str
+    files: tuple[RemoteFile, ...]
+    format: str
+
+
+@dataclass(frozen=True)
 class Head:
     """The part of a split that was copied; ``total``: rows of the whole split, if known."""
 
     split: LocalSplit
     whole: bool
     total: int | None
+
+
+async def describe_repository(hub: HubClient, dataset: str, revision: str | None) -> Any:
+    """What the Hub says of a dataset (`DatasetInfo`), by its id or URL.
+
+    Raises:
+        BadInput: it names something that is no dataset.
+        NotFound, Blocked, RateLimited, Offline, ServiceError: as `HubClient.call`.
+    """
+    identifier, kind = repo_id_of(dataset)
+    if kind not in (None, "dataset") and "://" not in dataset:
+        raise BadInput(f"{dataset} is a {kind}, not a dataset.", next_step="For models use inspect_model.")
+    return await hub.call(f"dataset {identifier}", lambda api: api.dataset_info(identifier, revision=revision))
+
+
+def own_splits(info: Any) -> list[RemoteSplit]:
+    """The splits of a described repository in its own files, at the commit of the description."""
+    card = dict(vars(info.card_data)) if info.card_data else {}
+    return splits_of_repository(info.id, info.sha, [sibling.rfilename for sibling in info.siblings or []], card)
 
 
 def splits_of_repository(dataset: str, revision: str, files: Sequence[str], card: Any) -> list[RemoteSplit]:
@@ -126,8 +179,8 @@ def _parquet_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
     target, writer, rows, size, total = folder / "head.parquet", None, 0, 0, 0
     try:
         for path in split.paths:
-            with files.open(path, "rb", block_size=2**20) as stream:
-                source = pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**20)
+            with files.open(path, "rb", block_size=BLOCK) as stream:
+                source = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BLOCK)
                 total += source.metadata.num_rows
                 if rows >= MOST_ROWS or size >= MOST_BYTES:
                     continue  # only its footer is read, for the number of rows
@@ -152,7 +205,7 @@ def _text_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
     """The first `MOST_BYTES` of the first file, up to its last whole line."""
     path = split.paths[0]
     target = folder / PurePosixPath(path).name
-    with files.open(path, "rb", block_size=2**20) as stream:
+    with files.open(path, "rb", block_size=BLOCK) as stream:
         data = stream.read(MOST_BYTES)
         whole = not stream.read(1) and len(split.paths) == 1
     if not whole and not path.endswith(".gz") and b"\n" in data:
