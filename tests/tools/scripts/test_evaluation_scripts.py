@@ -230,7 +230,7 @@ def test_exact_match_compares_what_the_pattern_extracts(
     assert result(output, "exact_match")["n"] == 1
 
 
-@pytest.mark.parametrize("answer", ["K", 10, -1, "maybe", None])
+@pytest.mark.parametrize("answer", ["K", 10, -1, "maybe", "AB", "", None])
 def test_an_answer_that_is_none_of_the_choices_stops_the_script(
     script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path, answer: Any
 ) -> None:
