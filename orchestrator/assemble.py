@@ -21,8 +21,8 @@ from mlintern.orchestrator.loop_guard import LoopGuard
 from mlintern.orchestrator.mcp_hosts import McpHosts
 from mlintern.orchestrator.options import Endpoint, Options, Sizes, settle
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import LocalTool, Started, Tool, ToolOutcome, Ui
-from mlintern.orchestrator.recovery import LOST, Recovered, adapted, recover
+from mlintern.orchestrator.ports import LocalTool, Started, Tool, Ui
+from mlintern.orchestrator.recovery import Recovered, adapted, recover, take_up
 from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.session import Session, read_events
 from mlintern.orchestrator.subagent import Research, ResearchSettings
@@ -138,12 +138,13 @@ class _Building:
         )
         agent = Agent(orchestrator, self.session, hosts, approver, plan, self.recovered, self.sizes.window)
         if self.recovered is not None:
-            await self._take_up(agent, self.recovered)
+            restore(approver, self.recovered.events)
+            await take_up(self.recovered, agent=orchestrator, plan=plan, hosts=hosts, journal=self.session)
         self._show_start(hosts, tools)
         return agent
 
     def _budget(self) -> ModelBudget:
-        spent = self.recovered.usd + self.recovered.lost_usd if self.recovered else 0.0
+        spent = self.recovered.spent_usd if self.recovered else 0.0
         return ModelBudget(self.options.budget_usd, self.options.prices, spent_usd=spent)
 
     def _conversation(self, hosts: McpHosts, tools: Sequence[Tool]) -> Conversation:
@@ -212,26 +213,6 @@ class _Building:
             plan=plan,
         )
 
-    async def _take_up(self, agent: Agent, found: Recovered) -> None:
-        """Go on where the process died: the cost of a lost call, the plan, the jobs, the calls without results."""
-        restore(agent.approver, found.events)
-        agent.plan.restore(found.messages)
-        agent.orchestrator.turn = found.turn
-        for event in found.events:
-            if event["kind"] == "tool_end":
-                agent.orchestrator.jobs.observe(None, ToolOutcome(content=event["content"]).text)
-        unknown = found.open_calls.unknown if found.open_calls else []
-        self.session.append("resume", model=self.settings.model, unknown=[use.id for use in unknown])
-        if found.lost_usd:
-            self.session.append("spend", usd=found.lost_usd, usage={}, what="lost")
-        if found.open_calls is None:
-            return
-        batch = found.open_calls.batch()
-        if unknown:
-            text = LOST + await _jobs_now(agent.hosts)
-            agent.orchestrator.give_up(batch, unknown, text)
-        agent.orchestrator.resume(batch)
-
     def _show_start(self, hosts: McpHosts, tools: Sequence[Tool]) -> None:
         self.ui.show(
             Started(
@@ -251,12 +232,3 @@ def system_text(instructions: Mapping[str, str]) -> str:
     for server, said in instructions.items():
         text += f"\n\n# The server {server}\n{said[:INSTRUCTION_CHARS]}"
     return text
-
-
-async def _jobs_now(hosts: McpHosts) -> str:
-    """The latest jobs, for a model that has to find out whether its submission went through; "" if unknown."""
-    tool = hosts.by_remote_name("list_jobs")
-    if tool is None:
-        return ""
-    outcome = await hosts.call(tool.name, {"limit": 10})
-    return "" if outcome.is_error else f"\nThe latest jobs, read just now by {tool.name}:\n{outcome.text}"

@@ -46,6 +46,8 @@ MAX_FAILURES = 3
 SAID_TOKENS = 20_000
 TAIL_TOKENS = 20_000
 MIN_ROOM = 500
+SHORT_CHARACTERS = 200
+"""A result of this length is not made shorter: that a call's outcome is unknown must not be cut out."""
 
 
 def default_trigger(price: Price | None, window: int | None = None) -> int:
@@ -239,12 +241,13 @@ def _smaller(block: Block, share: float) -> Block:
         return block
     content = block.get("content", "")
     if isinstance(content, str):
-        return {**block, "content": shortened(content, int(len(content) * share))}
-    parts = [
-        {**part, "text": shortened(part["text"], int(len(part["text"]) * share))} if "text" in part else part
-        for part in content
-    ]
+        return {**block, "content": _share_of(content, share)}
+    parts = [{**part, "text": _share_of(part["text"], share)} if "text" in part else part for part in content]
     return {**block, "content": parts}
+
+
+def _share_of(text: str, share: float) -> str:
+    return shortened(text, max(SHORT_CHARACTERS, int(len(text) * share)))
 
 
 def _replies(messages: Sequence[Message]) -> int:

@@ -1,4 +1,4 @@
-"""Read a session back: the history as it was, the calls that were under way, what it has cost."""
+"""Read a session back: the history as it was, the calls that were under way, what it has cost. Then go on with it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlintern.orchestrator.conversation import without_thinking
+from mlintern.orchestrator.facts import NamedHosts
+from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.model import Block, EndpointProfile, Message, ToolUse, Usage
-from mlintern.orchestrator.ports import SideEffect, ToolOutcome
+from mlintern.orchestrator.plan import Plan
+from mlintern.orchestrator.ports import Journal, SideEffect, ToolOutcome
 from mlintern.orchestrator.tool_runner import Batch
 
 LOST = (
     "The process ended while this call ran; whether it happened is unknown. Look at the state before you repeat it."
 )
+
+LOST_CALLS = "lost"
+"""What the payment is for that charges, at their worst, all calls to models that were under way."""
 
 
 @dataclass
@@ -41,18 +47,28 @@ class OpenCalls:
 
 @dataclass
 class Recovered:
-    """A session as its events say. ``lost_usd`` is the worst case of a call that was under way at the end."""
+    """A session as its events say. ``under_way`` are the calls to models without an end, each with its worst case."""
 
     header: dict[str, Any] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     open_calls: OpenCalls | None = None
     turn: int = 0
     usd: float = 0.0
-    lost_usd: float = 0.0
+    under_way: dict[str, float] = field(default_factory=dict)
     known_tokens: int = 0
     last_stop_reason: str = ""
     events: list[Mapping[str, Any]] = field(default_factory=list)
     """Those that other parts take something from: approvals and tool results."""
+
+    @property
+    def lost_usd(self) -> float:
+        """What the calls that were under way at the end cost at worst, USD."""
+        return sum(self.under_way.values())
+
+    @property
+    def spent_usd(self) -> float:
+        """What the session has cost, each call of which nobody knows what it cost at its worst."""
+        return self.usd + self.lost_usd
 
     @property
     def idle(self) -> bool:
@@ -78,11 +94,15 @@ def _apply(found: Recovered, event: Mapping[str, Any]) -> None:
             found.messages.append({"role": "user", "content": event["text"]})
         case "request":
             found.turn = event["turn"]
-            found.lost_usd = float(event.get("worst_usd") or 0.0)
+            found.under_way["turn"] = float(event.get("worst_usd") or 0.0)
+        case "side_request":
+            found.under_way[event["what"]] = float(event["worst_usd"])
         case "spend":
             found.usd += float(event["usd"] or 0.0)
-            if event.get("what") in ("turn", "lost"):
-                found.lost_usd = 0.0
+            if event.get("what") == LOST_CALLS:
+                found.under_way.clear()
+            else:
+                found.under_way.pop(event.get("what", ""), None)
         case "reply":
             _apply_reply(found, event)
         case "tool_start" if found.open_calls is not None:
@@ -121,6 +141,37 @@ def _apply_reply(found: Recovered, event: Mapping[str, Any]) -> None:
     found.known_tokens = Usage.from_json(event["usage"]).context_tokens
     found.last_stop_reason = event["stop_reason"]
     found.open_calls = OpenCalls(uses, event["turn"]) if uses else None
+
+
+async def take_up(found: Recovered, *, agent: Orchestrator, plan: Plan, hosts: NamedHosts, journal: Journal) -> None:
+    """Go on where the process died: the cost of lost calls, the plan, the jobs, the calls without results.
+
+    ``agent`` already has the conversation and the budget that were found; its `Orchestrator.run` does the rest.
+    """
+    plan.restore(found.messages)
+    agent.turn = found.turn
+    for event in found.events:
+        if event["kind"] == "tool_end":
+            agent.jobs.observe(None, ToolOutcome(content=event["content"]).text)
+    unknown = found.open_calls.unknown if found.open_calls else []
+    journal.append("resume", model=agent.settings.model, unknown=[use.id for use in unknown])
+    if found.lost_usd:
+        journal.append("spend", usd=found.lost_usd, usage={}, what=LOST_CALLS)
+    if found.open_calls is None:
+        return
+    batch = found.open_calls.batch()
+    if unknown:
+        agent.give_up(batch, unknown, LOST + await _jobs_now(hosts))
+    agent.resume(batch)
+
+
+async def _jobs_now(hosts: NamedHosts) -> str:
+    """The latest jobs, for a model that has to find out whether its submission went through; "" if unknown."""
+    tool = hosts.by_remote_name("list_jobs")
+    if tool is None:
+        return ""
+    outcome = await hosts.call(tool.name, {"limit": 10})
+    return "" if outcome.is_error else f"\nThe latest jobs, read just now by {tool.name}:\n{outcome.text}"
 
 
 def adapted(messages: Sequence[Message], *, same_model: bool, profile: EndpointProfile) -> list[Message]:

@@ -8,9 +8,11 @@ Beside it lie ``results/`` (what was too large for the model) and the logs of th
     session_start  model, profile, base_url, system, tools, settings, version
     user           text, by                                "loop" where the loop itself says it
     request        turn, model, worst_usd
+    side_request   what, model, worst_usd                  a call beside the turns: a compaction's, a sub-agent's
     reply          turn, blocks, stop_reason, usage, request_id, model
     discarded      turn, stop_reason, usage, why           a reply that is not part of the history
-    spend          usd, usage, what                        every settlement, whatever became of the call
+    spend          usd, usage, what                        every settlement, whatever became of the call; what is
+                                                           "turn", that of the side_request, or "lost": all open
     retry          error, attempt, wait_seconds
     tool_start     id, name, side_effect, arguments_sha256, server
     tool_end       id, name, content, is_error, unknown, seconds
@@ -41,7 +43,18 @@ from mlintern.common.files import exclusive_lock, sync_folder
 VERSION = 1
 EVENTS = "events.jsonl"
 MUST_BE_DURABLE = frozenset(
-    {"session_start", "user", "request", "approval", "tool_start", "compaction", "resume", "interrupt", "stop"}
+    {
+        "session_start",
+        "user",
+        "request",
+        "side_request",
+        "approval",
+        "tool_start",
+        "compaction",
+        "resume",
+        "interrupt",
+        "stop",
+    }
 )
 """After these money is spent, a tool acts, a person was asked, or nothing may come for long."""
 

@@ -211,7 +211,7 @@ class _Nothing:
 
 
 class _Paying:
-    """A sub-agent's own record, whose payments also stand in the session's: a resumed run must know them."""
+    """A sub-agent's own record, whose payments, held and made, also stand in the session's, for a resumed run."""
 
     def __init__(self, own: Journal, session: Journal, name: str) -> None:
         self._own = own
@@ -219,8 +219,12 @@ class _Paying:
         self._name = name
 
     def append(self, kind: str, **fields: Any) -> None:
-        if kind == "spend":
-            self._session.append(kind, **{**fields, "what": self._name})
+        match kind:
+            case "request":
+                worst_usd = fields["worst_usd"]
+                self._session.append("side_request", what=self._name, model=fields["model"], worst_usd=worst_usd)
+            case "side_request" | "spend":
+                self._session.append(kind, **{**fields, "what": self._name})
         self._own.append(kind, **fields)
 
 

@@ -24,6 +24,8 @@ from mlintern.orchestrator.model import (
 from mlintern.orchestrator.ports import Budget, Event, Journal
 
 BETA = "compact-2026-09-04"
+PURPOSE = "compaction"
+"""What the calls here are for, on the session's record."""
 
 INSTRUCTIONS = """\
 Write a handover of the conversation so far, for yourself: the turns above will be gone, and only this, the user's \
@@ -104,6 +106,7 @@ class Caller:
         """One reply, charged whatever becomes of it."""
         tokens = estimate_tokens(request.messages) + estimate_tokens(request.system) + estimate_tokens(request.tools)
         reservation = self.budget.reserve(request, prompt_tokens=tokens)
+        self.journal.append("side_request", what=PURPOSE, model=request.model, worst_usd=reservation.worst_usd)
         meter = Meter(_Unseen(), self.journal)
         usage: Usage | None = None
         try:
@@ -115,7 +118,7 @@ class Caller:
             raise
         finally:
             paid = usage if usage is not None else meter.usage
-            self.journal.append("spend", usd=reservation.settle(paid), usage=paid.to_json(), what="compaction")
+            self.journal.append("spend", usd=reservation.settle(paid), usage=paid.to_json(), what=PURPOSE)
 
 
 class ServerSummarizer:
