@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from mlintern.server.lab import Lab
+from mlintern.tools.approvals import Approvals
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.spec import Backend
 
@@ -68,7 +69,8 @@ def _workspace(lab: Lab) -> Finding:
             jobs = connection.execute("SELECT COUNT(*) FROM jobs").fetchone()[0]
     except MlinternError as error:
         return Finding("missing", "workspace", error.message, error.next_step, blocks=True)
-    waiting = len(lab.approvals.list(state="pending"))
+    # Not lab.approvals: they need config.toml, whose mistakes are told below.
+    waiting = len(Approvals(ledger=ledger, clock=lab.clock, allowances=lab.settings.allowances).list(state="pending"))
     asks = f", {waiting} question{'s' if waiting != 1 else ''} waiting for you" if waiting else ""
     return Finding("ok", "workspace", f"{lab.workspace.root} ({jobs} jobs{asks})")
 

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -31,18 +32,27 @@ def ray_program() -> Path | None:
 
 @contextlib.contextmanager
 def running_ray(folder: Path, *, cpus: int = 2) -> Iterator[str]:
-    """Start a cluster of this one machine; yields the base URL of its Jobs API. Gone when the block ends."""
+    """Start a cluster of this one machine; yields the base URL of its Jobs API. Gone when the block ends.
+
+    ``folder`` gets its log. Its sockets need a short path (107 bytes in all), so they lie in a folder of their own.
+    """
+    with tempfile.TemporaryDirectory(prefix="ray") as short:
+        yield from _running(folder, Path(short), cpus)
+
+
+def _running(folder: Path, short: Path, cpus: int) -> Iterator[str]:
     program = ray_program()
     assert program is not None
     port, dashboard = free_port(), free_port()
+    workers = 20_000 + os.getpid() % 20 * 500  # another cluster on this machine takes others
     command = [
         str(program), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true",
         f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
         "--node-ip-address=127.0.0.2", f"--num-cpus={cpus}", "--object-store-memory=100000000",
-        f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+        f"--temp-dir={short}", f"--ray-client-server-port={free_port()}",
         f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
         f"--runtime-env-agent-port={free_port()}", f"--metrics-export-port={free_port()}",
-        "--min-worker-port=20000", "--max-worker-port=29999",
+        f"--min-worker-port={workers}", f"--max-worker-port={workers + 499}",
     ]  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = (folder.parent / "ray.log").open("wb")

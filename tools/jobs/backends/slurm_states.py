@@ -49,6 +49,9 @@ PENDING_ADVICE = {
 }
 
 
+ENDED_BY_OTHERS = "Somebody ended it on the cluster (scancel), not through mlintern."
+
+
 @dataclass(frozen=True)
 class Known:
     """What Slurm itself says about a job; ``state`` None: it has forgotten the job. Times are Unix seconds."""
@@ -103,6 +106,8 @@ def status_of(ours: Record, theirs: Known, *, now: float) -> BackendStatus:
     error = None
     if state in ("failed", "timed_out"):
         error = f"{detail}. {ADVICE.get(theirs.state, '')}".strip()
+    elif state == "cancelled" and not ours.cancelled:
+        error = ENDED_BY_OTHERS
     elif state == "queued":
         detail = f"{detail}. {PENDING_ADVICE.get(theirs.reason, '')}".removesuffix(". ")
     return BackendStatus(
@@ -142,7 +147,7 @@ def _ended_from_outside(theirs: Known) -> tuple[JobState, str]:
     state = STATES.get(theirs.state or "", "cancelled")
     if state in ("failed", "timed_out") and theirs.state is not None:
         return state, f"{_with_reason(theirs)}. {ADVICE.get(theirs.state, '')}".strip()
-    return "cancelled", "Somebody ended it on the cluster (scancel), not through mlintern."
+    return "cancelled", ENDED_BY_OTHERS
 
 
 def jobs_in(text: str, **wanted: str | int) -> list[dict[str, Any]]:
