@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlintern.tools.jobs.spec import JobSpec, Submission
-
-
-@dataclass(frozen=True)
-class TextScript:
-    """A script that lies nowhere."""
-
-    text: str
-    name: str = "script"
-    recipe: dict[str, Any] | None = None
-    requirements: tuple[str, ...] = ()
-    python: str | None = None
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    @property
-    def script_id(self) -> str:
-        return self.sha256[:12]
+from tests.tools.jobs.local_lab import WrittenScript
 
 
 def submission(
@@ -43,7 +22,7 @@ def submission(
     run_name: str | None = None,
 ) -> Submission:
     """A job of ``text``, its folder made below ``folder``."""
-    script = TextScript(text)
+    script = WrittenScript(text)
     spec = JobSpec(
         script_id=script.script_id,
         script_sha256=script.sha256,

@@ -9,7 +9,7 @@ import pytest
 
 from mlintern.tools.jobs.backends.remote_launch import launch_line, limit_seconds, processes_for
 from mlintern.tools.jobs.backends.slurm_batch import batch_script
-from tests.tools.jobs.remote import TextScript
+from tests.tools.jobs.local_lab import WrittenScript
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from tests.tools.jobs.remote import TextScript
 def test_trainers_spread_over_all_devices_and_an_evaluation_runs_once(
     recipe: dict[str, str] | None, accelerators: int, processes: int
 ) -> None:
-    assert processes_for(TextScript("", recipe=recipe), accelerators) == processes
+    assert processes_for(WrittenScript("", recipe=recipe), accelerators) == processes
 
 
 @pytest.mark.parametrize(("timeout", "limit"), [(3600, 3480), (241, 121), (240, 240), (0.2, 1)])
