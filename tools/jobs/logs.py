@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlintern.common.redact import redact
 from mlintern.tools.errors import BadInput
-from mlintern.tools.jobs.telemetry import MARK
+from mlintern.tools.marks import MARK
 
 BLOCK_BYTES = 1 << 18
 TAIL_BYTES = 4 << 20

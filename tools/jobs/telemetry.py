@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.jobs.results import Progress
+from mlintern.tools.marks import marked
 
-MARK = "@mlintern "
 RECENT_STEPS = 20
 """Metrics rows that the pace is taken from."""
 _CHUNK_BYTES = 1 << 20
@@ -18,9 +18,8 @@ _CHUNK_BYTES = 1 << 20
 
 def rows_in_log(text: str) -> Iterator[dict[str, Any]]:
     """The telemetry rows among the lines of a log, also where a progress bar stands before one on the same line."""
-    for line in text.replace("\r", "\n").split("\n"):
-        _, mark, payload = line.partition(MARK)
-        if mark and (row := parse_row(payload)) is not None:
+    for payload in marked(text.replace("\r", "\n").split("\n")):
+        if (row := parse_row(payload)) is not None:
             yield row
 
 
@@ -28,7 +27,7 @@ def parse_row(text: str | bytes) -> dict[str, Any] | None:
     """One row, or None for anything that is not one: a torn line, other JSON, a row of an unknown version."""
     try:
         row = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # a script may print anything, nested without end too
         return None
     if isinstance(row, dict) and row.get("v") == 1 and isinstance(row.get("kind"), str):
         return row

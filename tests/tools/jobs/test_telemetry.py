@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, read_rows, rows_in_log
+from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, parse_row, read_rows, rows_in_log
 
 
 def metrics(step: int, *, time: float | None = None, **values: float | str) -> dict[str, Any]:
@@ -137,3 +137,7 @@ def test_memory_does_not_grow_with_the_run(path: Path) -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert telemetry.rows_read == 20_000 and held < 100_000
+
+
+def test_a_line_nested_without_end_is_no_row() -> None:
+    assert parse_row("[" * 100_000) is None
