@@ -160,7 +160,7 @@ class SlurmBackend:
         """
         number, folder = handle.reference, handle.details["folder"]
         line = (
-            f"echo @now; date +%s; cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null; echo;"
+            f"echo @now; date +%s.%N; cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null; echo;"
             f" echo @squeue; squeue --json --states=all --jobs={number} 2>/dev/null; echo;"
             f" echo @scontrol; scontrol show job -o {number} 2>&1; echo;"
             f" echo @sacct; sacct -X -n -P -j {number} -o State,ExitCode 2>/dev/null; true"

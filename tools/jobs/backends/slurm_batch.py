@@ -26,8 +26,8 @@ if ! mkdir "$folder/claimed"; then
     exit {taken}
 fi
 began=$(date +%s)
-trap 'code=$?; record exit $code $(date +%s)' EXIT
-record start "$began" "$SLURM_JOB_ID"
+trap 'code=$?; record exit $code $(date +%s.%N)' EXIT
+record start "$(date +%s.%N)" "$SLURM_JOB_ID"
 base64 -d > "$folder/script.py" <<'MLINTERN_SCRIPT'
 {script}
 MLINTERN_SCRIPT
