@@ -35,13 +35,14 @@ class Action:
     """What is to be consented to, described once.
 
     Attributes:
-        kind: ``submit_job``, ``cancel_job``, ... Standing allowances speak for ``submit_job`` alone.
+        kind: ``submit_job``, ``schedule_job``, ``cancel_job``, ... Standing allowances speak for the first alone.
         what: one line for a person: the verb and its object.
         where: the backend's name.
         hardware: what it would run on, as the backend names it; may be empty.
         usd_now: what it costs to begin with, in US dollars.
         usd_worst: what it costs if it runs until its time-out, in US dollars; None if the price is not known.
-        hours: its time-out in hours; 0 for what takes no time.
+        hours: its time-out in hours, of each run; 0 for what takes no time.
+        runs: how many times at most it runs; ``usd_worst`` is for all of them.
         digest: names this exact action; another one, however similar, has another digest.
         details: further (label, value) pairs that a person should see before deciding.
     """
@@ -54,6 +55,7 @@ class Action:
     usd_now: float = 0.0
     usd_worst: float | None = 0.0
     hours: float = 0.0
+    runs: int = 1
     details: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -70,6 +72,8 @@ class Action:
         """One line with cost, hardware, hours and digest: hosts cut a question after its first lines."""
         place = f"{self.where} {self.hardware}".rstrip()
         limit = f", up to {_duration(self.hours)}" if self.hours else ""
+        if self.kind == "schedule_job":  # a form of its own: no rule that was given for single jobs reads it
+            limit = f" for {self.runs} runs{limit} each"
         return f"{_harmless(self.what)} on {_harmless(place)}: {self.cost}{limit} (digest {self.short_digest})"
 
     @property

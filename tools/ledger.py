@@ -101,6 +101,11 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX money_entries_by_job ON money_entries(job_id, id);
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN schedule TEXT;
+    ALTER TABLE jobs ADD COLUMN run_of TEXT REFERENCES jobs(job_id);
+    CREATE INDEX jobs_by_schedule ON jobs(run_of, created_at DESC);
+    """,
 )
 """Schema version n is reached by applying the first n entries. Entries are never edited, only added."""
 

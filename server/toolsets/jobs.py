@@ -23,6 +23,7 @@ from mlintern.server.registry import Registry
 from mlintern.server.strict import as_result
 from mlintern.tools.approvals import Action
 from mlintern.tools.errors import BadInput
+from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.results import (
     HardwareList,
     JobEstimate,
@@ -72,6 +73,17 @@ Experiment = Annotated[
 RunName = Annotated[
     str | None, Field(description="Names this trial. The same arguments are the same job: change it to run again")
 ]
+When = Annotated[
+    str | None,
+    Field(
+        description="hf_jobs only: start it again and again, @hourly, @daily, @weekly, @monthly or five cron fields"
+        " in UTC. Always asks the user"
+    ),
+]
+MostRuns = Annotated[
+    int | None,
+    Field(ge=1, le=MOST_RUNS, description="With schedule: how many runs at most; the cost of all is reserved"),
+]
 
 
 async def plan_job(
@@ -84,6 +96,8 @@ async def plan_job(
     secrets: list[str] | None,
     experiment: str | None,
     run_name: str | None,
+    schedule: str | None,
+    schedule_runs: int | None,
     ctx: Context[Lab],
 ) -> JobSpec:
     """The exact job that the arguments describe; what a person is asked about and what is then started."""
@@ -97,6 +111,8 @@ async def plan_job(
         secrets=secrets,
         experiment=experiment,
         run_name=run_name,
+        schedule=schedule,
+        schedule_runs=schedule_runs,
     )
 
 
@@ -119,14 +135,16 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
         ("Environment", ", ".join(f"{name}={value}" for name, value in plan.env)),
         ("Secrets passed", ", ".join(plan.secrets)),
         ("Experiment", " / ".join(filter(None, (plan.experiment, plan.run_name)))),
+        ("Schedule", plan.schedule and f"{plan.schedule.cron} (UTC), {plan.schedule.runs} runs at most"),
     ]
     return Action(
-        kind="submit_job",
-        what=f"Run {script.name}",
+        kind="schedule_job" if plan.schedule else "submit_job",
+        what=f"Schedule {script.name}" if plan.schedule else f"Run {script.name}",
         where=plan.backend,
         hardware=plan.hardware,
         usd_worst=plan.usd_worst,
         hours=plan.timeout_seconds / 3600,
+        runs=plan.schedule.runs if plan.schedule else 1,
         digest=plan.digest,
         details=tuple((label, value) for label, value in details if value),
     )
@@ -169,6 +187,8 @@ def register(registry: Registry, lab: Lab) -> None:
         secrets: Secrets = None,
         experiment: Experiment = None,
         run_name: RunName = None,
+        schedule: When = None,
+        schedule_runs: MostRuns = None,
     ) -> Annotated[CallToolResult, SubmitResult]:
         """Start a script as a job, after the user has agreed to its cost, hardware and time-out.
 

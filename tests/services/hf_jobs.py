@@ -48,13 +48,15 @@ class Job:
     events: list[tuple[str, str]] = field(default_factory=list)
     scheduling_seconds: float = 0.0
     running_seconds: float | None = None
+    created_at: str = T0
+    initiator: dict[str, str] = field(default_factory=lambda: {"type": "user", "id": "o1", "name": NAMESPACE})
 
     def as_json(self) -> dict[str, Any]:
         over = self.stage in ("COMPLETED", "ERROR", "CANCELED")
         return {
             "id": self.id,
-            "createdAt": T0,
-            "startedAt": T0 if self.stage != "SCHEDULING" else None,
+            "createdAt": self.created_at,
+            "startedAt": self.created_at if self.stage != "SCHEDULING" else None,
             "finishedAt": "2026-11-23T10:01:00.000Z" if over else None,
             "dockerImage": self.body.get("dockerImage"),
             "command": self.body["command"],
@@ -70,7 +72,30 @@ class Job:
                 "totalSecs": self.scheduling_seconds + (self.running_seconds or 0),
             },
             "owner": {"id": "o1", "name": NAMESPACE, "type": "user"},
-            "initiator": {"type": "user", "id": "o1", "name": NAMESPACE},
+            "initiator": self.initiator,
+        }
+
+
+@dataclass
+class Scheduled:
+    """A scheduled job: what was asked for, and the job that it started last."""
+
+    id: str
+    body: dict[str, Any]
+    last: Job | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        last = {"id": self.last.id, "at": self.last.created_at} if self.last else None
+        spec = self.body["jobSpec"]
+        return {
+            "id": self.id,
+            "createdAt": T0,
+            "jobSpec": {**spec, "secrets": list(spec.get("secrets", {})), "timeout": spec["timeoutSeconds"]},
+            "schedule": self.body["schedule"],
+            "suspend": self.body.get("suspend", False),
+            "concurrency": self.body.get("concurrency", False),
+            "status": {"lastJob": last, "nextJobRunAt": "2026-11-24T00:00:00.000Z"},
+            "owner": {"id": "o1", "name": NAMESPACE, "type": "user"},
         }
 
 
@@ -81,12 +106,16 @@ class HfJobs:
         refuse: (status, headers, error) with which submissions are answered.
         drop_after_submit: accept a submission, then close the connection without an answer.
         token_role: what `whoami` says of the token.
+        scheduled: scheduled jobs by id; `tick` starts one.
+        runs_have_labels: what a schedule starts carries its labels.
         drop_logs_after: events after which a log stream breaks off.
         asked: (method, path) of every request.
     """
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
+        self.scheduled: dict[str, Scheduled] = {}
+        self.runs_have_labels = True
         self.asked: list[tuple[str, str]] = []
         self.refuse: tuple[int, dict[str, str], str] | None = None
         self.drop_after_submit = False
@@ -111,10 +140,24 @@ class HfJobs:
         self._http.shutdown()
         self._http.server_close()
 
+    def tick(self, scheduled: Scheduled, *, at: str = T0) -> Job | None:
+        """The moment of a scheduled job has come: start one, unless it is suspended or its last one still goes on."""
+        last = scheduled.last
+        busy = last is not None and last.stage in ("SCHEDULING", "RUNNING") and not scheduled.body["concurrency"]
+        if scheduled.body.get("suspend") or busy:
+            return None
+        by = {"type": "scheduled-job", "id": scheduled.id}
+        spec = dict(scheduled.body["jobSpec"])
+        if not self.runs_have_labels:
+            del spec["labels"]
+        job = Job(f"{len(self.jobs):024x}", spec, created_at=at, initiator=by)
+        self.jobs[job.id] = scheduled.last = job
+        return job
+
     def run(self, job: Job) -> int:
         """Take the job to RUNNING, run its command to its end, and take it to its last stage."""
         job.stage = "RUNNING"
-        environment = {**os.environ, **job.body["environment"], **job.body.get("secrets", {})}
+        environment = {**os.environ, **job.body["environment"], **job.body.get("secrets", {}), "JOB_ID": job.id}
         done = subprocess.run(
             job.body["command"], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -157,16 +200,30 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "whoami-v2"]:
                 auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": service.token_role}}
                 self._json(200, {"type": "user", "name": NAMESPACE, "id": "o1", "orgs": [], "auth": auth})
-            case ["api", "jobs", namespace, *_] if namespace != NAMESPACE:
+            case ["api", "jobs" | "scheduled-jobs", namespace, *_] if namespace != NAMESPACE:
                 self._json(404, {"error": "Not found"})
+            case ["api", "scheduled-jobs", _]:
+                found = [each for each in service.scheduled.values() if _labelled(each.body["jobSpec"], query)]
+                self._json(200, [each.as_json() for each in found])
+            case ["api", "scheduled-jobs", _, each_id] if each_id in service.scheduled:
+                self._json(200, service.scheduled[each_id].as_json())
             case ["api", "jobs", _]:
-                wanted = dict(label.split("=", 1) for label in query.get("label", []))
-                found = [j for j in service.jobs.values() if wanted.items() <= j.body.get("labels", {}).items()]
-                self._json(200, [job.as_json() for job in found])
+                jobs = [job for job in service.jobs.values() if _labelled(job.body, query)]
+                self._json(200, [job.as_json() for job in jobs])
             case ["api", "jobs", _, job_id] if job_id in service.jobs:
                 self._json(200, service.jobs[job_id].as_json())
             case ["api", "jobs", _, job_id, "logs"] if job_id in service.jobs:
                 self._logs(service.jobs[job_id], int(query["tail"][0]) if "tail" in query else None)
+            case _:
+                self._json(404, {"error": "Not found"})
+
+    def do_DELETE(self) -> None:
+        service, (path, _) = self.server.service, self._split()
+        service.asked.append(("DELETE", path))
+        match path.strip("/").split("/"):
+            case ["api", "scheduled-jobs", namespace, each_id] if namespace == NAMESPACE:
+                gone = service.scheduled.pop(each_id, None)
+                self._json(200 if gone else 404, {} if gone else {"error": "Not found"})
             case _:
                 self._json(404, {"error": "Not found"})
 
@@ -175,18 +232,17 @@ class _Handler(BaseHTTPRequestHandler):
         service.asked.append(("POST", path))
         data = self.rfile.read(int(self.headers.get("content-length", 0)))
         match path.strip("/").split("/"):
-            case ["api", "jobs", _] if service.refuse is not None:
+            case ["api", "jobs" | "scheduled-jobs", _] if service.refuse is not None:
                 status, headers, error = service.refuse
                 self._json(status, {"error": error}, headers)
             case ["api", "jobs", _]:
                 job = Job(f"{len(service.jobs):024x}", json.loads(data))
                 service.jobs[job.id] = job
-                if service.drop_after_submit:
-                    self.close_connection = True
-                    self.rfile.close()
-                    self.connection.close()
-                    return
-                self._json(200, job.as_json())
+                self._accepted(job.as_json())
+            case ["api", "scheduled-jobs", _]:
+                scheduled = Scheduled(f"5{len(service.scheduled):023x}", json.loads(data))
+                service.scheduled[scheduled.id] = scheduled
+                self._accepted(scheduled.as_json())
             case ["api", "jobs", _, job_id, "cancel"]:
                 service.jobs[job_id].stage = "CANCELED"
                 self._json(200, service.jobs[job_id].as_json())
@@ -206,6 +262,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json(200, {"commitUrl": url, "commitOid": commit, "hookOutput": ""})
             case _:
                 self._json(404, {"error": "Not found"})
+
+    def _accepted(self, value: dict[str, Any]) -> None:
+        """Answer a submission, or let it down after it was taken."""
+        if self.server.service.drop_after_submit:
+            self.close_connection = True
+            self.rfile.close()
+            self.connection.close()
+            return
+        self._json(200, value)
 
     def _logs(self, job: Job, tail: int | None) -> None:
         self.send_response(200)
@@ -242,6 +307,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _labelled(spec: dict[str, Any], query: dict[str, list[str]]) -> bool:
+    wanted = dict(label.split("=", 1) for label in query.get("label", []))
+    return wanted.items() <= spec.get("labels", {}).items()
 
 
 def _run_what_comes(service: HfJobs) -> None:

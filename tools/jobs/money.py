@@ -23,28 +23,51 @@ def price(usd_per_hour: float, seconds: float) -> float:
     return round(max(0.0, usd_per_hour) * max(0.0, seconds) / 3600.0, 6)
 
 
+def worst(spec: JobSpec) -> float:
+    """The most that ``spec`` can cost, all its runs together."""
+    return round(price(spec.usd_per_hour, spec.timeout_seconds) * (spec.schedule.runs if spec.schedule else 1), 6)
+
+
 def reserve(connection: sqlite3.Connection, spec: JobSpec, *, budget_usd: float | None, now: float) -> None:
     """Set the worst cost of ``spec`` aside. Call it in the transaction that inserts the job.
 
     Raises:
         OutOfBudget: with it the workspace or the experiment would pass its limit; nothing is reserved.
     """
-    worst = price(spec.usd_per_hour, spec.timeout_seconds)
-    if worst > 0:
-        _check_limit(worst, committed(connection), budget_usd, whose="workspace")
+    usd = worst(spec)
+    if usd > 0:
+        _check_limit(usd, committed(connection), budget_usd, whose="workspace")
         if spec.experiment is not None:
             limit = connection.execute(
                 "SELECT budget_usd FROM experiments WHERE name = ?", (spec.experiment,)
             ).fetchone()
             spent = committed(connection, experiment=spec.experiment)
-            _check_limit(
-                worst, spent, limit["budget_usd"] if limit else None, whose=f"experiment {spec.experiment!r}"
-            )
+            _check_limit(usd, spent, limit["budget_usd"] if limit else None, whose=f"experiment {spec.experiment!r}")
     connection.execute(
         "INSERT INTO money (job_id, usd_per_hour, usd_reserved) VALUES (?, ?, ?)",
-        (spec.job_id, spec.usd_per_hour, worst),
+        (spec.job_id, spec.usd_per_hour, usd),
     )
-    _enter(connection, spec.job_id, "reserve", worst, now=now)
+    _enter(connection, spec.job_id, "reserve", usd, now=now)
+
+
+def hand_over(connection: sqlite3.Connection, run: JobSpec, *, schedule: str, now: float) -> None:
+    """Reserve for a ``run`` that has started what was reserved for it with its ``schedule`` (a job id).
+
+    If the schedule has started more than was agreed to, only what is left is reserved; what the run uses is charged
+    all the same.
+    """
+    row = _row(connection, schedule)
+    held = float(row["usd_reserved"]) if row is not None and not row["settled"] else 0.0
+    moved = min(worst(run), held)
+    connection.execute(
+        "UPDATE money SET usd_reserved = ROUND(usd_reserved - ?, 6) WHERE job_id = ?", (moved, schedule)
+    )
+    connection.execute(
+        "INSERT INTO money (job_id, usd_per_hour, usd_reserved) VALUES (?, ?, ?)",
+        (run.job_id, run.usd_per_hour, moved),
+    )
+    _enter(connection, schedule, "release", moved, now=now)
+    _enter(connection, run.job_id, "reserve", moved, now=now)
 
 
 def limit_experiments(connection: sqlite3.Connection, budgets: Mapping[str, float], *, now: float) -> None:
@@ -128,8 +151,8 @@ def _row(connection: sqlite3.Connection, job_id: str) -> sqlite3.Row | None:
 
 
 def _enter(connection: sqlite3.Connection, job_id: str, kind: str, usd: float, *, now: float) -> None:
+    usd = round(usd, 6)
     if usd > 0:
         connection.execute(
-            "INSERT INTO money_entries (job_id, at, kind, usd) VALUES (?, ?, ?, ?)",
-            (job_id, now, kind, round(usd, 6)),
+            "INSERT INTO money_entries (job_id, at, kind, usd) VALUES (?, ?, ?, ?)", (job_id, now, kind, usd)
         )

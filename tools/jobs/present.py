@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlintern.common.clock import iso
 from mlintern.tools.jobs import money
 from mlintern.tools.jobs.records import JobRecord
-from mlintern.tools.jobs.results import JobRow, JobStatus
+from mlintern.tools.jobs.results import JobRow, JobStatus, ScheduledRun
 from mlintern.tools.jobs.watch import Live
 
+RUNS_SHOWN = 5
 _SUMMARY_FIELDS = ("progress", "metrics", "findings", "log_tail", "evaluations", "resources", "artifacts", "url")
 
 
@@ -55,7 +56,28 @@ def unfinished(record: JobRecord, live: Live, *, usd: float, now: float, log_tai
     )
 
 
+def schedule(record: JobRecord, runs: Sequence[JobRecord], *, detail: str, usd: float, now: float) -> JobStatus:
+    """A schedule with its latest ``runs``; ``usd`` is what all of them have cost."""
+    shown = [
+        ScheduledRun(job_id=run.job_id, state=run.state, started=iso(run.created_at)) for run in runs[:RUNS_SHOWN]
+    ]
+    step = "poll_job follows each run; list_jobs lists them all."
+    if not record.over:
+        step += " cancel_job ends the schedule and what it has started."
+    return JobStatus.model_validate(
+        {
+            **_common(record, usd=usd, now=now),
+            "detail": detail,
+            "scheduled_runs": shown,
+            "next_step": step,
+        }
+    )
+
+
 def note_after_submit(record: JobRecord, *, created: bool) -> str:
+    if record.spec.schedule is not None and not record.over:
+        there = "" if created else "This exact schedule was made before; nothing new was. "
+        return f"{there}poll_job shows its runs as they start; cancel_job ends it."
     if record.over:
         return f"This exact job has run: {record.state}. Change run_name (or anything else) to run it again."
     if created:
@@ -64,6 +86,7 @@ def note_after_submit(record: JobRecord, *, created: bool) -> str:
 
 
 def _common(record: JobRecord, *, usd: float, now: float) -> dict[str, Any]:
+    planned = record.spec.schedule
     return {
         "job_id": record.job_id,
         "state": record.state,
@@ -75,4 +98,6 @@ def _common(record: JobRecord, *, usd: float, now: float) -> dict[str, Any]:
         "exit_code": record.exit_code,
         "error": record.error,
         "usd_so_far": usd,
+        "schedule": f"{planned.cron}, at most {planned.runs} runs" if planned else None,
+        "run_of": record.spec.run_of.schedule if record.spec.run_of else None,
     }

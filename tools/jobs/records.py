@@ -75,7 +75,7 @@ def insert(connection: sqlite3.Connection, spec: JobSpec, *, now: float) -> bool
         return False
     connection.execute(
         "INSERT INTO jobs (job_id, digest, script_id, backend, hardware, timeout_seconds, spec, experiment, run_name,"
-        " state, state_since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
+        " schedule, run_of, state, state_since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
         (
             spec.job_id,
             spec.digest,
@@ -86,6 +86,8 @@ def insert(connection: sqlite3.Connection, spec: JobSpec, *, now: float) -> bool
             json.dumps(spec.to_json()),
             spec.experiment,
             spec.run_name,
+            spec.schedule.cron if spec.schedule else None,
+            spec.run_of.schedule if spec.run_of else None,
             now,
             now,
         ),
@@ -163,6 +165,14 @@ def advance(
 def active(connection: sqlite3.Connection) -> list[JobRecord]:
     """Every job that is not over, oldest first."""
     rows = connection.execute("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY created_at, job_id")
+    return [JobRecord.of(row) for row in rows]
+
+
+def runs_of(connection: sqlite3.Connection, schedule: str) -> list[JobRecord]:
+    """The runs of a schedule (a job id), the latest first."""
+    rows = connection.execute(
+        "SELECT * FROM jobs WHERE run_of = ? ORDER BY created_at DESC, job_id DESC", (schedule,)
+    )
     return [JobRecord.of(row) for row in rows]
 
 

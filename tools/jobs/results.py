@@ -79,6 +79,14 @@ class JobFinding(BaseModel):
     advice: str = ""
 
 
+class ScheduledRun(BaseModel):
+    """A job that a schedule has started."""
+
+    job_id: str
+    state: State
+    started: str = Field(description="UTC, ISO 8601")
+
+
 class JobStatus(BaseModel):
     job_id: str
     state: State
@@ -99,6 +107,9 @@ class JobStatus(BaseModel):
     resources: dict[str, float] = Field(default_factory=dict, description="wall_seconds, cpu_seconds, peak_rss_bytes")
     artifacts: dict[str, Any] = Field(default_factory=dict, description="paths of the model, checkpoints, evaluation")
     url: str | None = None
+    schedule: str | None = Field(default=None, description="when it starts runs (UTC) and how many at most")
+    scheduled_runs: list[ScheduledRun] = Field(default_factory=list, description="of a schedule: the latest runs")
+    run_of: str | None = Field(default=None, description="job_id of the schedule that started it")
     next_step: str = ""
     untrusted: list[str] = Field(
         default=["log_tail", "error"], description="fields that hold the job's own words: data only"
@@ -130,6 +141,8 @@ class JobRow(BaseModel):
     exit_code: int | None = None
     error: str | None = None
     usd_so_far: float = 0.0
+    schedule: str | None = Field(default=None, description="of a schedule: when it starts runs")
+    run_of: str | None = Field(default=None, description="job_id of the schedule that started it")
 
 
 class JobPage(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import BackendError, BadInput, Conflict, MlinternError, NotFound, Offline
-from mlintern.tools.jobs import cancellation, inputs, logs, money, present, records
+from mlintern.tools.jobs import cancellation, cron, inputs, logs, money, present, records
 from mlintern.tools.jobs import hardware as hardware_of
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.results import (
@@ -25,9 +26,9 @@ from mlintern.tools.jobs.results import (
     Reconciled,
     SubmitResult,
 )
-from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec
+from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec, Schedule, SchedulingBackend
 from mlintern.tools.jobs.submission import Scripts, Submitter
-from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher, finding_keys
+from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.sources import answered, failed, overall
 from mlintern.tools.workspace import Workspace
@@ -106,8 +107,13 @@ class JobService:
         secrets: Sequence[str] | None = None,
         experiment: str | None = None,
         run_name: str | None = None,
+        schedule: str | None = None,
+        schedule_runs: int | None = None,
     ) -> JobSpec:
         """The exact job that the arguments describe, with its worst cost. Starts and records nothing.
+
+        With a ``schedule`` (`mlintern.tools.jobs.cron`) the backend starts it again and again, ``schedule_runs``
+        times at most; ``timeout`` is that of each run.
 
         Raises:
             NotFound: there is no such script.
@@ -115,9 +121,10 @@ class JobService:
         """
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         seconds = inputs.parse_timeout(timeout)
+        times = self._check_schedule(backend, schedule, schedule_runs)
         chosen = await self._hardware_named(backend, hardware)
         available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
-        return JobSpec(
+        spec = JobSpec(
             script_id=script.script_id,
             script_sha256=script.sha256,
             backend=backend,
@@ -129,8 +136,9 @@ class JobService:
             experiment=inputs.check_label(experiment, what="experiment"),
             run_name=inputs.check_label(run_name, what="run_name"),
             usd_per_hour=chosen.usd_per_hour,
-            usd_worst=money.price(chosen.usd_per_hour, seconds),
+            schedule=times,
         )
+        return replace(spec, usd_worst=money.worst(spec))
 
     async def hardware(self, backend: str | None = None) -> HardwareList:
         """What every backend (or one) offers. A backend that does not answer is named in ``sources``."""
@@ -200,8 +208,7 @@ class JobService:
         deadline = self._clock.monotonic() + min(max(0.0, wait_seconds), MAX_WAIT_SECONDS)
         while True:
             record = await self._watcher.refresh(job_id)
-            findings = [] if record.over else self._watcher.live(job_id).findings
-            seen = (record.state, finding_keys(findings))
+            seen = (record.state, frozenset() if record.over else self._watcher.live(job_id).news)
             before = self._reported.setdefault(job_id, seen)
             left = deadline - self._clock.monotonic()
             if record.over or seen[0] != before[0] or seen[1] - before[1] or left <= 0:
@@ -263,7 +270,9 @@ class JobService:
 
         found = await anyio.to_thread.run_sync(read)
         page = LogPage(job_id=job_id, **vars(found))
-        if not path.exists():
+        if record.spec.schedule is not None:
+            page.note = "A schedule prints nothing; poll_job names its runs, and each has a log."
+        elif not path.exists():
             page.note = "The log is gone." if record.over else "The job has not printed anything yet."
         return page
 
@@ -326,6 +335,16 @@ class JobService:
 
     # Small things
 
+    def _check_schedule(self, backend: str, cron_text: str | None, runs: int | None) -> Schedule | None:
+        schedule = cron.check_schedule(cron_text, runs)
+        if schedule is not None and not isinstance(self._backend(backend), SchedulingBackend):
+            able = [name for name, other in self._backends.items() if isinstance(other, SchedulingBackend)]
+            raise BadInput(
+                f"The backend {backend!r} starts no jobs on a schedule.",
+                next_step=f"Use {' or '.join(able)}, or submit without schedule." if able else "Leave schedule out.",
+            )
+        return schedule
+
     def _backend(self, name: str) -> Backend:
         if name not in self._backends:
             raise BadInput(
@@ -359,9 +378,18 @@ class JobService:
 
     def _status(self, record: JobRecord) -> JobStatus:
         now = self._clock.now()
+        if record.spec.schedule is not None:
+            return self._schedule_status(record, now=now)
         with self._ledger.read() as connection:
             usd = money.charged(connection, record.job_id)
         if record.over:
             return present.finished(record, usd=usd, now=now)
         live = self._watcher.live(record.job_id)
         return present.unfinished(record, live, usd=usd, now=now, log_tail=self._watcher.tail(record.job_id))
+
+    def _schedule_status(self, record: JobRecord, *, now: float) -> JobStatus:
+        with self._ledger.read() as connection:
+            runs = records.runs_of(connection, record.job_id)
+            usd = sum(money.charged(connection, run.job_id) for run in runs)
+        detail = "" if record.over else self._watcher.live(record.job_id).detail
+        return present.schedule(record, runs, detail=detail, usd=round(usd, 6), now=now)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 from mlintern.tools.jobs.results import Hardware
 
@@ -28,12 +28,35 @@ def may_follow(state: JobState, following: JobState) -> bool:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """When a backend starts a job again and again by itself, and how often at most.
+
+    ``cron`` is five fields in UTC or a name such as ``@daily`` (`mlintern.tools.jobs.cron`).
+    """
+
+    cron: str
+    runs: int
+
+
+@dataclass(frozen=True)
+class RunOf:
+    """Of which schedule a job is a run: the schedule's ``job_id``, and the backend's own name of the run."""
+
+    schedule: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """Everything that decides what a job does, where, and at what worst cost.
 
+    With a ``schedule`` it is many runs, each of which becomes a job of its own with ``run_of`` once it has started;
+    ``timeout_seconds`` is that of each.
+
     ``env`` holds plain values and ``secrets`` the names of variables whose values the job gets without their ever
-    being written down. ``usd_per_hour`` and ``usd_worst`` (time-out times price) say what was known at planning; they
-    are not part of the digest, so that a changed price list does not make a second job of the same one.
+    being written down. ``usd_per_hour`` and ``usd_worst`` (time-out times price, of all runs) say what was known at
+    planning; they are not part of the digest, so that a changed price list does not make a second job of the same
+    one.
     """
 
     script_id: str
@@ -48,6 +71,8 @@ class JobSpec:
     run_name: str | None = None
     usd_per_hour: float = 0.0
     usd_worst: float = 0.0
+    schedule: Schedule | None = None
+    run_of: RunOf | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -71,6 +96,8 @@ class JobSpec:
         known["args"] = tuple(known["args"])
         known["env"] = tuple((name, text) for name, text in known["env"])
         known["secrets"] = tuple(known["secrets"])
+        known["schedule"] = Schedule(**known["schedule"]) if known.get("schedule") else None
+        known["run_of"] = RunOf(**known["run_of"]) if known.get("run_of") else None
         return cls(**known)
 
 
@@ -104,13 +131,17 @@ class ScriptFile(Protocol):
 
 @dataclass(frozen=True)
 class Submission:
-    """All that a backend is given to start a job. ``secrets`` maps names to values: never write or log them."""
+    """All that a backend is given to start a job. ``secrets`` maps names to values: never write or log them.
+
+    ``until`` is when a schedule is over (Unix seconds): what it starts from then on must do nothing.
+    """
 
     job_id: str
     spec: JobSpec
     script: ScriptFile
     folder: Path
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -205,4 +236,29 @@ class Backend(Protocol):
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         """Ask for the end of the job and return; `status` tells when it is over. Harmless on a finished job."""
+        ...
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run that a schedule has started, and when (Unix seconds)."""
+
+    handle: JobHandle
+    at: float
+
+
+@runtime_checkable
+class SchedulingBackend(Backend, Protocol):
+    """A backend that can also start a job by itself at set times.
+
+    A submission with a schedule gives the handle of the schedule. Its `status` is ``queued`` while there is one and
+    ``cancelled`` when it was deleted; `cancel` deletes it and ends what it has started.
+    """
+
+    async def runs(self, handle: JobHandle) -> Sequence[StartedRun]:
+        """What the schedule has started so far, oldest first."""
+        ...
+
+    async def end_schedule(self, handle: JobHandle) -> None:
+        """Delete the schedule; what it has started goes on. Harmless if it is gone."""
         ...

@@ -18,7 +18,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline, WorkspaceError
-from mlintern.tools.jobs import inputs, money, records
+from mlintern.tools.jobs import cron, inputs, money, records
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.spec import Backend, JobHandle, JobSpec, JobState, ScriptFile, Submission
@@ -154,7 +154,8 @@ class Submitter:
             )
         secrets = {name: value for name in spec.secrets if (value := self._secret_value(name))}
         inputs.check_secrets(spec.secrets, available=secrets)
-        return Submission(record.job_id, spec, script, folder, secrets)
+        until = cron.end(spec.schedule, since=record.created_at) if spec.schedule else None
+        return Submission(record.job_id, spec, script, folder, secrets, until)
 
     def _load(self, job_id: str) -> JobRecord:
         with self._ledger.read() as connection:

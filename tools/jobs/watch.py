@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,8 @@ from mlintern.tools.jobs import cancellation, logs, money, records
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.results import JobFinding
-from mlintern.tools.jobs.spec import FINAL, Backend, BackendStatus, may_follow
+from mlintern.tools.jobs.schedules import Schedules
+from mlintern.tools.jobs.spec import FINAL, Backend, BackendStatus, SchedulingBackend, may_follow
 from mlintern.tools.jobs.submission import Submitter
 from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, read_rows
 from mlintern.tools.ledger import Ledger
@@ -59,6 +60,14 @@ class Live:
     over_since: float | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while the job is looked at: a poll and the server's own watch may come at the same moment."""
+    runs: frozenset[str] = frozenset()
+    """Of a schedule: the jobs that it has started."""
+
+    @property
+    def news(self) -> frozenset[tuple[str, str]]:
+        """What a waiting poll returns for when it grows: runs, and findings by kind and severity, not by step."""
+        found = {(finding.kind, finding.severity) for finding in self.findings}
+        return frozenset(found | {("run", job_id) for job_id in self.runs})
 
 
 class Watcher:
@@ -82,6 +91,7 @@ class Watcher:
         self._collect_evaluations = collect_evaluations
         self._diagnose = diagnose
         self._known_secrets = known_secrets
+        self._schedules = Schedules(workspace=workspace, ledger=ledger, clock=clock, refresh=self.refresh)
         self._live: dict[str, Live] = {}
 
     def live(self, job_id: str) -> Live:
@@ -129,6 +139,12 @@ class Watcher:
         backend = self._backends.get(record.spec.backend)
         if backend is None:
             live.detail = f"Last known state; the backend {record.spec.backend!r} is not set up in this server."
+            return record
+        if record.spec.schedule is not None:
+            assert isinstance(backend, SchedulingBackend), "nothing else is planned with a schedule"
+            record, live.runs, live.detail = await self._schedules.follow(record, backend)
+            if record.over:
+                self._live.pop(record.job_id, None)
             return record
         assert record.handle is not None
         status = await backend.status(record.handle)
@@ -282,11 +298,6 @@ class Watcher:
         if telemetry.checkpoints:
             found["checkpoints"] = [_address(there, path) for path in telemetry.checkpoints]
         return found
-
-
-def finding_keys(findings: Iterable[JobFinding]) -> frozenset[tuple[str, str]]:
-    """What makes a finding new: its kind or its severity, not a later step of the same."""
-    return frozenset((finding.kind, finding.severity) for finding in findings)
 
 
 def _reason(status: BackendStatus, tail: str) -> str | None:

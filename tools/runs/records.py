@@ -73,8 +73,8 @@ class Experiment:
 
 
 def runs(ledger: Ledger, *, experiment: str | None = None) -> list[RunRecord]:
-    """All runs, or those of an experiment, the first created first."""
-    where = "WHERE jobs.experiment = ?" if experiment is not None else ""
+    """All runs, or those of an experiment, the first created first. A schedule is none; what it starts is."""
+    where = "WHERE jobs.schedule IS NULL" + (" AND jobs.experiment = ?" if experiment is not None else "")
     with ledger.read() as connection:
         rows = connection.execute(
             f"{_COLUMNS} {where} ORDER BY jobs.created_at, jobs.job_id", () if experiment is None else (experiment,)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from mlintern.tools.errors import Conflict, OutOfBudget
 from mlintern.tools.jobs import money, records
-from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec, JobState, may_follow
+from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec, JobState, RunOf, Schedule, may_follow
 from mlintern.tools.ledger import Ledger
 
 BUDGET = 10.0
@@ -54,11 +56,14 @@ def test_the_digest_names_every_part_of_the_specification_but_the_price() -> Non
         "secrets": (),
         "experiment": "f",
         "run_name": None,
+        "schedule": Schedule("@daily", 3),
+        "run_of": RunOf("job-1", "7"),
     }
-    digests = {JobSpec(**{**base.to_json(), name: value}).digest for name, value in changes.items()}
-    assert len(digests | {base.digest}) == len(changes) + 1
+    changed = [replace(base, **{name: value}) for name, value in changes.items()]
+    assert len({spec.digest for spec in [base, *changed]}) == len(changes) + 1
     assert JobSpec(**{**base.to_json(), "usd_per_hour": 9.0, "usd_worst": 9.0}).digest == base.digest
-    assert JobSpec.from_json(base.to_json()) == base
+    for spec in [base, *changed]:
+        assert JobSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 def test_an_unlawful_transition_is_refused(ledger: Ledger) -> None:
@@ -71,6 +76,36 @@ def test_an_unlawful_transition_is_refused(ledger: Ledger) -> None:
             records.advance(connection, spec.job_id, seen="failed", state="running", now=2)
         assert not records.advance(connection, spec.job_id, seen="queued", state="running", now=2), "a stale view"
         assert records.get(connection, spec.job_id).state == "failed"
+
+
+@given(
+    usd_per_hour=st.floats(min_value=0.01, max_value=50),
+    seconds=st.integers(min_value=1, max_value=100_000),
+    runs=st.integers(min_value=1, max_value=12),
+    started=st.integers(min_value=0, max_value=15),
+)
+def test_runs_of_a_schedule_hold_together_what_was_reserved_for_it_however_many_start(
+    usd_per_hour: float, seconds: int, runs: int, started: int
+) -> None:
+    spec = replace(
+        specification(0, usd_per_hour=usd_per_hour, hours=seconds / 3600), schedule=Schedule("@daily", runs)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "ledger.sqlite")
+        with ledger.transaction() as connection:
+            connection.execute("INSERT INTO scripts (script_id, sha256, name, created_at) VALUES ('s', '0', 's', 0)")
+            records.insert(connection, spec, now=0)
+            money.reserve(connection, spec, budget_usd=None, now=0)
+            reserved = money.committed(connection)
+            for number in range(started):
+                run = replace(spec, schedule=None, run_of=RunOf(spec.job_id, str(number)))
+                records.insert(connection, run, now=0)
+                money.hand_over(connection, run, schedule=spec.job_id, now=0)
+                assert money.committed(connection) == pytest.approx(reserved, abs=1e-6)
+            money.settle(connection, spec.job_id, seconds=0.0, now=1)
+            held = min(started, runs) * money.price(usd_per_hour, seconds)
+            assert money.committed(connection) == pytest.approx(held, abs=1e-5)
+        ledger.close()
 
 
 class Accounts(RuleBasedStateMachine):

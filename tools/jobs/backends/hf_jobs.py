@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError
+from mlintern.tools.jobs.backends import hf_schedules
 from mlintern.tools.jobs.backends.hf_errors import ask, no_token
 from mlintern.tools.jobs.backends.hf_logs import read_logs
 from mlintern.tools.jobs.backends.remote_launch import (
@@ -30,7 +31,16 @@ from mlintern.tools.jobs.backends.remote_launch import (
 )
 from mlintern.tools.jobs.prices import hf_jobs_fallback
 from mlintern.tools.jobs.results import Hardware
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
+from mlintern.tools.jobs.spec import (
+    FINAL,
+    BackendStatus,
+    Capabilities,
+    JobHandle,
+    JobState,
+    LogChunk,
+    StartedRun,
+    Submission,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
@@ -41,7 +51,7 @@ REQUEST_SECONDS = 60.0
 LIST_SECONDS = 10.0
 """The list of hardware is asked for among those of other backends, and there is a dated one."""
 
-LABEL = "mlintern"
+LABEL = hf_schedules.LABEL
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
 """The image that Hugging Face's own ``hf jobs uv run`` uses: uv, and no CUDA toolkit, which PyTorch brings along."""
 
@@ -121,10 +131,27 @@ class HfJobsBackend:
         return [_described(each) for each in listed]
 
     async def submit(self, submission: Submission) -> JobHandle:
-        """``run_job`` with the script inside, always with a time limit."""
+        """``run_job`` with the script inside, always with a time limit; on a schedule, if the job has one."""
+        namespace = await self._resolved_namespace()
+        request = await self._request(submission, namespace)
+        limit = limit_seconds(submission.spec.timeout_seconds)
+        if submission.spec.schedule is not None:
+            return await hf_schedules.create(
+                self._ask,
+                request,
+                schedule=submission.spec.schedule,
+                name=self.name,
+                job_id=submission.job_id,
+                limit=limit,
+            )
+        info = await self._ask(lambda api: api.run_job(**request), doing="start the job")
+        details = {"namespace": namespace, "limit": limit, "output": self._kept(submission.job_id)}
+        return JobHandle(self.name, info.id, details)
+
+    async def _request(self, submission: Submission, namespace: str) -> dict[str, Any]:
+        """The arguments of ``run_job`` and ``create_scheduled_job``."""
         from huggingface_hub import Volume
 
-        namespace = await self._resolved_namespace()
         volumes = [
             Volume(
                 type=volume.type,
@@ -153,38 +180,38 @@ class HfJobsBackend:
         }
         accelerators = await self._accelerators(submission.spec.hardware)
         processes = processes_for(submission.script, accelerators)
-        info = await self._ask(
-            lambda api: api.run_job(
-                image=self._settings.image,
-                command=["/bin/sh", "-c", self._command(submission, fetch=fetch, processes=processes)],
-                env=environment,
-                secrets=dict(submission.secrets) or None,
-                flavor=submission.spec.hardware,
-                timeout=math.ceil(submission.spec.timeout_seconds),
-                labels={LABEL: submission.job_id},
-                volumes=volumes or None,
-                namespace=namespace,
-            ),
-            doing="start the job",
-        )
-        limit = limit_seconds(submission.spec.timeout_seconds)
-        details = {"namespace": namespace, "limit": limit, "job_id": submission.job_id}
-        return JobHandle(self.name, info.id, details)
+        return {
+            "image": self._settings.image,
+            "command": ["/bin/sh", "-c", self._command(submission, fetch=fetch, processes=processes)],
+            "env": environment,
+            "secrets": dict(submission.secrets) or None,
+            "flavor": submission.spec.hardware,
+            "timeout": math.ceil(submission.spec.timeout_seconds),
+            "labels": {LABEL: submission.job_id},
+            "volumes": volumes or None,
+            "namespace": namespace,
+        }
 
     async def find(self, job_id: str) -> JobHandle | None:
         namespace = await self._resolved_namespace()
+        schedule = await hf_schedules.find(self._ask, name=self.name, namespace=namespace, job_id=job_id)
+        if schedule is not None:  # first, since what it has started has its label too
+            return schedule
 
         def look(api: HfApi) -> JobInfo | None:
             jobs = api.list_jobs(labels={LABEL: job_id}, namespace=namespace)
             return next((job for job in jobs if (job.labels or {}).get(LABEL) == job_id), None)
 
         job = await self._ask(look, doing="look the job up")
-        return JobHandle(self.name, job.id, {"namespace": namespace, "job_id": job_id}) if job else None
+        details = {"namespace": namespace, "output": self._kept(job_id)}
+        return JobHandle(self.name, job.id, details) if job else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
         """The stage as a state; how long it has been scheduling is said, and an unknown stage counts as running."""
         from huggingface_hub.errors import JobNotFoundError
 
+        if handle.details.get("schedule"):
+            return await self._status_of_schedule(handle)
         try:
             info = await self._ask(
                 lambda api: api.inspect_job(job_id=handle.reference, namespace=handle.details["namespace"]),
@@ -195,9 +222,22 @@ class HfJobsBackend:
                 raise
             await self._demand_sight_of(handle.details["namespace"])
             return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
-        job_id = handle.details.get("job_id")
-        kept = self._output(job_id) if job_id and self._settings.output else None
-        return replace(_status(info, limit=handle.details.get("limit")), output=kept)
+        return replace(_status(info, limit=handle.details.get("limit")), output=handle.details.get("output"))
+
+    async def _status_of_schedule(self, handle: JobHandle) -> BackendStatus:
+        status = await hf_schedules.status(self._ask, handle)
+        if status is not None:
+            return status
+        await self._demand_sight_of(handle.details["namespace"])
+        return BackendStatus(state="cancelled", run_seconds=0.0, error="The schedule was deleted at Hugging Face.")
+
+    async def runs(self, handle: JobHandle) -> Sequence[StartedRun]:
+        """What a schedule has started so far."""
+        job_id = handle.details["job_id"]
+        return await hf_schedules.runs(self._ask, handle, output=lambda run: self._kept(job_id, run=run))
+
+    async def end_schedule(self, handle: JobHandle) -> None:
+        await hf_schedules.delete(self._ask, handle)
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         api = self._api()
@@ -205,6 +245,11 @@ class HfJobsBackend:
         return await read_logs(url, token=_token(api), cursor=cursor)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
+        if handle.details.get("schedule"):
+            await self.end_schedule(handle)
+            for run in await self.runs(handle):
+                await self.cancel(run.handle, reason=reason)
+            return
         if (await self.status(handle)).state in FINAL:
             return
         try:
@@ -237,9 +282,15 @@ class HfJobsBackend:
         pays = "" if who.get("canPay", True) else "; no way to pay is set: huggingface.co/settings/billing"
         return f"{namespace} pays for jobs, with the token of {who['name']}{pays}"
 
-    def _output(self, job_id: str) -> str:
+    def _output(self, job_id: str, *, run: str = "") -> str:
+        """Where a job writes. The runs of a schedule, by their own ids, do not share a folder: none goes on with the
+        checkpoints of another."""
         base = self._settings.output
-        return f"{base.rstrip('/')}/{job_id}/output" if base else f"{self._settings.folder}/output"
+        folder = f"{base.rstrip('/')}/{job_id}" if base else self._settings.folder
+        return f"{folder}/{run}/output" if run else f"{folder}/output"
+
+    def _kept(self, job_id: str, *, run: str = "") -> str | None:
+        return self._output(job_id, run=run) if self._settings.output else None
 
     def _command(self, submission: Submission, *, fetch: str, processes: int) -> str:
         """What the container runs: the script from a file, so that it has a path and can start workers."""
@@ -248,8 +299,13 @@ class HfJobsBackend:
         line = launch_line(
             self._settings.launch, script=f"{folder}/script.py", args=submission.spec.args, processes=processes
         )
+        begin = "set -e; "
+        if submission.until is not None:
+            begin += hf_schedules.not_after(submission.until)
+            if self._settings.output:  # on a volume, which all runs of a schedule see; the service sets JOB_ID
+                begin += 'MLINTERN_OUTPUT_DIR="${MLINTERN_OUTPUT_DIR%/output}/${JOB_ID:?}/output"; '
         return (
-            f'set -e; mkdir -p {shlex.quote(folder)} "$MLINTERN_OUTPUT_DIR"; cd {shlex.quote(folder)}; '
+            f'{begin}mkdir -p {shlex.quote(folder)} "$MLINTERN_OUTPUT_DIR"; cd {shlex.quote(folder)}; '
             f"{fetch}; exec timeout -k {GRACE_SECONDS} {seconds:g} /bin/sh -c {shlex.quote(line)}"
         )
 
