@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlintern.tools.hub.inspect_dataset import DatasetInspector
     from mlintern.tools.hub.inspect_model import ModelInspector
     from mlintern.tools.hub.search import HubSearcher
+    from mlintern.tools.jobs.foreign import ForeignJobs
     from mlintern.tools.jobs.service import JobService
     from mlintern.tools.jobs.spec import Backend
     from mlintern.tools.papers.service import PaperService
@@ -111,6 +112,12 @@ class Lab:
             model_shape=partial(remote_shape, self.hub),
             budget_usd=self.allowances.limit_usd,
         )
+
+    @cached_property
+    def foreign_jobs(self) -> ForeignJobs:
+        from mlintern.tools.jobs.foreign import ForeignJobs
+
+        return ForeignJobs(ledger=self.ledger, backends=self.backends)
 
     @cached_property
     def config(self) -> Config:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from mlintern.server.approvals import Approval, Consent, Verdict
 from mlintern.server.apps.approval_card import CARD_META, TOOL_META, card_of
+from mlintern.server.cancelling import register_cancel
 from mlintern.server.following import wait_with_progress
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
@@ -279,17 +280,7 @@ def register(registry: Registry, lab: Lab) -> None:
         """
         return await lab.jobs.list(status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor)
 
-    @registry.tool(title="Cancel job", read_only=False, open_world=True, destructive=True)
-    async def cancel_job(
-        job_id: JobId,
-        reason: Annotated[str, Field(description="Why; kept with the job")] = "",
-    ) -> JobStatus:
-        """Stop a job and everything it started; what it has written so far stays.
-
-        Checkpoints, metrics and logs remain readable, and the cost up to now is kept. A job that is already over
-        cannot be cancelled.
-        """
-        return await lab.jobs.cancel(job_id, reason=reason)
+    register_cancel(registry, lab)
 
 
 class Decided(BaseModel):

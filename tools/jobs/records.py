@@ -118,6 +118,16 @@ def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
     )
 
 
+def by_reference(connection: sqlite3.Connection, *, backend: str, reference: str) -> str | None:
+    """The id of the latest job that the backend calls ``reference``, or None."""
+    row = connection.execute(
+        "SELECT job_id FROM jobs WHERE backend = ? AND json_extract(handle, '$.reference') = ?"
+        " ORDER BY created_at DESC LIMIT 1",
+        (backend, reference),
+    ).fetchone()
+    return str(row["job_id"]) if row else None
+
+
 def set_handle(connection: sqlite3.Connection, job_id: str, handle: JobHandle) -> None:
     connection.execute("UPDATE jobs SET handle = ? WHERE job_id = ?", (json.dumps(asdict(handle)), job_id))
 

@@ -262,3 +262,43 @@ class SchedulingBackend(Backend, Protocol):
     async def end_schedule(self, handle: JobHandle) -> None:
         """Delete the schedule; what it has started goes on. Harmless if it is gone."""
         ...
+
+
+@dataclass(frozen=True)
+class ForeignJob:
+    """A job that this workspace did not submit, as its backend describes it.
+
+    Attributes:
+        reference: what the backend calls it; for Hugging Face ``NAMESPACE/ID``.
+        name: what its owner calls it.
+        details: (label, value) pairs for the person who decides about it.
+        identity: what tells it from another job that the backend calls the same, such as when it was submitted.
+    """
+
+    backend: str
+    reference: str
+    name: str
+    state: JobState
+    details: tuple[tuple[str, str], ...] = ()
+    identity: str = ""
+
+    @property
+    def job_id(self) -> str:
+        return f"{self.backend}:{self.reference}"
+
+
+@runtime_checkable
+class SharedBackend(Backend, Protocol):
+    """A backend on which others run jobs too, and on which they can be ended from here."""
+
+    async def foreign(self, reference: str) -> ForeignJob:
+        """The job that the backend calls ``reference``.
+
+        Raises:
+            BadInput: the backend calls no job like that. NotFound: it knows none of that name.
+        """
+        ...
+
+    async def cancel_foreign(self, job: ForeignJob) -> None:
+        """Ask for its end and return."""
+        ...

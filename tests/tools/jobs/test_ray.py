@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
-from mlintern.tools.errors import BackendError, BadInput, Offline
+from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backends.ray import RayBackend, RayHardware, RaySettings
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
 from tests.services.ray import ray_program
@@ -40,6 +41,22 @@ async def ended(backend: RayBackend, handle: JobHandle) -> BackendStatus:
 
 class TestOnARealCluster:
     pytestmark = needs_ray
+
+    async def test_a_job_of_somebody_else_is_described_and_can_be_ended(self, cluster: RayBackend, ray: Ray) -> None:
+        body = {"entrypoint": "sleep 600", "metadata": {"name": "theirs"}}
+        async with httpx.AsyncClient() as client:
+            made = (await client.post(f"{ray.url}/api/jobs/", json=body)).json()
+        job = await cluster.foreign(made["submission_id"])
+        assert (job.name, dict(job.details)["Command"]) == ("theirs", "sleep 600")
+        assert job.state in ("queued", "running")
+        await cluster.cancel_foreign(job)
+        with anyio.fail_after(30):
+            while (await cluster.foreign(job.reference)).state != "cancelled":
+                await anyio.sleep(0.1)
+        with pytest.raises(NotFound, match="no job nothing"):
+            await cluster.foreign("nothing")
+        with pytest.raises(BadInput, match="no job of Ray"):
+            await cluster.foreign("../version")
 
     async def test_a_job_runs_with_its_arguments_environment_and_output_folder(
         self, cluster: RayBackend, tmp_path: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from mlintern.tools.errors import BackendError, BadInput, Offline
+from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmHardware, SlurmSettings
 from mlintern.tools.jobs.backends.slurm_batch import batch_script
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
@@ -293,3 +293,24 @@ async def test_what_slurm_refuses_is_refused_with_its_words(slurm: Slurm, tmp_pa
     configured = backend_of(slurm, hardware={"a": SlurmHardware()})
     with pytest.raises(BadInput, match="Known: a"):
         await configured.submit(submission(tmp_path, "", backend="slurm", hardware="b"))
+
+
+async def test_a_job_of_somebody_else_is_described_and_can_be_ended(slurm: Slurm, tmp_path: Path) -> None:
+    backend = backend_of(slurm)
+    options = ["--parsable", "--job-name=theirs", f"--output={tmp_path}/log", "--wrap=sleep 600"]
+    made = await anyio.run_process(["sbatch", *options], env={**os.environ, **slurm.environment})
+    number = made.stdout.decode().strip()
+
+    job = await backend.foreign(number)
+    assert (job.job_id, job.name, job.state in ("queued", "running")) == (f"slurm:{number}", "theirs", True)
+    assert dict(job.details)["Submitted by"] == "root"
+    assert job.identity == (await backend.foreign(number)).identity
+
+    await backend.cancel_foreign(job)
+    with anyio.fail_after(30):
+        while (await backend.foreign(number)).state != "cancelled":
+            await anyio.sleep(0.1)
+    with pytest.raises(NotFound, match="knows no job 999999"):
+        await backend.foreign("999999")
+    with pytest.raises(BadInput, match="job number"):
+        await backend.foreign("1; scancel 2")

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError
+from mlintern.common.clock import iso
+from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.jobs.backends import hf_schedules
 from mlintern.tools.jobs.backends.hf_errors import ask, no_token
 from mlintern.tools.jobs.backends.hf_logs import read_logs
@@ -35,6 +36,7 @@ from mlintern.tools.jobs.spec import (
     FINAL,
     BackendStatus,
     Capabilities,
+    ForeignJob,
     JobHandle,
     JobState,
     LogChunk,
@@ -260,6 +262,44 @@ class HfJobsBackend:
         except BackendError:
             if (await self.status(handle)).state not in FINAL:  # else it ended in between
                 raise
+
+    async def foreign(self, reference: str) -> ForeignJob:
+        """The job ``NAMESPACE/ID`` of whoever submitted it."""
+        from huggingface_hub.errors import JobNotFoundError
+
+        namespace, _, job_id = reference.partition("/")
+        if not namespace or not job_id.isalnum():
+            raise BadInput(f"{reference!r} names no job of Hugging Face.", next_step="Give hf_jobs:NAMESPACE/ID.")
+        try:
+            info = await self._ask(
+                lambda api: api.inspect_job(job_id=job_id, namespace=namespace), doing="read the job"
+            )
+        except BackendError as error:
+            if not isinstance(error.__cause__, JobNotFoundError):
+                raise
+            raise NotFound(
+                f"Hugging Face shows this token no job {reference}.",
+                next_step="Check its page, and whose token it is.",
+            ) from error
+        by = info.initiator.name if info.initiator and info.initiator.name else info.owner.name
+        command = shlex.join([*(info.command or ()), *(info.arguments or ())])
+        details = [
+            ("Submitted by", by),
+            ("Created", iso(info.created_at.timestamp()) if info.created_at else ""),
+            ("Hardware", str(info.flavor or "")),
+            ("Command", command),
+        ]
+        return ForeignJob(
+            backend=self.name,
+            reference=reference,
+            name=(info.labels or {}).get("name") or job_id,
+            state=_status(info, limit=None).state,
+            details=tuple((label, value) for label, value in details if value),
+        )
+
+    async def cancel_foreign(self, job: ForeignJob) -> None:
+        namespace, _, job_id = job.reference.partition("/")
+        await self.cancel(JobHandle(self.name, job_id, {"namespace": namespace}), reason="")
 
     async def examine(self) -> str:
         """Who pays, and what the token may do; nothing is started.

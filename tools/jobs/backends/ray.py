@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, Blocked, NotFound, Offline
 from mlintern.tools.jobs.backends.remote_launch import (
     ENDED,
@@ -28,7 +29,16 @@ from mlintern.tools.jobs.backends.remote_launch import (
     processes_for,
 )
 from mlintern.tools.jobs.results import Hardware
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, Capabilities, JobHandle, JobState, LogChunk, Submission
+from mlintern.tools.jobs.spec import (
+    FINAL,
+    BackendStatus,
+    Capabilities,
+    ForeignJob,
+    JobHandle,
+    JobState,
+    LogChunk,
+    Submission,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -211,6 +221,28 @@ class RayBackend:
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         """Ask Ray to stop it. A job that still waits for resources ends only when its turn comes, as it starts."""
         await self._ask("POST", f"/api/jobs/{handle.reference}/stop")
+
+    async def foreign(self, reference: str) -> ForeignJob:
+        """The job of that submission id, whoever submitted it."""
+        if not re.fullmatch(r"[\w-]+", reference):
+            raise BadInput(f"{reference!r} names no job of Ray.", next_step="Give ray:SUBMISSION_ID.")
+        try:
+            job = await self._ask("GET", f"/api/jobs/{reference}")
+        except NotFound as error:
+            raise NotFound(f"Ray knows no job {reference}.", next_step="Ray's dashboard lists them.") from error
+        began = _seconds(job.get("start_time"))
+        details = [("Created", iso(began) if began else ""), ("Command", str(job.get("entrypoint") or ""))]
+        return ForeignJob(
+            backend=self.name,
+            reference=reference,
+            name=str((job.get("metadata") or {}).get("name") or reference),
+            state=STATES.get(str(job["status"]), "running"),
+            details=tuple((label, value) for label, value in details if value),
+            identity=str(job.get("start_time") or ""),
+        )
+
+    async def cancel_foreign(self, job: ForeignJob) -> None:
+        await self.cancel(JobHandle(self.name, job.reference), reason="")
 
     async def examine(self) -> str:
         """Which Ray answers, and what outlives a job there.

@@ -14,12 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlintern.tools.errors import BackendError, BadInput, Offline
+from mlintern.common.clock import iso
+from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backends.remote_launch import GRACE_SECONDS, launch_line, limit_seconds, processes_for
 from mlintern.tools.jobs.backends.slurm_batch import RECORD, Record, batch_script
-from mlintern.tools.jobs.backends.slurm_states import Known, answered, jobs_in, status_of
+from mlintern.tools.jobs.backends.slurm_states import STATES, Known, answered, jobs_in, moment, status_of
 from mlintern.tools.jobs.results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
+from mlintern.tools.jobs.spec import BackendStatus, Capabilities, ForeignJob, JobHandle, LogChunk, Submission
 from mlintern.tools.workspace import Workspace
 
 COMMAND_SECONDS = 30.0
@@ -190,6 +191,40 @@ class SlurmBackend:
         record = shlex.quote(f"{handle.details['folder']}/{RECORD}")
         line = f"echo cancel $(date +%s) >> {record} 2>/dev/null; exec scancel --full {handle.reference}"
         await self._command(["sh", "-c", line])
+
+    async def foreign(self, reference: str) -> ForeignJob:
+        """The job of that number, whoever submitted it."""
+        if not reference.isdigit():
+            raise BadInput(
+                f"{reference!r} is no job number of Slurm.", next_step="Give slurm:NUMBER, as squeue does."
+            )
+        out = await self._command(["sh", "-c", f"squeue --json --states=all --jobs={reference} 2>&1; true"])
+        if not answered(out) and FORGOTTEN not in out:
+            raise Offline("Slurm did not answer squeue.", service=self.name, next_step="Ask again later.")
+        found = jobs_in(out, job_id=int(reference))
+        if not found:
+            raise NotFound(
+                f"Slurm knows no job {reference} (any more).", next_step="squeue lists those that wait or run."
+            )
+        known = Known.first(found, scontrol="", sacct="")
+        submitted = moment(found[0].get("submit_time"))
+        details = [
+            ("Submitted by", str(found[0].get("user_name") or "")),
+            ("Created", iso(submitted) if submitted else ""),
+            ("Hardware", f"partition {found[0].get('partition')}, {found[0].get('nodes') or 'no node yet'}"),
+            ("Command", str(found[0].get("command") or "")),
+        ]
+        return ForeignJob(
+            backend=self.name,
+            reference=reference,
+            name=str(found[0].get("name") or reference),
+            state=STATES.get(str(known.state), "running"),
+            details=tuple((label, value) for label, value in details if value),
+            identity=f"{found[0].get('user_name')} {submitted}",
+        )
+
+    async def cancel_foreign(self, job: ForeignJob) -> None:
+        await self._command(["scancel", job.reference])
 
     async def examine(self) -> str:
         """Which Slurm answers, its partitions, and whether job folders can be written from here.

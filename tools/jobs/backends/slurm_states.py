@@ -70,8 +70,8 @@ class Known:
             return cls(
                 state=state if isinstance(state, str) else state[0],
                 reason=str(job.get("state_reason", "")),
-                started=_moment(job.get("start_time")),
-                ended=_moment(job.get("end_time")),
+                started=moment(job.get("start_time")),
+                ended=moment(job.get("end_time")),
                 exit_code=_exit_code(scontrol),
             )
         if found := re.search(r"JobState=(\S+) Reason=(\S+)", scontrol):
@@ -180,7 +180,7 @@ def _exit_code(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _moment(value: Any) -> float | None:
+def moment(value: Any) -> float | None:
     """A time in Slurm's JSON: a number, or since 23.11 an object that says whether it is set."""
     if isinstance(value, dict):
         value = value.get("number") if value.get("set") else None
