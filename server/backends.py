@@ -15,10 +15,19 @@ from mlintern.tools.workspace import Workspace
 def set_up(*, workspace: Workspace, clock: Clock, settings: Settings, config: Config) -> dict[str, Backend]:
     """The backends by name, this machine first. Hugging Face Jobs need a token only when they are used.
 
-    Clusters are those of the workspace's ``config.toml``; ``MLINTERN_RAY_URL`` names a Ray cluster without it.
+    Clusters are those of the workspace's ``config.toml``; ``MLINTERN_RAY_URL`` names a Ray cluster without it. What a
+    person gave when they started the server goes before the file.
     """
+    here = config.local
     backends: dict[str, Backend] = {
-        "local": LocalBackend(workspace=workspace, clock=clock, slots=settings.slots, python=settings.python)
+        "local": LocalBackend(
+            workspace=workspace,
+            clock=clock,
+            slots=settings.slots or here.slots,
+            python=settings.python or here.python,
+            cpus=here.cpus,
+            memory_limit_gib=here.memory_limit_gib,
+        )
     }
     if config.slurm is not None:
         from mlintern.tools.jobs.backends.slurm import SlurmBackend

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     serving.add_argument(
-        "--slots", type=int, default=1, metavar="N", help="local CPU jobs that run at once (default: %(default)s)"
+        "--slots", type=int, metavar="N", help="local CPU jobs that run at once (default: of config.toml, else 1)"
     )
 
     serve = commands.add_parser("serve", parents=[serving], help="serve on stdin and stdout, or over HTTP (default)")
@@ -123,7 +123,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         toolsets=parse_toolsets(options.toolsets),
         allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
         python=options.python,
-        slots=_at_least_one(options.slots),
+        slots=None if options.slots is None else _at_least_one(options.slots),
     )
 
 
@@ -250,7 +250,7 @@ def _install(options: argparse.Namespace) -> int:
         arguments += ["--toolsets", ",".join(settings.toolsets)]
     if options.python:
         arguments += ["--python", options.python]
-    if settings.slots != 1:
+    if settings.slots is not None:
         arguments += ["--slots", str(settings.slots)]
     for rule in options.allow:
         arguments += ["--allow", rule]

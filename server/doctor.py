@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -15,7 +16,7 @@ import anyio.to_thread
 
 from mlintern.server.lab import Lab
 from mlintern.tools.approvals import Approvals
-from mlintern.tools.errors import MlinternError
+from mlintern.tools.errors import BadInput, MlinternError
 from mlintern.tools.jobs.spec import Backend
 
 TRAINING_PACKAGES = ("torch", "trl", "transformers", "datasets", "accelerate", "peft")
@@ -80,6 +81,8 @@ def _training(lab: Lab) -> Iterator[Finding]:
     from mlintern.tools.jobs.backends.interpreter import installed_in
 
     interpreter = lab.settings.python or sys.executable
+    with contextlib.suppress(BadInput):  # a mistake in config.toml is told with the backends
+        interpreter = lab.settings.python or lab.config.local.python or sys.executable
     try:
         found = installed_in(interpreter).distributions
     except MlinternError as error:

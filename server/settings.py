@@ -19,15 +19,16 @@ class Settings:
     workspace: the state folder; None for ``$MLINTERN_HOME``, else ``~/.mlintern``.
     toolsets: which groups of tools to offer.
     allowances: what may start without a question.
-    python: the interpreter that local jobs try before uv makes an environment; None for the one that serves.
-    slots: how many local CPU jobs run at once; the others queue.
+    python: the interpreter that local jobs try before uv makes an environment; None for that of ``config.toml``,
+        else the one that serves.
+    slots: how many local CPU jobs run at once; the others queue. None for that of ``config.toml``, else one.
     """
 
     workspace: Path | None = None
     toolsets: tuple[str, ...] = TOOLSETS
     allowances: Allowances = field(default_factory=Allowances)
     python: str | None = None
-    slots: int = 1
+    slots: int | None = None
 
 
 def parse_toolsets(text: str) -> tuple[str, ...]:

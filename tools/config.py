@@ -1,9 +1,15 @@
-"""``config.toml`` of the workspace: what may be spent, which clusters there are, how to reach them.
+"""``config.toml`` of the workspace: what may be spent, what jobs may use here, which clusters there are.
 
 [budget]                              # US dollars; what could pass one does not start, whoever asks and agrees
 workspace = 50
 [budget.experiments]
 gsm8k = 10
+
+[local]
+slots = 2                             # CPU jobs at once; the others queue. Each GPU is a slot of its own
+cpus = 4                              # cores that each job is confined to
+memory_limit_gib = 24                 # a job that passes it is killed and has failed
+python = "/envs/train/bin/python"     # leave out for the server's own, or an environment that uv makes
 
 [slurm]
 prefix = ["ssh", "login1"]            # put before sbatch and its kin; leave out on a login node
@@ -48,6 +54,7 @@ from typing import Any, get_args, get_type_hints
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backends.hf_jobs import HfJobsSettings
+from mlintern.tools.jobs.backends.local import LocalSettings
 from mlintern.tools.jobs.backends.ray import RaySettings
 from mlintern.tools.jobs.backends.slurm import SlurmSettings
 
@@ -69,9 +76,10 @@ class BudgetSettings:
 
 @dataclass(frozen=True)
 class Config:
-    """Budgets and clusters of a workspace; None for those that it does not have. Hugging Face Jobs need no entry."""
+    """Budgets and backends of a workspace; None for clusters that it does not have. The others need no entry."""
 
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    local: LocalSettings = field(default_factory=LocalSettings)
     slurm: SlurmSettings | None = None
     ray: RaySettings | None = None
     hf_jobs: HfJobsSettings = field(default_factory=HfJobsSettings)

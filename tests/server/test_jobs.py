@@ -275,3 +275,21 @@ async def test_a_new_server_picks_up_what_an_earlier_one_left_running(home: Path
         with anyio.fail_after(60):
             while (await answer(client, "list_jobs"))["items"][0]["state"] != "succeeded":
                 await lab.clock.sleep(0.05)
+
+
+async def test_what_config_toml_allows_a_local_job_holds_on_this_server(home: Path) -> None:
+    home.mkdir()
+    limits = "[local]\nslots = 2\ncpus = 1\nmemory_limit_gib = 0.25\n"
+    (home / "config.toml").write_text(limits)
+    greedy = QUICK + "import os, time\nprint(len(os.sched_getaffinity(0)), flush=True)\n"
+    greedy += "hoard = b'x' * (600 << 20)\ntime.sleep(60)\n"
+    async with desk(home, allow=("local<=10m",)) as client:
+        [cpu] = (await answer(client, "list_hardware", backend="local"))["items"]
+        assert (cpu["slots"], cpu["cpus"], cpu["memory_gib"]) == (2, 1, 0.25)
+        job = await answer(client, "submit_job", script_id=await store(client, greedy), timeout="5m")
+        status = await answer(client, "poll_job", job_id=job["job_id"], wait_seconds=45)
+        while status["state"] in ("queued", "running"):
+            status = await answer(client, "poll_job", job_id=job["job_id"], wait_seconds=45)
+        log = (await answer(client, "read_job_logs", job_id=job["job_id"]))["text"]
+    assert status["state"] == "failed" and "memory" in status["error"]
+    assert log.splitlines()[-1].strip() == "1"

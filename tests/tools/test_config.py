@@ -27,6 +27,7 @@ def test_the_example_of_the_documentation_is_read_whole(tmp_path: Path) -> None:
     read = load(tmp_path, example)
     assert read.slurm is not None and read.ray is not None
     assert (read.budget.workspace, read.budget.experiments) == (50, {"gsm8k": 10})
+    assert (read.local.slots, read.local.cpus, read.local.memory_limit_gib) == (2, 4, 24)
     assert read.slurm.prefix == ("ssh", "login1")
     assert read.slurm.hardware["a100"].gpu_memory_gib == 80
     assert read.ray.hardware["gpu"].gpus == 1
@@ -50,6 +51,8 @@ def test_ray_is_found_by_its_variable_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[local]\nslots = 0\n", "at least one slot"),
+        ("[local]\nmemory_limit_gib = 0\n", "lets nothing run"),
         ("[slrum]\n", "Did you mean 'slurm'"),
         ("[slurm]\npartition = 'gpu'\n", "unknown key 'partition'"),
         ("[slurm.hardware.big]\ngpu = 4\n", "Did you mean 'gpus'"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,29 @@ from mlintern.tools.workspace import Workspace
 
 MAX_LAUNCHES = 3
 _CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """The ``[local]`` table of the workspace's ``config.toml``.
+
+    Attributes:
+        slots: how many CPU jobs run at once.
+        cpus: cores that each job is confined to; None does not confine it.
+        memory_limit_gib: a job whose processes together pass it is killed and has failed; None sets no limit.
+        python: the interpreter that jobs try before uv makes an environment; None is the server's own.
+    """
+
+    slots: int = 1
+    cpus: int | None = None
+    memory_limit_gib: float | None = None
+    python: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or (self.cpus is not None and self.cpus < 1):
+            raise BadInput("Jobs on this machine need at least one slot and one core.", next_step="Give 1 or more.")
+        if self.memory_limit_gib is not None and not self.memory_limit_gib > 0:
+            raise BadInput(f"A memory limit of {self.memory_limit_gib} GiB lets nothing run.", next_step="Raise it.")
 
 
 class LocalBackend:
@@ -53,8 +78,7 @@ class LocalBackend:
         environ: Mapping[str, str] | None = None,
         machine: local_hardware.Machine | None = None,
     ) -> None:
-        if slots < 1 or (cpus is not None and cpus < 1):
-            raise BadInput("The local backend needs at least one slot and one core.", next_step="Give 1 or more.")
+        LocalSettings(slots=slots, cpus=cpus, memory_limit_gib=memory_limit_gib)  # refuses what cannot be
         self._workspace = workspace
         self._clock = clock
         self._limits = local_launch.Limits(
@@ -69,8 +93,8 @@ class LocalBackend:
         plain = Hardware(
             name="cpu",
             backend=self.name,
-            cpus=len(machine.cores),
-            memory_gib=machine.memory_gib,
+            cpus=min(len(machine.cores), self._limits.cpus or len(machine.cores)),
+            memory_gib=min(machine.memory_gib, self._limits.memory_limit_gib or math.inf),
             slots=self._limits.slots,
             note=f"{self._limits.threads(machine, on_gpu=False)} thread(s) a job",
         )
