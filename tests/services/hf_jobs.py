@@ -3,7 +3,8 @@
 Jobs really run: their command goes to ``/bin/sh`` with their environment and secrets. Nothing moves by itself: a job
 stays in SCHEDULING until the test starts it.
 
-    python -m tests.services.hf_jobs      starts one, whose jobs run by themselves, and keeps it until Ctrl-C
+    python -m tests.services.hf_jobs      starts one, whose jobs run by themselves (those of a schedule every few
+                                          seconds, whatever it says), and keeps it until Ctrl-C
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from urllib.parse import parse_qs, urlsplit
 TOKEN = "hf_" + "t" * 34
 NAMESPACE = "tester"
 T0 = "2026-11-23T10:00:00.000Z"
+TICK_SECONDS = 5.0
+"""How soon the moment of every scheduled job comes, in a stand-in that runs by itself."""
 
 HARDWARE = [
     {
@@ -315,8 +318,13 @@ def _labelled(spec: dict[str, Any], query: dict[str, list[str]]) -> bool:
 
 
 def _run_what_comes(service: HfJobs) -> None:
+    ticked = time.monotonic()
     while True:
         time.sleep(0.2)
+        if time.monotonic() - ticked > TICK_SECONDS:
+            ticked = time.monotonic()
+            for scheduled in list(service.scheduled.values()):
+                service.tick(scheduled, at=time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()))
         for job in list(service.jobs.values()):
             if job.stage == "SCHEDULING":
                 service.run(job)

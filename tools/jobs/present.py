@@ -67,7 +67,7 @@ def schedule(record: JobRecord, runs: Sequence[JobRecord], *, detail: str, usd: 
     return JobStatus.model_validate(
         {
             **_common(record, usd=usd, now=now),
-            "detail": detail,
+            "detail": detail or " ".join((record.summary or {}).get("problems", ())),
             "scheduled_runs": shown,
             "next_step": step,
         }

@@ -121,7 +121,9 @@ class Schedules:
         request = cancellation.asked(self._workspace.job(record.job_id))
         if request or not done:
             state, error = "cancelled", request.reason if request else status.error
-        now = self._clock.now()
+        assert record.spec.schedule is not None
+        agreed, now = record.spec.schedule.runs, self._clock.now()
+        problems = [f"It started {len(runs)} runs, {agreed} were agreed to."] if len(runs) > agreed else []
         with self._ledger.transaction() as connection:
             ended = records.advance(
                 connection,
@@ -132,7 +134,7 @@ class Schedules:
                 started_at=runs[-1].created_at if runs else None,
                 finished_at=now,
                 error=error,
-                summary={},
+                summary={"problems": problems},
             )
             if ended:
                 money.settle(connection, record.job_id, seconds=0.0, now=now)  # its runs were charged

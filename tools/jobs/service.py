@@ -391,5 +391,5 @@ class JobService:
         with self._ledger.read() as connection:
             runs = records.runs_of(connection, record.job_id)
             usd = sum(money.charged(connection, run.job_id) for run in runs)
-        detail = "" if record.over else self._watcher.live(record.job_id).detail
-        return present.schedule(record, runs, detail=detail, usd=round(usd, 6), now=now)
+        live = None if record.over else self._watcher.live(record.job_id)
+        return present.schedule(record, runs, detail=live.detail if live else "", usd=round(usd, 6), now=now)

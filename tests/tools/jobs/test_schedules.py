@@ -177,7 +177,7 @@ async def test_runs_beyond_what_was_agreed_to_are_ended_and_what_they_used_is_ch
     ended = await lab.jobs.poll(status.scheduled_runs[0].job_id)
     assert (ended.state, ended.usd_so_far) == ("cancelled", 0.05)
     assert ended.error and "more runs than were agreed to" in ended.error
-    assert status.state == "failed"
+    assert (status.state, status.detail) == ("failed", "It started 2 runs, 1 were agreed to.")
 
 
 async def test_cancelling_a_schedule_deletes_it_and_ends_what_it_has_started(
