@@ -128,6 +128,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
     """Starting ``plan``, described for the person who decides."""
     script = lab.scripts.get(plan.script_id)
     details = [
+        ("Warning", " ".join(lab.jobs.warnings(script, plan.backend))),
         (
             "Script",
             f"{script.name} (script_id {plan.script_id}), {len(script.text.splitlines())} lines: {script.path}",

@@ -51,6 +51,7 @@ class JobEstimate(BaseModel):
     usd_worst: float = Field(description="time-out times price: the most that the job can cost")
     usd_per_hour: float
     basis: list[str] = Field(description="what the numbers rest on, and what was assumed")
+    warnings: list[str] = Field(default_factory=list, description="what will go wrong if it is started like this")
 
 
 class SubmitResult(BaseModel):

@@ -13,7 +13,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import BackendError, BadInput, Conflict, MlinternError, NotFound, Offline
-from mlintern.tools.jobs import cancellation, cron, inputs, logs, money, present, records
+from mlintern.tools.jobs import cancellation, cron, foresight, inputs, logs, money, present, records
 from mlintern.tools.jobs import hardware as hardware_of
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.results import (
@@ -26,7 +26,7 @@ from mlintern.tools.jobs.results import (
     Reconciled,
     SubmitResult,
 )
-from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec, Schedule, SchedulingBackend
+from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec, Schedule, SchedulingBackend, ScriptFile
 from mlintern.tools.jobs.submission import Scripts, Submitter
 from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
 from mlintern.tools.ledger import Ledger
@@ -124,6 +124,8 @@ class JobService:
         times = self._check_schedule(backend, schedule, schedule_runs)
         chosen = await self._hardware_named(backend, hardware)
         available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
+        named = inputs.check_secrets(secrets, available=available)
+        foresight.demand_token_to_push(script, named)
         spec = JobSpec(
             script_id=script.script_id,
             script_sha256=script.sha256,
@@ -132,7 +134,7 @@ class JobService:
             timeout_seconds=seconds,
             args=inputs.check_args(args),
             env=inputs.check_env(env),
-            secrets=inputs.check_secrets(secrets, available=available),
+            secrets=named,
             experiment=inputs.check_label(experiment, what="experiment"),
             run_name=inputs.check_label(run_name, what="run_name"),
             usd_per_hour=chosen.usd_per_hour,
@@ -165,7 +167,12 @@ class JobService:
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         chosen = await self._hardware_named(backend, hardware)
         seconds = inputs.parse_timeout(timeout)
-        return await hardware_of.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
+        found = await hardware_of.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
+        return found.model_copy(update={"warnings": self.warnings(script, backend)})
+
+    def warnings(self, script: ScriptFile, backend: str) -> list[str]:
+        """What will go wrong with a job of ``script`` there, as far as it is known before."""
+        return foresight.warnings(script, backend=backend, capabilities=self._backend(backend).capabilities)
 
     # A job
 
@@ -177,6 +184,8 @@ class JobService:
             BackendError, WorkspaceError, BadInput: it could not be started; nothing is left behind.
         """
         self._backend(spec.backend)
+        script = await anyio.to_thread.run_sync(self._scripts.get, spec.script_id)
+        foreseen = self.warnings(script, spec.backend)
         created = await anyio.to_thread.run_sync(self._submitter.record_intent, spec)
         note = ""
         try:
@@ -197,7 +206,7 @@ class JobService:
             digest=spec.digest,
             state=record.state,
             usd_worst=spec.usd_worst,
-            note=note or present.note_after_submit(record, created=created),
+            note=" ".join([note or present.note_after_submit(record, created=created), *foreseen]),
         )
 
     async def poll(self, job_id: str, *, wait_seconds: float = 0.0) -> JobStatus:

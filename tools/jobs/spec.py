@@ -194,12 +194,14 @@ class Capabilities:
             sent. 0 means at once: then an unconfirmed submission is simply made again.
         poll_seconds: how often it is polite to ask for the status while someone waits.
         enforces_timeout: it ends an overdue job by itself; the service's own limit is then only a second line.
+        keeps_output: what a job writes into its output folder is there after its end.
     """
 
     shares_files: bool = False
     lookup_seconds: float = 120.0
     poll_seconds: float = 5.0
     enforces_timeout: bool = True
+    keeps_output: bool = True
 
 
 class Backend(Protocol):

@@ -36,8 +36,7 @@ class RemoteLab:
             scripts=self.scripts,
             backends={self.backend.name: self.backend},
             collect_evaluations=evals.collect,
-            environ={},
-            **self.options,
+            **({"environ": {}} | self.options),
         )
 
     async def start(self, text: str, *, timeout: str = "1h", **arguments: Any) -> str:

@@ -113,9 +113,10 @@ class HfJobsBackend:
     """
 
     name = "hf_jobs"
-    capabilities = Capabilities(shares_files=False, lookup_seconds=60.0, poll_seconds=5.0)
 
     def __init__(self, *, api: Callable[[], HfApi], settings: HfJobsSettings) -> None:
+        kept = settings.output is not None
+        self.capabilities = Capabilities(lookup_seconds=60.0, poll_seconds=5.0, keeps_output=kept)
         self._api = api
         self._settings = settings
         self._namespace = settings.namespace

@@ -108,7 +108,6 @@ class RayBackend:
     """`mlintern.tools.jobs.spec.Backend` on a Ray cluster."""
 
     name = "ray"
-    capabilities = Capabilities(shares_files=False, lookup_seconds=0.0, poll_seconds=2.0)
 
     def __init__(
         self,
@@ -118,6 +117,8 @@ class RayBackend:
         grace_seconds: int = GRACE_SECONDS,
     ) -> None:
         """``grace_seconds`` is how long a script that got TERM at its limit has before it is killed."""
+        kept = settings.folder is not None
+        self.capabilities = Capabilities(lookup_seconds=0.0, poll_seconds=2.0, keeps_output=kept)
         self._settings = settings
         self._grace_seconds = grace_seconds
         self._transport = transport

@@ -1,0 +1,79 @@
+"""What a person is told, or spared, before a job is paid for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+
+from mlintern.tools.errors import BadInput
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings
+from mlintern.tools.jobs.backends.ray import RayBackend, RaySettings
+from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmSettings
+from mlintern.tools.jobs.foresight import warnings
+from mlintern.tools.jobs.spec import Backend
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+from tests.clock import FakeClock
+from tests.services.hf_jobs import TOKEN, HfJobs
+from tests.tools.jobs.local_lab import WrittenScript
+from tests.tools.jobs.remote_lab import RemoteLab
+
+pytestmark = pytest.mark.anyio
+
+SFT = {"trainer": "sft", "model": "org/base", "dataset": "org/data"}
+PUSHES = {**SFT, "push_to_hub": "me/tuned"}
+
+
+def hf_jobs_with(output: str | None, *, url: str = "http://127.0.0.1:1") -> HfJobsBackend:
+    settings = HfJobsSettings(launch=(sys.executable,), output=output)
+    return HfJobsBackend(api=lambda: HfApi(endpoint=url, token=TOKEN), settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("backend", "recipe", "warned"),
+    [
+        (hf_jobs_with(None), SFT, True),
+        (hf_jobs_with(None), PUSHES, False),
+        (hf_jobs_with(None), {"trainer": "evaluation"}, False),
+        (hf_jobs_with(None), None, False),
+        (hf_jobs_with("/data"), SFT, False),
+        (RayBackend(settings=RaySettings(url="http://127.0.0.1:1")), SFT, True),
+        (RayBackend(settings=RaySettings(url="http://127.0.0.1:1", folder="/shared")), SFT, False),
+        (SlurmBackend(settings=SlurmSettings()), SFT, False),
+    ],
+)
+def test_a_model_that_would_be_lost_with_its_job_is_warned_of(
+    backend: Backend, recipe: dict[str, Any] | None, warned: bool
+) -> None:
+    said = warnings(WrittenScript("", recipe=recipe), backend=backend.name, capabilities=backend.capabilities)
+    assert [("will be lost" in each, backend.name in each) for each in said] == [(True, True)] * warned
+
+
+async def test_a_script_that_pushes_is_not_started_without_a_token_and_says_how_to_pass_one(
+    hf_jobs: HfJobs, workspace: Workspace, ledger: Ledger, clock: FakeClock, tmp_path: Path
+) -> None:
+    lab = RemoteLab(
+        workspace, ledger, clock, hf_jobs_with(None, url=hf_jobs.url), options={"environ": {"HF_TOKEN": TOKEN}}
+    )
+    script_id = lab.scripts.add("print(1)", recipe=PUSHES)
+    with pytest.raises(BadInput, match=r'me/tuned.*secrets=\["HF_TOKEN"\]'):
+        await lab.jobs.plan(script_id=script_id, backend="hf_jobs")
+    spec = await lab.jobs.plan(script_id=script_id, backend="hf_jobs", secrets=["HF_TOKEN"])
+    await lab.jobs.submit(spec)
+    (job,) = hf_jobs.jobs.values()
+    assert job.body["secrets"] == {"HF_TOKEN": TOKEN}
+
+
+async def test_the_warning_stands_in_the_estimate_and_in_the_answer_to_the_submission(
+    hf_jobs: HfJobs, workspace: Workspace, ledger: Ledger, clock: FakeClock
+) -> None:
+    lab = RemoteLab(workspace, ledger, clock, hf_jobs_with(None, url=hf_jobs.url))
+    script_id = lab.scripts.add("print(1)", recipe=SFT)
+    estimate = await lab.jobs.estimate(script_id=script_id, backend="hf_jobs")
+    assert "will be lost" in estimate.warnings[0]
+    made = await lab.jobs.submit(await lab.jobs.plan(script_id=script_id, backend="hf_jobs"))
+    assert made.note.startswith("Call poll_job") and "will be lost" in made.note
