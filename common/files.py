@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.ENXIO})
+
+
+def open_regular(path: Path) -> int | None:
+    """A descriptor to read ``path`` with; None where there is no regular file that may be read.
+
+    For files that somebody else writes: a pipe of that name would hold the reader up for ever, and a folder or a link
+    that leads to itself is as good as nothing.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:

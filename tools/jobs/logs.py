@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlintern.common.files import open_regular
 from mlintern.common.redact import redact
 from mlintern.tools.errors import BadInput
 from mlintern.tools.marks import MARK
@@ -151,11 +152,9 @@ class _Log:
         self._descriptor: int | None = None
 
     def __enter__(self) -> _Log:
-        try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = open_regular(self.path)  # None: a job that has not printed anything yet
+        if self._descriptor is not None:
             self.size = os.fstat(self._descriptor).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            self._descriptor = None  # a job that has not printed anything yet
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mlintern.common.files import open_regular
 from mlintern.tools.jobs.results import Progress
 from mlintern.tools.marks import marked
 
 RECENT_STEPS = 20
 """Metrics rows that the pace is taken from."""
 _CHUNK_BYTES = 1 << 20
+MAX_ROW_BYTES = 64 << 20
+"""A longer line is no row. An evaluation of ten thousand items takes a few megabytes."""
+MAX_METRICS = 1_000
+MAX_CHECKPOINTS = 10_000
+MAX_TEXT = 500
+"""Characters of a metric that is no number."""
+_MAX_DEPTH = 32
+_MAX_INTEGER = 2**63 - 1
 
 
 def rows_in_log(text: str) -> Iterator[dict[str, Any]]:
@@ -24,25 +35,50 @@ def rows_in_log(text: str) -> Iterator[dict[str, Any]]:
 
 
 def parse_row(text: str | bytes) -> dict[str, Any] | None:
-    """One row, or None for anything that is not one: a torn line, other JSON, a row of an unknown version."""
+    """One row, or None for anything that is not one: a torn line, other JSON, a row of an unknown version.
+
+    A script may print anything. What comes out here can be written as JSON again: numbers that are not finite are the
+    words "NaN", "Infinity" and "-Infinity", as the rendered scripts write them, and half characters are replaced.
+    """
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):  # a script may print anything, nested without end too
+        row = _plain(json.loads(text), depth=0)
+    except (ValueError, RecursionError):  # nested without end too
         return None
     if isinstance(row, dict) and row.get("v") == 1 and isinstance(row.get("kind"), str):
         return row
     return None
 
 
+def _plain(value: Any, *, depth: int) -> Any:
+    """``value`` as strict JSON can hold it. Raises ValueError if it is nested deeper than any row of ours."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deep")
+    match value:
+        case dict():
+            return {_plain(key, depth=depth + 1): _plain(item, depth=depth + 1) for key, item in value.items()}
+        case list():
+            return [_plain(item, depth=depth + 1) for item in value]
+        case str():
+            return value if value.isascii() else value.encode(errors="replace").decode()
+        case int() if abs(value) > _MAX_INTEGER:
+            return _plain(float(str(value)), depth=depth)
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Infinity"
+    return value
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """All rows of a ``metrics.jsonl`` that are complete; nothing where there is no file."""
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n") and (row := parse_row(line)) is not None:
-                    yield row
-    except (FileNotFoundError, NotADirectoryError):
+    descriptor = open_regular(path)
+    if descriptor is None:
         return
+    with os.fdopen(descriptor, "rb") as file:
+        at_start = True
+        while line := file.readline(MAX_ROW_BYTES):
+            whole = line.endswith(b"\n")
+            if at_start and whole and (row := parse_row(line)) is not None:
+                yield row
+            at_start = whole
 
 
 class Telemetry:
@@ -59,6 +95,7 @@ class Telemetry:
     def _forget(self) -> None:
         self._position = 0
         self._torn = b""
+        self._too_long = False
         self.rows_read = 0
         self.metrics: dict[str, float | str] = {}
         self.step = 0
@@ -71,17 +108,17 @@ class Telemetry:
     def update(self) -> bool:
         """Read what is new. True if there were rows."""
         before = self.rows_read
-        try:
-            with self.path.open("rb") as file:
-                if file.seek(0, 2) < self._position:
-                    self._forget()
-                    before = 0
-                file.seek(self._position)
-                while chunk := file.read(_CHUNK_BYTES):
-                    self._position += len(chunk)
-                    self._take(chunk)
-        except (FileNotFoundError, NotADirectoryError):
+        descriptor = open_regular(self.path)
+        if descriptor is None:
             return False
+        with os.fdopen(descriptor, "rb") as file:
+            if file.seek(0, 2) < self._position:
+                self._forget()
+                before = 0
+            file.seek(self._position)
+            while chunk := file.read(_CHUNK_BYTES):
+                self._position += len(chunk)
+                self._take(chunk)
         return self.rows_read > before
 
     @property
@@ -103,10 +140,13 @@ class Telemetry:
     def _take(self, chunk: bytes) -> None:
         *lines, self._torn = (self._torn + chunk).split(b"\n")
         for line in lines:
-            row = parse_row(line)
+            row = None if self._too_long else parse_row(line)
+            self._too_long = False
             if row is not None:
                 self.rows_read += 1
                 self._digest(row)
+        if len(self._torn) > MAX_ROW_BYTES:
+            self._torn, self._too_long = b"", True
 
     def _digest(self, row: dict[str, Any]) -> None:
         kind = row["kind"]
@@ -115,13 +155,13 @@ class Telemetry:
         if isinstance(step := row.get("step"), int):
             self.step = step
         if kind == "metrics" and isinstance(values := row.get("values"), dict):
-            self.metrics.update(
-                {name: value for name, value in values.items() if isinstance(value, int | float | str)}
-            )
+            for name, value in values.items():
+                if isinstance(value, int | float | str) and (name in self.metrics or len(self.metrics) < MAX_METRICS):
+                    self.metrics[name[:MAX_TEXT]] = value[:MAX_TEXT] if isinstance(value, str) else value
             if isinstance(moment := row.get("time"), int | float):
                 self._pace.append((float(moment), self.step))
         elif kind == "checkpoint" and isinstance(path := row.get("path"), str):
-            self.checkpoints.append(path)
+            self.checkpoints = [*self.checkpoints[1 - MAX_CHECKPOINTS :], path]
         elif kind == "evaluation" and isinstance(evaluation := row.get("evaluation"), dict):
             self.evaluations.append(evaluation)
         elif kind == "end" and isinstance(path := row.get("model_path"), str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,57 @@ def test_memory_does_not_grow_with_the_run(path: Path) -> None:
 
 def test_a_line_nested_without_end_is_no_row() -> None:
     assert parse_row("[" * 100_000) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("1e999", "Infinity"),
+        ("1" + "0" * 400, "Infinity"),
+        ("1" + "0" * 30, 1e30),
+        ('"\\ud800"', "?"),
+        ("true", True),
+    ],
+)
+def test_a_value_that_json_cannot_hold_is_read_as_the_word_for_it(path: Path, written: str, read: object) -> None:
+    path.write_text(f'{{"v":1,"kind":"metrics","step":1,"time":{written},"values":{{"loss":{written}}}}}\n')
+    telemetry = Telemetry(path)
+    assert telemetry.update() and telemetry.metrics == {"loss": read}
+    assert json.loads(json.dumps(list(read_rows(path)), allow_nan=False))[0]["values"] == {"loss": read}
+
+
+def test_steps_beyond_measure_give_no_time_left_and_no_error(path: Path) -> None:
+    row = '{{"v":1,"kind":"metrics","step":{0}{1},"total_steps":9{1},"time":{0},"values":{{}}}}\n'
+    path.write_text("".join(row.format(step, "0" * 400) for step in (1, 2, 3)))
+    telemetry = Telemetry(path)
+    assert telemetry.update() and telemetry.progress is None
+
+
+def test_a_script_cannot_make_the_digest_grow_without_end(path: Path) -> None:
+    append(
+        path,
+        *({**metrics(1), "values": {f"m{row}_{index}": "x" * 2_000 for index in range(100)}} for row in range(30)),
+    )
+    append(path, metrics(2, m0_0=1.0))
+    telemetry = Telemetry(path)
+    telemetry.update()
+    assert len(telemetry.metrics) == 1_000 and len(str(telemetry.metrics)) < 1_000_000
+    assert telemetry.metrics["m0_0"] == 1.0
+
+
+def test_a_line_of_gigabytes_is_passed_over_and_what_follows_is_read(path: Path) -> None:
+    with path.open("wb") as file:
+        file.seek(200 << 20)  # a hole: it takes no room
+        file.write(b"\n" + json.dumps(metrics(7, loss=1.0)).encode() + b"\n")
+    telemetry = Telemetry(path)
+    assert telemetry.update() and (telemetry.rows_read, telemetry.step) == (1, 7)
+    assert [row["step"] for row in read_rows(path)] == [7]
+
+
+def test_what_stands_in_the_place_of_the_file_neither_blocks_nor_fails(path: Path) -> None:
+    for make in (os.mkfifo, os.mkdir, lambda place: place.symlink_to(place)):
+        make(path)
+        assert not Telemetry(path).update() and list(read_rows(path)) == []
+        (path.rmdir if path.is_dir() else path.unlink)()
