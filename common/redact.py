@@ -26,7 +26,8 @@ _SHAPES = re.compile(
     | (?P<PyPI> (?<![A-Za-z0-9_]) pypi-[A-Za-z0-9_\-]{32,})
     | (?P<Weights_and_Biases> (?<![A-Za-z0-9_]) wandb_v[0-9]_[A-Za-z0-9_\-]{20,})
     | (?P<JSON_Web_Token> (?<![A-Za-z0-9_\-]) eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,})
-    | (?P<private_key> -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]{0,8000}?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z))
+    | (?P<private_key> -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----[\s\S]{0,8000}?
+        (?:-----END\ [A-Z ]*PRIVATE\ KEY----- | (?=-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----) | \Z))
     """,
     re.VERBOSE,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,3 +148,15 @@ def test_tokens_are_found_by_their_shape_with_kind_and_place() -> None:
 )
 def test_what_only_a_name_gives_away_is_no_token_by_shape(line: str) -> None:
     assert not list(find_tokens(line))
+
+
+def test_a_key_without_its_end_is_hidden_up_to_the_next_one() -> None:
+    begin = "-----BEGIN RSA PRIVATE KEY-----"
+    text = f"{begin}\nMIIabc\n{begin}\nMIIdef\n-----END RSA PRIVATE KEY-----\nafter"
+    assert redact(text) == "[REDACTED]\nafter"
+
+
+def test_many_beginnings_of_keys_take_time_in_proportion() -> None:
+    began = time.process_time()
+    redact("-----BEGIN PRIVATE KEY-----" * 20_000)
+    assert time.process_time() - began < 2.0  # 4 s when each looked for its end past all others
