@@ -22,13 +22,16 @@ TAIL_BYTES = 4 << 20
 """A tail looks at most this far back: lines of megabytes (a progress bar) would otherwise make it read everything."""
 SEARCH_BYTES = 256 << 20
 """A search looks at this much of a log in one call."""
+LINE_COST_BYTES = 64
+"""What a line costs to look at, however short, in bytes that could be read instead: else a log of empty lines would
+take minutes."""
 CONTEXT_BYTES = 4096
 LINE_BYTES = 1 << 16
 """A longer line is matched by its beginning."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_PLAIN = re.compile(r"[\w\s:=/,'\"<>%@#&!~`;-]*")
+_PLAIN = re.compile(r"[\w\s:=/,'\"<>%@#&!~`;-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def search(
                 if len(found) >= limit or room <= 0:
                     break
             else:
-                searched += lines.end - lines.start
+                searched += lines.end - lines.start + LINE_COST_BYTES * len(lines.spans)
                 position = lines.end if forward else lines.start
                 if searched < SEARCH_BYTES:
                     continue
@@ -251,6 +254,8 @@ def _fold(line: str) -> str:
 
 def _matcher(pattern: str) -> Callable[[Sequence[bytes]], list[bool]]:
     """A function from lines to whether each matches. RE2 takes linear time whatever the pattern."""
+    if not pattern.isprintable() and pattern != pattern.encode(errors="replace").decode():
+        raise BadInput("The pattern holds half a character.", next_step="Write it as text.")
     if _PLAIN.fullmatch(pattern):
         needle = pattern.lower().encode()
         return lambda texts: [needle in text.lower() for text in texts]

@@ -135,7 +135,8 @@ class Telemetry:
         if last_step <= first_step or last_time <= first_time:  # a resumed run, or a clock that was set back
             return None
         left = max(0, self.total_steps - last_step)
-        return round(left * (last_time - first_time) / (last_step - first_step), 1)
+        eta = left * (last_time - first_time) / (last_step - first_step)
+        return round(eta, 1) if math.isfinite(eta) else None
 
     def _take(self, chunk: bytes) -> None:
         *lines, self._torn = (self._torn + chunk).split(b"\n")

@@ -148,3 +148,22 @@ def test_the_tail_of_a_huge_log_reads_only_its_end(path: Path) -> None:
     assert logs.read_tail(path, lines=200, max_chars=100_000).text.split("\n") == [
         f"line {n}" for n in range(300, 500)
     ]
+
+
+@pytest.mark.parametrize("pattern", ["ÜBER", "über", "Ü.*R"])
+def test_letters_of_any_alphabet_are_found_whatever_their_case(path: Path, pattern: str) -> None:
+    path.write_text("eins\nÜBER\n")
+    assert logs.search(path, pattern=pattern, limit=5, max_chars=1000).text == "ÜBER"
+
+
+def test_half_a_character_is_no_pattern(path: Path) -> None:
+    path.write_text("a\n")
+    with pytest.raises(BadInput):
+        logs.search(path, pattern="\ud800.*", limit=5, max_chars=1000)
+
+
+def test_a_search_through_empty_lines_is_bounded_and_says_how_far_it_came(path: Path) -> None:
+    path.write_bytes(b"needle\n" + b"\n" * (8 << 20))
+    found = logs.search(path, pattern="needle", limit=5, max_chars=1000)
+    assert found.truncated and not found.matches and found.note.startswith("Searched bytes ")
+    assert logs.search(path, pattern="needle", limit=5, max_chars=1000, offset=0).matches == 1

@@ -170,6 +170,12 @@ def test_steps_beyond_measure_give_no_time_left_and_no_error(path: Path) -> None
     assert telemetry.update() and telemetry.progress is None
 
 
+def test_times_at_the_edge_of_what_a_number_holds_give_no_time_left(path: Path) -> None:
+    append(path, metrics(1, time=-1e308), metrics(2, time=1e308))
+    telemetry = Telemetry(path)
+    assert telemetry.update() and telemetry.progress is not None and telemetry.progress.eta_seconds is None
+
+
 def test_a_script_cannot_make_the_digest_grow_without_end(path: Path) -> None:
     append(
         path,
