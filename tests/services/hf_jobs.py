@@ -112,6 +112,7 @@ class HfJobs:
         scheduled: scheduled jobs by id; `tick` starts one.
         runs_have_labels: what a schedule starts carries its labels.
         drop_logs_after: events after which a log stream breaks off.
+        log_noise: what else stands in a log stream, after each event.
         asked: (method, path) of every request.
     """
 
@@ -124,6 +125,7 @@ class HfJobs:
         self.drop_after_submit = False
         self.token_role = "write"
         self.drop_logs_after: int | None = None
+        self.log_noise = ""
         self.commits: dict[str, bytes] = {}
         self.closing = threading.Event()
         self._http = _Http(("127.0.0.1", 0), _Handler)
@@ -289,7 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
         for index, (at, line) in enumerate(events):
             if self.server.service.drop_logs_after is not None and index > self.server.service.drop_logs_after:
                 return  # without the last chunk: broken off
-            self._chunk(f"data: {json.dumps({'data': line, 'timestamp': at})}\n\n".encode())
+            event = json.dumps({"data": line, "timestamp": at}, ensure_ascii=False)  # as JavaScript writes it
+            self._chunk(f"data: {event}\n\n{self.server.service.log_noise}".encode())
         self.wfile.flush()
         if job.stage == "RUNNING":  # the stream of a running job does not end
             self.server.service.closing.wait(5)

@@ -249,6 +249,46 @@ async def test_a_log_is_followed_over_broken_streams_without_loss_or_repeat(
     assert (await backend.logs(handle, chunk.cursor)).data == b""
 
 
+async def test_what_a_job_prints_cannot_break_its_log(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    lines = ["a\u2028b", "c\x85d\x0be", "f\rg", 'data: {"data": "h"}', "===== Job started at noon", ""]
+    service.log(job_of(service, handle), *lines)
+    chunk = await backend.logs(handle, None)
+    assert (chunk.data.decode().split("\n"), chunk.complete) == ([*lines, ""], True)
+
+
+async def test_an_event_of_another_kind_is_passed_over(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    service.log(job_of(service, handle), "one", "two")
+    service.log_noise = (
+        'data: {"error": "upstream"}\n\ndata: {half\n\ndata: {"data": 1, "timestamp": 2}\n\n: keep-alive\n\n'
+    )
+    chunk = await backend.logs(handle, None)
+    assert (chunk.data, chunk.complete) == (b"one\ntwo\n", True)
+
+
+@pytest.mark.parametrize("later", [10, 6_000])
+async def test_lines_after_a_clock_was_set_back_are_not_lost_nor_the_others_repeated(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path, later: int
+) -> None:
+    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic"))
+    job = job_of(service, handle)
+    job.events += [("2026-11-23T10:05:00.000Z", "one"), ("2026-11-23T10:05:00.000Z", "two")]
+    first = await backend.logs(handle, None)
+    job.events += [("2026-11-23T10:04:00.000Z", "three"), ("2026-11-23T10:04:00.000Z", "four")]
+    second = await backend.logs(handle, first.cursor)
+    assert second.data == b"three\nfour\n"
+    expected = [f"line {number}" for number in range(later)]
+    service.log(job, *expected)
+    third = await backend.logs(handle, second.cursor)
+    assert third.data.decode().splitlines() == expected
+    assert (await backend.logs(handle, third.cursor)).data == b""
+
+
 async def test_the_log_of_a_running_job_is_read_though_its_stream_never_ends(
     service: HfJobs, backend: HfJobsBackend, tmp_path: Path
 ) -> None:

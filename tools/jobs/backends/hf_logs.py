@@ -2,13 +2,14 @@
 
 The stream always starts over from the first line, and breaks off at will. Its events carry a timestamp each, which
 `huggingface_hub` does not pass on: so it is read here. A cursor is the timestamp of the last line that was seen, and
-how many lines with that same timestamp were.
+how many lines with that same timestamp were; what follows that line in the stream is new.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,11 @@ IDLE_SECONDS = 1.5
 
 TOTAL_SECONDS = 20.0
 MAX_BYTES = 8 << 20
+"""New lines taken in one go."""
+
+MAX_EVENT_BYTES = 64 << 20
+"""A longer event is passed over."""
+
 STARTED = re.compile(r"={3,} Job started at .* ={3,}")
 """A line that the service adds at every (re)start of the stream; not the job's own."""
 
@@ -40,14 +46,17 @@ async def read_logs(
         RateLimited: asked to wait.
     """
     seen = _Seen.parse(cursor)
-    stream = None
+    new = None
     if seen.timestamp:
         stream = await _read(url, token, f"?tail={TAIL}", seen, transport)
-        if not stream.events or stream.events[0][0] >= seen.timestamp:  # it does not reach back to what was seen
-            stream = None
-    if stream is None:
+        if stream.events and stream.events[0][0] != seen.timestamp:  # else it may not reach back to what was seen
+            new = seen.after(stream.events)
+    if new is None:
         stream = await _read(url, token, "", seen, transport)
-    chunk = seen.chunk(stream.events, complete=stream.whole)
+        new = seen.after(stream.events)
+    if new is None:
+        new = seen.later(stream.events) if stream.whole else []
+    chunk = seen.chunk(new, complete=stream.whole)
     if not chunk.data and not stream.whole:
         raise Offline("The log stream broke off.", service="huggingface", next_step="Ask again in a moment.")
     return chunk
@@ -73,21 +82,32 @@ class _Seen:
         timestamp, _, count = (cursor or "").partition("#")
         return cls(timestamp, int(count or 0))
 
-    def chunk(self, events: list[tuple[str, str]], *, complete: bool) -> LogChunk:
-        lines: list[str] = []
-        timestamp, count, met = self.timestamp, self.count, 0
-        for at, line in events:
-            if at < self.timestamp:
-                continue
-            if at == self.timestamp:
-                met += 1
-                if met <= self.count:
-                    continue
-            if at >= timestamp:
-                count = count + 1 if at == timestamp else 1
-                timestamp = at
-            lines.append(line)
-        data = "".join(f"{line}\n" for line in lines).encode()
+    def after(self, events: list[tuple[str, str]]) -> list[tuple[str, str]] | None:
+        """What follows the last line that was seen, in the order of the stream; None if the stream does not hold it.
+
+        The order is the stream's, not that of the timestamps: a node whose clock is set back writes on below them.
+        """
+        if not self.timestamp:
+            return events
+        met = 0
+        for index, (at, _) in enumerate(events):
+            met += at == self.timestamp
+            if met == self.count:
+                return events[index + 1 :]
+        return None
+
+    def later(self, events: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """What is later than the last line seen, for a stream that the service has cut at its beginning."""
+        return [event for event in events if event[0] > self.timestamp]
+
+    def chunk(self, new: list[tuple[str, str]], *, complete: bool) -> LogChunk:
+        """``new`` as a chunk; its cursor counts the lines that bear the last one's timestamp."""
+        timestamp, count = self.timestamp, self.count
+        if new:
+            timestamp = new[-1][0]
+            among = sum(at == timestamp for at, _ in new)
+            count = among + (self.count if timestamp == self.timestamp else 0)
+        data = "".join(f"{line}\n" for _, line in new).encode(errors="replace")
         return LogChunk(data, f"{timestamp}#{count}" if timestamp else "", complete)
 
 
@@ -100,7 +120,7 @@ async def _read(
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
     stream = _Stream()
-    size = 0
+    size, met = 0, 0
     end = anyio.current_time() + TOTAL_SECONDS
     try:
         with anyio.CancelScope(deadline=end) as scope:
@@ -110,25 +130,52 @@ async def _read(
             ):
                 if not _has_log(answer):
                     return _Stream(whole=True)
-                async for text in answer.aiter_lines():
+                async for text in _lines(answer):
                     scope.deadline = min(end, anyio.current_time() + IDLE_SECONDS)
-                    if not text.startswith("data: {"):
+                    if (event := _event(text)) is None:
                         continue
-                    event = json.loads(text[6:])
-                    if STARTED.fullmatch(event["data"].strip()):
+                    stream.events.append(event)
+                    if met < seen.count:
+                        met += event[0] == seen.timestamp
                         continue
-                    stream.events.append((event["timestamp"], event["data"].rstrip("\n")))
                     size += len(text)
-                    if size > MAX_BYTES and event["timestamp"] > seen.timestamp:
+                    if size > MAX_BYTES:
                         return stream
                 stream.whole = True
         if scope.cancelled_caught:  # silent since a while: what came is all; but silence from the start says nothing
             stream.whole = bool(scope.deadline < end)
-    except (httpx.ReadError, httpx.RemoteProtocolError, json.JSONDecodeError):
+    except (httpx.ReadError, httpx.RemoteProtocolError):
         return stream  # broken off: what came is right, and there may be more
     except httpx.TransportError as error:
         raise Offline(f"The log cannot be reached: {type(error).__name__}.", service="huggingface") from error
     return stream
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """The whole lines of the answer. Only a newline ends one: a job's own text may hold U+2028 and its like."""
+    rest = b""
+    too_long = False
+    async for data in answer.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield b"" if too_long else line
+            too_long = False
+        if len(rest) > MAX_EVENT_BYTES:
+            rest, too_long = b"", True
+
+
+def _event(text: bytes) -> tuple[str, str] | None:
+    """(timestamp, line) of a line of the stream that is an event of the job's own, else None."""
+    if not text.startswith(b"data: {"):
+        return None
+    try:
+        event = json.loads(text[6:])
+        timestamp, line = event["timestamp"], event["data"]
+    except (ValueError, KeyError, RecursionError):
+        return None
+    if not isinstance(timestamp, str) or not isinstance(line, str) or STARTED.fullmatch(line.strip()):
+        return None
+    return timestamp, line.rstrip("\n")
 
 
 def _has_log(answer: httpx.Response) -> bool:
