@@ -8,7 +8,6 @@ the mark: without one nothing was asked and it asks; with one it looks the job u
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +52,7 @@ class Submitter:
         self._backends = backends
         self._secret_value = secret_value
         self._budget_usd = budget_usd
+        self._unfound: dict[str, float] = {}
 
     def record_intent(self, spec: JobSpec) -> bool:
         """Put the intent and the reservation of its worst cost on record, in one step. False if it was there.
@@ -111,7 +111,7 @@ class Submitter:
         with named_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
-            if not ours or _attempted_at(folder) is not None:
+            if not ours or _was_attempted(folder):
                 return False
             record = await anyio.to_thread.run_sync(self._load, job_id)
             return await anyio.to_thread.run_sync(self._end, record, "cancelled", error)
@@ -123,17 +123,22 @@ class Submitter:
                 f"The backend {record.spec.backend!r} is not set up in this server.",
                 next_step="mlintern-server doctor says what it needs.",
             )
-        attempted_at = _attempted_at(folder)
-        if attempted_at is not None and record.handle is None:
+        if _was_attempted(folder) and record.handle is None:
             found = await backend.find(record.job_id)
             if found is not None:
+                self._unfound.pop(record.job_id, None)
                 await anyio.to_thread.run_sync(self._keep, record.job_id, found)
                 return
             patience = backend.capabilities.lookup_seconds
-            if patience > 0 and self._clock.now() - attempted_at < patience:
-                return  # it may only not be visible yet
+            # Reckoned from the first look in vain, by a clock that nobody can set: a server whose wall clock is
+            # hours ahead must not give up at once what is only not visible yet, and may be running.
+            looked_since = self._unfound.setdefault(record.job_id, self._clock.monotonic())
+            if patience > 0 and self._clock.monotonic() - looked_since < patience:
+                return
             if patience > 0:
+                del self._unfound[record.job_id]
                 raise BackendError("The submission never reached the backend; nothing ran and nothing was spent.")
+        self._unfound.pop(record.job_id, None)
         submission = await anyio.to_thread.run_sync(self._submission, record, folder)
         with named_disk_errors(folder):
             write_json_durably(
@@ -192,8 +197,5 @@ class Submitter:
         return ended
 
 
-def _attempted_at(folder: Path) -> float | None:
-    try:
-        return float(json.loads((folder / "submission.json").read_bytes())["attempted_at"])
-    except FileNotFoundError:
-        return None
+def _was_attempted(folder: Path) -> bool:
+    return (folder / "submission.json").exists()

@@ -98,6 +98,20 @@ async def test_a_submission_that_never_arrived_fails_after_the_time_for_looking_
     assert (status.usd_so_far, lab.backend.created) == (0.0, [])
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_set_does_not_change_how_long_a_submission_is_looked_for(
+    lab: DistantLab, clock: FakeClock, hours: int
+) -> None:
+    lab.backend.never_arrives = True
+    job_id = await lab.start()
+    clock.wall_offset = hours * 3600.0
+    server = lab.server()
+    clock.advance(10)
+    assert (await server.poll(job_id)).state == "queued"  # it may only not be visible yet
+    clock.advance(61)
+    assert (await server.poll(job_id)).state == "failed"
+
+
 async def test_an_intent_left_by_a_server_that_died_is_submitted_when_the_next_one_starts(lab: DistantLab) -> None:
     spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     lab.jobs._submitter.record_intent(spec)  # the server dies here: nothing was sent
