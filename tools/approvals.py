@@ -213,6 +213,11 @@ class Approvals:
         with self._ledger.read() as connection:
             return self._latest(connection, digest)
 
+    def became_a_job(self, digest: str) -> bool:
+        """Whether the action was started and is on record. A submission that was refused leaves nothing there."""
+        with self._ledger.read() as connection:
+            return connection.execute("SELECT 1 FROM jobs WHERE digest = ?", (digest,)).fetchone() is not None
+
     def use(self, digest: str) -> Decision:
         """Spend an approval just before acting on it. Using it again is allowed: the action happens once by digest.
 
@@ -264,10 +269,8 @@ class Approvals:
 
     def _in_force(self, connection: sqlite3.Connection, row: sqlite3.Row) -> Decision | None:
         since = row["decided_at"] or row["created_at"]
-        if self._clock.now() - since > LIFETIME_SECONDS:
-            started = connection.execute("SELECT 1 FROM jobs WHERE digest = ?", (row["digest"],)).fetchone()
-            if started is None:
-                return None
+        if self._clock.now() - since > LIFETIME_SECONDS and not self.became_a_job(row["digest"]):
+            return None
         return Decision(
             action=Action.from_json(row["action"]),
             state=row["decision"],
@@ -325,7 +328,8 @@ class Approvals:
                 UNION ALL
                 SELECT a.digest, json_extract(a.action, '$.where'), a.usd_worst
                 FROM approvals a
-                WHERE a.decision IN ('approved', 'used') AND a.decided_at > :since AND a.usd_worst IS NOT NULL
+                WHERE a.id IN (SELECT MAX(id) FROM approvals GROUP BY digest)
+                      AND a.decision IN ('approved', 'used') AND a.decided_at > :since AND a.usd_worst IS NOT NULL
                       AND a.digest NOT IN (SELECT digest FROM jobs)
             ) WHERE digest <> :without
         """

@@ -182,6 +182,15 @@ async def test_a_yes_is_no_yes_to_a_higher_price(desk: Desk, era: str) -> None:
 
 
 @BOTH_ERAS
+async def test_a_yes_that_led_to_nothing_is_no_yes_to_a_higher_price(desk: Desk, era: str) -> None:
+    assert answer(await desk.call(era, Person(YES), usd=1.0))["status"] == "approved"  # and the backend refused it
+    person = Person(NO)
+    assert answer(await desk.call(era, person, usd=1.0))["status"] == "approved" and person.asked == []
+    assert answer(await desk.call(era, person, usd=50.0))["status"] == "denied"
+    assert "at most 50.00 USD" in str(person.asked[0].message)
+
+
+@BOTH_ERAS
 async def test_past_the_budget_nobody_is_asked(desk: Desk, era: str) -> None:
     desk.allowances = Allowances.parse(budget_usd=5)
     person = Person(YES)

@@ -133,6 +133,15 @@ def test_an_approval_given_where_the_budget_is_not_known_is_held_against_it_when
     assert approvals(ledger, clock, budget=4).use(PAID.digest).state == "used"
 
 
+def test_an_approval_at_a_new_price_takes_the_place_of_the_old_one(ledger: Ledger, clock: FakeClock) -> None:
+    desk = approvals(ledger, clock)
+    for usd in (3.0, 5.0):
+        action = replace(PAID, usd_worst=usd)
+        desk.pending(action)
+        desk.approve(action.digest, via="command line")
+    assert desk.spent_usd() == 5.0
+
+
 def test_a_running_job_holds_its_worst_case_and_a_settled_one_what_it_cost(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock, budget=5)
     assert service.standing(PAID)
