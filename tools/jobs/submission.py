@@ -119,12 +119,13 @@ class Submitter:
     async def _bring(self, record: JobRecord, folder: Path) -> None:
         backend = self._backends.get(record.spec.backend)
         if backend is None:
-            raise BackendError(
+            raise Offline(  # another server may have it, or have asked it already
                 f"The backend {record.spec.backend!r} is not set up in this server.",
+                service=record.spec.backend,
                 next_step="mlintern-server doctor says what it needs.",
             )
         if _was_attempted(folder) and record.handle is None:
-            found = await backend.find(record.job_id)
+            found = await self._looked_up(record, backend)
             if found is not None:
                 self._unfound.pop(record.job_id, None)
                 await anyio.to_thread.run_sync(self._keep, record.job_id, found)
@@ -148,6 +149,19 @@ class Submitter:
             write_json_durably(folder / "submission.json", {"attempted_at": self._clock.now()})
         handle = await backend.submit(submission)
         await anyio.to_thread.run_sync(self._keep, record.job_id, handle)
+
+    async def _looked_up(self, record: JobRecord, backend: Backend) -> JobHandle | None:
+        """What the backend says about a submission that may have reached it. Only an answer counts as one."""
+        try:
+            return await backend.find(record.job_id)
+        except Offline:
+            raise
+        except MlinternError as error:  # asked to wait, or not let in: the job may be running all the same
+            raise Offline(
+                f"Whether the submission of {record.job_id} arrived cannot be found out now: {error.message}",
+                service=backend.name,
+                next_step=error.next_step or "It is looked for at each poll_job.",
+            ) from error
 
     def _submission(self, record: JobRecord, folder: Path) -> Submission:
         spec = record.spec

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlintern.common.clock import Clock
-from mlintern.tools.errors import BackendError, Offline
+from mlintern.tools.errors import BackendError, MlinternError, Offline
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
@@ -31,6 +31,8 @@ class DistantBackend:
     never_arrives: bool = False
     refusal: str | None = None
     unreachable: bool = False
+    failing: MlinternError | None = None
+    failures: int = 0
 
     async def hardware(self) -> list[Hardware]:
         self._reach()
@@ -68,6 +70,9 @@ class DistantBackend:
     def _reach(self) -> None:
         if self.unreachable:
             raise Offline("It cannot be reached.", service=self.name)
+        if self.failing is not None:
+            self.failures += 1
+            raise self.failing
 
 
 @dataclass

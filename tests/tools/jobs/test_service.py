@@ -14,7 +14,18 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, OutOfBudget, ServiceError
+from mlintern.tools.errors import (
+    BackendError,
+    BadInput,
+    Blocked,
+    Conflict,
+    MlinternError,
+    NotFound,
+    OutOfBudget,
+    RateLimited,
+    ServiceError,
+)
+from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import BackendStatus, JobSpec
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
@@ -96,6 +107,46 @@ async def test_a_submission_that_never_arrived_fails_after_the_time_for_looking_
     status = await lab.jobs.poll(job_id)
     assert status.state == "failed" and status.error is not None and "never reached" in status.error
     assert (status.usd_so_far, lab.backend.created) == (0.0, [])
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RateLimited("Asked to wait.", service="distant", retry_after_seconds=30),
+        Blocked("The token is not accepted.", service="distant"),
+        BackendError("It cannot be listed."),
+    ],
+)
+async def test_a_submission_that_cannot_be_looked_up_now_is_neither_failed_nor_repeated(
+    lab: DistantLab, clock: FakeClock, failure: MlinternError
+) -> None:
+    lab.backend.answer_lost = True
+    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    await lab.jobs.submit(spec)
+    lab.backend.failing = failure
+    for _ in range(3):
+        clock.advance(300)
+        status = await lab.server().poll(spec.job_id)
+        assert status.state == "queued" and failure.message in status.detail
+        again = await lab.server().submit(spec)
+        assert (again.status, again.state) == ("already_submitted", "queued") and failure.message in again.note
+    lab.backend.failing = None
+    lab.backend.jobs[spec.job_id] = BackendStatus("running", started_at=5.0)
+    assert (await lab.server().poll(spec.job_id)).state == "running"
+    assert lab.backend.created == [spec.job_id]
+
+
+async def test_a_server_without_the_backend_leaves_a_submission_to_those_that_have_it(lab: DistantLab) -> None:
+    lab.backend.answer_lost = True
+    job_id = await lab.start()
+    stranger = JobService(
+        workspace=lab.workspace, ledger=lab.ledger, clock=lab.clock, scripts=lab.scripts, backends={}, environ={}
+    )
+    await stranger.reconcile()
+    status = await stranger.poll(job_id)
+    assert status.state == "queued" and "not set up in this server" in status.detail
+    lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0)
+    assert (await lab.server().poll(job_id)).state == "running"
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
