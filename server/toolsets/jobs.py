@@ -128,6 +128,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
     """Starting ``plan``, described for the person who decides."""
     script = lab.scripts.get(plan.script_id)
     details = [
+        ("Billed to", plan.billed_to or ""),
         ("Warning", " ".join(lab.jobs.warnings(script, plan.backend))),
         (
             "Script",

@@ -15,11 +15,14 @@ from mcp import Client, MCPError
 from mcp.types import CallToolResult, ElicitResult, ResourceTemplateReference, TextContent
 
 from mlintern.server.app import build_server
+from mlintern.server.approvals import question
 from mlintern.server.cli import main
 from mlintern.server.lab import Lab
 from mlintern.server.settings import Settings
+from mlintern.server.toolsets.jobs import starting
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import Conflict
+from mlintern.tools.jobs.spec import JobSpec
 from tests.server.asking import NO, YES, Person
 
 pytestmark = pytest.mark.anyio
@@ -293,3 +296,10 @@ async def test_what_config_toml_allows_a_local_job_holds_on_this_server(home: Pa
         log = (await answer(client, "read_job_logs", job_id=job["job_id"]))["text"]
     assert status["state"] == "failed" and "memory" in status["error"]
     assert log.splitlines()[-1].strip() == "1"
+
+
+def test_who_pays_stands_in_the_question_before_everything_else(home: Path) -> None:
+    lab = Lab(Settings(workspace=home))
+    script_id = lab.scripts.edit(code=QUICK, name="hello").script_id
+    plan = JobSpec(script_id, "0" * 64, "hf_jobs", "a10g-small", 3600.0, usd_worst=1.0, billed_to="an-org")
+    assert question(starting(plan, lab)).splitlines()[1] == "Billed to: an-org"

@@ -26,7 +26,7 @@ from mlintern.tools.jobs.results import (
     Reconciled,
     SubmitResult,
 )
-from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec, Schedule, SchedulingBackend, ScriptFile
+from mlintern.tools.jobs.spec import FINAL, STATES, Backend, Billed, JobSpec, Schedule, SchedulingBackend, ScriptFile
 from mlintern.tools.jobs.submission import Scripts, Submitter
 from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
 from mlintern.tools.ledger import Ledger
@@ -123,6 +123,7 @@ class JobService:
         seconds = inputs.parse_timeout(timeout)
         times = self._check_schedule(backend, schedule, schedule_runs)
         chosen = await self._hardware_named(backend, hardware)
+        place = self._backend(backend)
         available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
         named = inputs.check_secrets(secrets, available=available)
         foresight.demand_token_to_push(script, named)
@@ -139,6 +140,7 @@ class JobService:
             run_name=inputs.check_label(run_name, what="run_name"),
             usd_per_hour=chosen.usd_per_hour,
             schedule=times,
+            billed_to=await place.payer() if isinstance(place, Billed) else None,
         )
         return replace(spec, usd_worst=money.worst(spec))
 

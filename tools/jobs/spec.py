@@ -56,7 +56,7 @@ class JobSpec:
     ``env`` holds plain values and ``secrets`` the names of variables whose values the job gets without their ever
     being written down. ``usd_per_hour`` and ``usd_worst`` (time-out times price, of all runs) say what was known at
     planning; they are not part of the digest, so that a changed price list does not make a second job of the same
-    one.
+    one. ``billed_to`` is the account that pays, where the backend knows one; another account is another job.
     """
 
     script_id: str
@@ -73,12 +73,16 @@ class JobSpec:
     usd_worst: float = 0.0
     schedule: Schedule | None = None
     run_of: RunOf | None = None
+    billed_to: str | None = None
 
     @cached_property
     def digest(self) -> str:
         """32 hex of the SHA-256 of the canonical JSON of the specification: what a person's consent is bound to."""
         identity = asdict(self)
         del identity["usd_per_hour"], identity["usd_worst"]
+        for name in ("schedule", "run_of", "billed_to"):  # what a job may lack leaves the ids of others as they were
+            if identity[name] is None:
+                del identity[name]
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -303,4 +307,13 @@ class SharedBackend(Backend, Protocol):
 
     async def cancel_foreign(self, job: ForeignJob) -> None:
         """Ask for its end and return."""
+        ...
+
+
+@runtime_checkable
+class Billed(Protocol):
+    """A backend whose jobs are paid for by an account with a name."""
+
+    async def payer(self) -> str:
+        """The account that a job planned now would be billed to. May raise `ServiceError`."""
         ...

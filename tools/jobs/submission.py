@@ -20,7 +20,7 @@ from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline
 from mlintern.tools.jobs import cron, inputs, money, records
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.records import JobRecord
-from mlintern.tools.jobs.spec import Backend, JobHandle, JobSpec, JobState, ScriptFile, Submission
+from mlintern.tools.jobs.spec import Backend, Billed, JobHandle, JobSpec, JobState, ScriptFile, Submission
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
@@ -140,6 +140,7 @@ class Submitter:
                 del self._unfound[record.job_id]
                 raise BackendError("The submission never reached the backend; nothing ran and nothing was spent.")
         self._unfound.pop(record.job_id, None)
+        await _demand_payer(record.spec, backend)
         submission = await anyio.to_thread.run_sync(self._submission, record, folder)
         with named_disk_errors(folder):
             write_json_durably(
@@ -153,6 +154,7 @@ class Submitter:
     async def _looked_up(self, record: JobRecord, backend: Backend) -> JobHandle | None:
         """What the backend says about a submission that may have reached it. Only an answer counts as one."""
         try:
+            await _demand_payer(record.spec, backend)
             return await backend.find(record.job_id)
         except Offline:
             raise
@@ -209,6 +211,19 @@ class Submitter:
             if ended:
                 money.settle(connection, record.job_id, seconds=0.0, now=now)
         return ended
+
+
+async def _demand_payer(spec: JobSpec, backend: Backend) -> None:
+    """Nothing is sent, or looked for, in the name of another account than the one that was agreed to."""
+    if (
+        spec.billed_to is not None
+        and isinstance(backend, Billed)
+        and (payer := await backend.payer()) != spec.billed_to
+    ):
+        raise Conflict(
+            f"The job was to be billed to {spec.billed_to!r}; jobs on {backend.name} are billed to {payer!r} now.",
+            next_step="Set that account back, or submit again, which asks for the new one.",
+        )
 
 
 def _was_attempted(folder: Path) -> bool:

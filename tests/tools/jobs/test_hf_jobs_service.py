@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.common.clock import SystemClock
-from mlintern.tools.errors import Blocked, OutOfBudget
+from mlintern.tools.errors import Blocked, Conflict, OutOfBudget
 from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings
 from mlintern.tools.jobs.watch import COLLECT_SECONDS
 from mlintern.tools.ledger import Ledger
@@ -250,3 +250,29 @@ async def test_the_budget_holds_whatever_server_asks(lab: RemoteLab, hf_jobs: Hf
     with pytest.raises(OutOfBudget, match=r"\$3\.00 of the \$4\.00"):
         await lab.server().submit(second)
     assert submissions(hf_jobs) == 1
+
+
+async def test_the_account_that_pays_is_part_of_what_is_planned_and_no_other_is_used(
+    workspace: Workspace, ledger: Ledger, clock: FakeClock, tmp_path: Path, hf_jobs: HfJobs
+) -> None:
+    def backend(namespace: str | None) -> HfJobsBackend:
+        settings = HfJobsSettings(namespace=namespace, launch=(sys.executable,), folder=str(tmp_path / "container"))
+        return HfJobsBackend(api=lambda: HfApi(endpoint=hf_jobs.url, token=TOKEN), settings=settings)
+
+    own = RemoteLab(workspace, ledger, clock, backend(None))
+    org = RemoteLab(workspace, ledger, clock, backend("an-org"))
+    script = own.scripts.add("print(1)")
+    org.scripts.kept = own.scripts.kept
+    mine = await own.jobs.plan(script_id=script, backend="hf_jobs")
+    theirs = await org.jobs.plan(script_id=script, backend="hf_jobs")
+    assert (mine.billed_to, theirs.billed_to) == (NAMESPACE, "an-org") and mine.digest != theirs.digest
+    with pytest.raises(Conflict, match="billed to 'an-org'"):
+        await own.jobs.submit(theirs)  # the configuration was changed after the plan
+    assert hf_jobs.jobs == {}
+    hf_jobs.drop_after_submit = True
+    await own.jobs.submit(mine)
+    status = await org.jobs.poll(mine.job_id)  # its namespace is not the one to look in
+    assert status.state == "queued" and "'an-org' now" in status.detail
+    assert (await own.server().poll(mine.job_id)).state == "queued" and len(hf_jobs.jobs) == 1
+    only(hf_jobs).stage = "RUNNING"
+    assert (await own.server().poll(mine.job_id)).state == "running"

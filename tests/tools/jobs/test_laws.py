@@ -58,12 +58,19 @@ def test_the_digest_names_every_part_of_the_specification_but_the_price() -> Non
         "run_name": None,
         "schedule": Schedule("@daily", 3),
         "run_of": RunOf("job-1", "7"),
+        "billed_to": "an-org",
     }
     changed = [replace(base, **{name: value}) for name, value in changes.items()]
     assert len({spec.digest for spec in [base, *changed]}) == len(changes) + 1
     assert JobSpec(**{**base.to_json(), "usd_per_hour": 9.0, "usd_worst": 9.0}).digest == base.digest
     for spec in [base, *changed]:
         assert JobSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_a_job_on_record_from_before_payers_were_known_keeps_its_id() -> None:
+    base = JobSpec("s", "0" * 64, "hf_jobs", "cpu", 60.0)
+    old = {name: value for name, value in base.to_json().items() if name != "billed_to"}
+    assert JobSpec.from_json(old).digest == base.digest == "25f60476aa9d256bd9be93ebe9ff981f"
 
 
 def test_an_unlawful_transition_is_refused(ledger: Ledger) -> None:

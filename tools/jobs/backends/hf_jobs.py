@@ -135,7 +135,7 @@ class HfJobsBackend:
 
     async def submit(self, submission: Submission) -> JobHandle:
         """``run_job`` with the script inside, always with a time limit; on a schedule, if the job has one."""
-        namespace = await self._resolved_namespace()
+        namespace = submission.spec.billed_to or await self._resolved_namespace()
         request = await self._request(submission, namespace)
         limit = limit_seconds(submission.spec.timeout_seconds)
         if submission.spec.schedule is not None:
@@ -301,6 +301,10 @@ class HfJobsBackend:
     async def cancel_foreign(self, job: ForeignJob) -> None:
         namespace, _, job_id = job.reference.partition("/")
         await self.cancel(JobHandle(self.name, job_id, {"namespace": namespace}), reason="")
+
+    async def payer(self) -> str:
+        """The namespace that runs and pays for jobs: the configured one, else the token's own user."""
+        return await self._resolved_namespace()
 
     async def examine(self) -> str:
         """Who pays, and what the token may do; nothing is started.
