@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlintern.tools.errors import BadInput, Conflict, NotFound, WorkspaceError
+from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, WorkspaceError
 from mlintern.tools.jobs.backends import process_table
 from mlintern.tools.jobs.local_hardware import Gpu, Machine
 from mlintern.tools.workspace import Workspace
@@ -161,6 +161,43 @@ async def test_gpu_jobs_get_devices_of_their_own_and_cpu_jobs_none(workspace: Wo
     await eventually(lambda: lab.jobs.poll(waiting), lambda status: status.detail == "next in the queue")
     for job_id in (waiting, *ids):
         assert (await lab.jobs.cancel(job_id)).state == "cancelled"
+
+
+async def test_servers_that_see_other_gpus_never_give_one_to_two_jobs(workspace: Workspace) -> None:
+    def server(*devices: str) -> LocalLab:
+        gpus = tuple(Gpu(device=device, model="H200", memory_gib=140) for device in devices)
+        return LocalLab(workspace, backend_options={"machine": Machine((0, 1), 8, gpus)})
+
+    both, second_only = server("0", "1"), server("1")
+    text = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(600)"
+    first = await second_only.start(text, hardware="gpu")
+    await second_only.running(first)
+    second = await both.start(text, hardware="gpu", run_name="second")
+    await both.running(second)
+    assert (both.log(first), both.log(second)) == ("1\n", "0\n")
+    third = await second_only.start(text, hardware="gpu", run_name="third")
+    await eventually(lambda: both.jobs.poll(third), lambda status: status.detail == "next in the queue")
+    for job_id in (third, second, first):
+        assert (await both.jobs.cancel(job_id)).state == "cancelled"
+
+
+async def test_a_job_for_more_gpus_than_a_server_sees_does_not_hold_up_the_queue(workspace: Workspace) -> None:
+    gpus = tuple(Gpu(device=str(index), model="H200", memory_gib=140) for index in range(2))
+    lab = LocalLab(workspace, backend_options={"machine": Machine((0, 1), 8, gpus)})
+    spec = await lab.plan("print(1)", hardware="gpux2")
+    lab.backend_options = {"machine": Machine((0, 1), 8, gpus[:1])}
+    restarted = lab.another_server()
+    with pytest.raises(BackendError, match="sees 1 GPU"):
+        await restarted.jobs.submit(spec)
+    assert (await restarted.end_of(await restarted.start("print(1)", hardware="gpu"))).state == "succeeded"
+
+
+async def test_slices_of_gpus_are_given_one_to_a_job(workspace: Workspace) -> None:
+    gpus = tuple(Gpu(device=f"MIG-{index}/7/0", model="H200 MIG 1g.18gb", memory_gib=18) for index in range(2))
+    lab = LocalLab(workspace, backend_options={"machine": Machine((0, 1), 8, gpus)})
+    assert [item.name for item in await lab.backend.hardware()] == ["gpu", "cpu"]
+    job_id = await lab.start("import os; print(os.environ['CUDA_VISIBLE_DEVICES'])", hardware="gpu")
+    assert (await lab.end_of(job_id)).state == "succeeded" and lab.log(job_id) == "MIG-0/7/0\n"
 
 
 async def test_a_queued_job_is_cancelled_without_running(lab: LocalLab, tmp_path: Path) -> None:

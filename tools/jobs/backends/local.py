@@ -99,13 +99,14 @@ class LocalBackend:
             note=f"{self._limits.threads(machine, on_gpu=False)} thread(s) a job",
         )
         with_gpus = []
-        for count in range(1, len(machine.gpus) + 1):
+        most = min(len(machine.gpus), 1) if any(gpu.is_slice for gpu in machine.gpus) else len(machine.gpus)
+        for count in range(1, most + 1):
             gpus = machine.gpus[:count]
             changes = {
                 "name": "gpu" if count == 1 else f"gpux{count}",
                 "accelerator": gpus[0].model,
                 "accelerators": count,
-                "accelerator_memory_gib": round(sum(gpu.memory_gib for gpu in gpus), 1),
+                "accelerator_memory_gib": round(sum(gpu.memory_gib for gpu in gpus), 1) or None,
                 "slots": len(machine.gpus) // count,
                 "note": f"{self._limits.threads(machine, on_gpu=True)} thread(s) a job",
             }

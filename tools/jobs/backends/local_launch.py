@@ -73,7 +73,15 @@ def plan(
     """The content of ``launch.json``: everything that the supervisor needs, and no secret."""
     spec = submission.spec
     kind = queue_kind(spec.hardware)
-    names = [f"{kind}-{index}" for index in range(len(machine.gpus) if kind == "gpu" else limits.slots)]
+    # A GPU's slot bears its own name: servers that see other GPUs, or in another order, share the slots all the same.
+    devices = {f"gpu-{gpu.device.replace('/', '_')}": gpu.device for gpu in machine.gpus} if kind == "gpu" else {}
+    names = list(devices) or [f"{kind}-{index}" for index in range(limits.slots)]
+    needed = gpu_count(spec.hardware) or 1
+    if needed > len(names) or (kind == "gpu" and not devices):
+        raise BackendError(
+            f"The job needs {spec.hardware}, and this server sees {len(devices)} GPU(s).",
+            next_step="list_hardware shows what there is; CUDA_VISIBLE_DEVICES of the server limits it.",
+        )
     return {
         "job_id": submission.job_id,
         "created_at": created_at,
@@ -86,15 +94,16 @@ def plan(
             output=JobFolder(submission.folder).output,
             threads=limits.threads(machine, on_gpu=kind == "gpu"),
             with_token="HF_TOKEN" in spec.secrets,
-        ),
+        )
+        | ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if devices else {}),  # that of nvidia-smi, whose numbers are passed on
         "secrets": sorted(submission.secrets),
         "timeout_seconds": spec.timeout_seconds,
         "grace_seconds": limits.grace_seconds,
         "memory_bytes": int(limits.memory_limit_gib * 2**30) if limits.memory_limit_gib else None,
         "slots_folder": str(slots_folder),
         "slot_names": names,
-        "slots_needed": gpu_count(spec.hardware) or 1,
-        "devices": dict(zip(names, [gpu.device for gpu in machine.gpus], strict=False)) if kind == "gpu" else {},
+        "slots_needed": needed,
+        "devices": devices,
         "cores": limits.cores(machine, names),
     }
 
