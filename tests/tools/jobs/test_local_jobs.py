@@ -488,3 +488,21 @@ async def test_a_disk_that_cannot_be_written_is_named_when_a_job_is_cancelled(la
     obstacle.rmdir()
     with contextlib.suppress(Conflict):  # the supervisor may have stumbled over the obstacle and ended the job
         await lab.jobs.cancel(job_id)
+
+
+async def test_a_script_killed_by_a_signal_without_a_name_is_failed_and_not_lost(lab: LocalLab) -> None:
+    status = await lab.end_of(await lab.start("import os; os.kill(os.getpid(), 40)"))
+    assert (status.state, status.exit_code) == ("failed", 168) and "killed by signal 40" in str(status.error)
+
+
+async def test_the_time_a_job_ran_is_told_by_the_clock_that_stands_still_while_the_machine_sleeps(
+    lab: LocalLab,
+) -> None:
+    job_id = await lab.start(SLEEP)
+    state = await lab.running(job_id)
+    handle = await lab.backend.find(job_id)
+    assert handle is not None
+    ago = time.monotonic() - 100
+    lab.folder(job_id).write("state", {**state, "started_monotonic": ago})
+    assert (await lab.backend.status(handle)).run_seconds == pytest.approx(time.monotonic() - ago, abs=5)
+    assert (await lab.jobs.cancel(job_id)).state == "cancelled"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,15 +271,17 @@ def _final_status(record: Mapping[str, Any]) -> BackendStatus:
 
 
 def _run_seconds(state: Mapping[str, Any]) -> float | None:
-    """Seconds by the kernel's clock since the script was started. None when they cannot be measured.
+    """Seconds since the script was started, by the clock that its supervisor goes by. None when nobody can tell.
 
-    Between the script's end and its final record the process is gone. The wall clock would be no substitute: where it
-    was set forward, the job would look overdue and be cancelled.
+    That clock stands still while the machine sleeps, as the job does, and nobody can set it. Between the script's end
+    and its final record the process is gone. The wall clock would be no substitute: where it was set forward, the job
+    would look overdue and be cancelled.
     """
     process = process_table.find(state["pid"])
     if process is None or process.started != state["pid_started"]:
         return None
-    return process_table.age_seconds(process)
+    started = state.get("started_monotonic")
+    return max(0.0, time.monotonic() - started) if started is not None else process_table.age_seconds(process)
 
 
 def _queue_detail(ahead: int | None) -> str:

@@ -123,6 +123,7 @@ class Supervisor:
             pid=self.child,
             pid_started=_started(self.child),
             started_at=time.time(),
+            started_monotonic=time.monotonic(),
             slots=self.slots.names,
         )
         self.begun = time.monotonic()
@@ -260,9 +261,17 @@ def _verdict(status: int) -> tuple[str, str | None]:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         hint = " (did the machine run out of memory?)" if number == signal.SIGKILL else ""
-        return "failed", f"The script was killed by {signal.Signals(number).name}{hint}."
+        return "failed", f"The script was killed by {_signal_name(number)}{hint}."
     code = os.WEXITSTATUS(status)
     return ("succeeded", None) if code == 0 else ("failed", f"The script ended with exit code {code}.")
+
+
+def _signal_name(number: int) -> str:
+    """``SIGKILL``; most real-time signals have a number only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _exit_code(status: int) -> int:
