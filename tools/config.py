@@ -84,6 +84,16 @@ class Config:
     ray: RaySettings | None = None
     hf_jobs: HfJobsSettings = field(default_factory=HfJobsSettings)
 
+    def __post_init__(self) -> None:
+        prices = [
+            (name, each.usd_per_hour)
+            for settings in (self.slurm, self.ray)
+            for name, each in (settings.hardware.items() if settings else ())
+        ]
+        for name, usd in prices:
+            if not (math.isfinite(usd) and usd >= 0):  # anything else would count as free of charge
+                raise BadInput(f"{name} cannot cost {usd} US dollars an hour.", next_step="Correct usd_per_hour.")
+
     @classmethod
     def load(cls, path: Path, environment: Mapping[str, str] = os.environ) -> Config:
         """Read ``path`` (absent: no clusters). ``MLINTERN_RAY_URL`` names a Ray cluster without a file.
