@@ -11,7 +11,7 @@ import anyio.to_thread
 from pydantic import BaseModel
 
 from mlintern.common.clock import Clock, iso
-from mlintern.tools.errors import MlinternError
+from mlintern.tools.errors import MlinternError, RateLimited
 from mlintern.tools.jobs import cancellation, logs, money, records
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.records import JobRecord
@@ -29,6 +29,8 @@ OVERDUE_SECONDS = 300.0
 """A running job is cancelled when its reservation has been used up for this long and its backend did not end it."""
 _SMALLEST_CHARGE_USD = 0.01
 _TIME_USED_UP = "Its reserved time is used up."
+LONGEST_PAUSE_SECONDS = 300.0
+"""The longest that a backend is left alone that asks to wait; it is also the window of Hugging Face's limits."""
 COLLECT_SECONDS = 600.0
 """How long the end of a job waits for the rest of its log, which holds its evaluation."""
 
@@ -58,6 +60,8 @@ class Live:
     url: str | None = None
     run_seconds: float | None = None
     over_since: float | None = None
+    ask_again_at: float = 0.0
+    """By the monotonic clock: a backend that asked to wait is left alone so long."""
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     """Held while the job is looked at: a poll and the server's own watch may come at the same moment."""
     runs: frozenset[str] = frozenset()
@@ -114,9 +118,15 @@ class Watcher:
             if record.over:
                 self._live.pop(job_id, None)
                 return record
+            if self._clock.monotonic() < live.ask_again_at:
+                return record
             try:
                 return await self._ask(record, live)
             except MlinternError as error:
+                if isinstance(error, RateLimited):
+                    live.ask_again_at = self._clock.monotonic() + min(
+                        error.retry_after_seconds or 0.0, LONGEST_PAUSE_SECONDS
+                    )
                 live.detail = f"Last known state; it could not be brought up to date: {error}"
                 return await anyio.to_thread.run_sync(self.load, job_id)
 

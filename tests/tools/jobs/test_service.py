@@ -283,6 +283,17 @@ async def test_a_backend_that_cannot_be_reached_leaves_the_last_known_state_and_
     assert (listing.status, listing.sources[0].status) == ("offline", "offline")
 
 
+async def test_a_backend_that_asks_to_wait_is_left_alone_so_long(lab: DistantLab, clock: FakeClock) -> None:
+    job_id = await lab.start()
+    lab.backend.failing = RateLimited("Asked to wait.", service="distant", retry_after_seconds=60)
+    status = await lab.jobs.poll(job_id, wait_seconds=45)
+    assert "Asked to wait" in status.detail and lab.backend.failures == 1
+    lab.backend.failing = None
+    lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0)
+    clock.advance(16)
+    assert (await lab.jobs.poll(job_id)).state == "running"
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled", "timed_out", "lost"])
 async def test_no_bad_ending_is_reported_as_success(lab: DistantLab, state: Any) -> None:
     job_id = await lab.start()
@@ -384,6 +395,12 @@ async def test_a_job_that_nobody_could_measure_is_charged_in_full(lab: DistantLa
     job_id = await lab.start(timeout="1h")
     lab.backend.jobs[job_id] = BackendStatus("lost", error="gone")
     assert (await lab.jobs.poll(job_id)).usd_so_far == 2.0
+
+
+async def test_a_job_whose_end_nobody_saw_is_charged_in_full(lab: DistantLab) -> None:
+    job_id = await lab.start(timeout="30m")
+    lab.backend.jobs[job_id] = BackendStatus("failed", started_at=5.0, error="its node died")
+    assert (await lab.jobs.poll(job_id)).usd_so_far == 1.0
 
 
 async def test_a_budget_counts_what_running_jobs_have_reserved(
