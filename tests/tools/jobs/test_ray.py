@@ -195,3 +195,37 @@ async def test_the_answer_of_a_proxy_is_not_taken_for_rays(
     backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=proxy)
     with pytest.raises(kind):
         await backend.status(JobHandle("ray", "job-1"))
+
+
+def cluster_that_says(job: dict[str, object], *, logs: tuple[int, str]) -> RayBackend:
+    import httpx
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/logs"):
+            return httpx.Response(logs[0], text=logs[1])
+        return httpx.Response(200, json=job, headers={"date": "Thu, 26 Nov 2026 12:00:00 GMT"})
+
+    return RayBackend(settings=RaySettings(url="http://head:80"), transport=httpx.MockTransport(answer))
+
+
+NOON = 1795694400
+
+
+async def test_a_job_whose_log_went_with_its_node_is_not_called_free_of_charge() -> None:
+    job = {"status": "FAILED", "start_time": (NOON - 7200) * 1000, "end_time": NOON * 1000, "message": "node died"}
+    gone = await cluster_that_says(job, logs=(500, "Traceback: no agent")).status(JobHandle("ray", "job-1"))
+    assert (gone.run_seconds, gone.started_at, gone.finished_at) == (None, NOON - 7200, None)
+    never_began = await cluster_that_says(job, logs=(200, '{"logs": ""}')).status(JobHandle("ray", "job-2"))
+    assert (never_began.run_seconds, never_began.started_at) == (0.0, None)
+
+
+async def test_a_node_whose_clock_is_a_day_behind_does_not_make_a_job_overdue() -> None:
+    job = {"status": "RUNNING", "start_time": (NOON - 60) * 1000, "end_time": None, "message": ""}
+    log = f'{{"logs": "mlintern: started at {NOON - 86400} on node"}}'
+    status = await cluster_that_says(job, logs=(200, log)).status(JobHandle("ray", "job-1"))
+    assert status.run_seconds == 60.0
+
+
+async def test_half_a_character_in_a_log_is_replaced() -> None:
+    chunk = await cluster_that_says({}, logs=(200, '{"logs": "a\\udcffb\\n"}')).logs(JobHandle("ray", "job-1"), None)
+    assert chunk.data == b"a?b\n"

@@ -193,14 +193,19 @@ class RayBackend:
         if state == "failed" and exit_code == ENDED:
             state = "timed_out"
         message = str(job.get("message") or "")
-        ended = _seconds(job.get("end_time"))
-        began = await self._began(handle.reference) if state != "queued" else None
+        submitted, ended = _seconds(job.get("start_time")), _seconds(job.get("end_time"))
+        began, known = await self._began(handle.reference) if state != "queued" else (None, True)
+        if began is not None and submitted is not None:
+            began = max(began, submitted)  # the clock of its node may be behind that of the head
+        if state in FINAL and not known:  # its node is gone: it ran, and for how long nobody can tell
+            began, ended = submitted, None
         until = ended if state in FINAL else _date(answer)
+        never = 0.0 if state in FINAL and known else None
         return BackendStatus(
             state=state,
             started_at=began,
             finished_at=ended,
-            run_seconds=max(0.0, until - began) if until and began else (0.0 if state in FINAL else None),
+            run_seconds=max(0.0, until - began) if until and began else never,
             exit_code=0 if state == "succeeded" else exit_code,
             error=None
             if state in ("succeeded", "cancelled")
@@ -216,7 +221,7 @@ class RayBackend:
             answer = await self._ask("GET", f"/api/jobs/{handle.reference}/logs")
         except NotFound:
             return LogChunk(b"", cursor or "0")
-        data = str(answer["logs"]).encode()
+        data = str(answer["logs"]).encode(errors="replace")  # a script may print half characters
         return LogChunk(data[int(cursor or 0) :], str(max(len(data), int(cursor or 0))), complete=True)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
@@ -301,26 +306,32 @@ class RayBackend:
             await self._ask("PUT", f"/api/packages/gcs/{name}", content=archive)
         return f"gcs://{name}"
 
-    async def _began(self, job_id: str) -> float | None:
-        """When the job itself began, Unix seconds, from the head of its log; None if it has printed nothing."""
+    async def _began(self, job_id: str) -> tuple[float | None, bool]:
+        """When the job itself began, Unix seconds, from the head of its log, and whether the log could tell.
+
+        A log that can be read and has no such line is that of a job that has not begun.
+        """
         import httpx
 
-        if job_id not in self._started:
-            head = b""
-            try:
-                async with (
-                    httpx.AsyncClient(transport=self._transport, timeout=REQUEST_SECONDS) as client,
-                    client.stream("GET", self._url(f"/api/jobs/{job_id}/logs"), headers=self._headers()) as answer,
-                ):
-                    async for data in answer.aiter_bytes():
-                        head += data
-                        if STARTED.search(head) or len(head) > HEAD_BYTES:
-                            break
-            except httpx.TransportError as error:
-                raise self._offline(error) from error
-            if found := STARTED.search(head):
-                self._started[job_id] = float(found[1])
-        return self._started.get(job_id)
+        if job_id in self._started:
+            return self._started[job_id], True
+        head, whole = b"", True
+        try:
+            async with (
+                httpx.AsyncClient(transport=self._transport, timeout=REQUEST_SECONDS) as client,
+                client.stream("GET", self._url(f"/api/jobs/{job_id}/logs"), headers=self._headers()) as answer,
+            ):
+                async for data in answer.aiter_bytes():
+                    head += data
+                    if STARTED.search(head) or len(head) > HEAD_BYTES:
+                        whole = False
+                        break
+        except httpx.TransportError as error:
+            raise self._offline(error) from error
+        if answer.is_success and (found := STARTED.search(head)):
+            self._started[job_id] = float(found[1])
+            return self._started[job_id], True
+        return None, answer.is_success and whole
 
     def _url(self, path: str) -> str:
         return f"{self._settings.url.rstrip('/')}{path}"
