@@ -112,7 +112,9 @@ class HfJobs:
         scheduled: scheduled jobs by id; `tick` starts one.
         runs_have_labels: what a schedule starts carries its labels.
         drop_logs_after: events after which a log stream breaks off.
+        page: what a proxy answers in place of the service, whatever is asked.
         log_noise: what else stands in a log stream, after each event.
+        hardware: what can be asked for.
         asked: (method, path) of every request.
     """
 
@@ -126,6 +128,8 @@ class HfJobs:
         self.token_role = "write"
         self.drop_logs_after: int | None = None
         self.log_noise = ""
+        self.page: str | None = None
+        self.hardware: list[dict[str, Any]] = HARDWARE
         self.commits: dict[str, bytes] = {}
         self.closing = threading.Event()
         self._http = _Http(("127.0.0.1", 0), _Handler)
@@ -196,8 +200,10 @@ class _Handler(BaseHTTPRequestHandler):
         service, (path, query) = self.server.service, self._split()
         service.asked.append(("GET", path))
         match path.strip("/").split("/"):
+            case _ if service.page is not None:
+                self._answer(200, "text/html", service.page.encode())
             case ["api", "jobs", "hardware"]:
-                self._json(200, HARDWARE)
+                self._json(200, service.hardware)
             case ["api", "agent-harnesses"]:
                 self._json(200, {})
             case _ if self.headers.get("authorization") != f"Bearer {TOKEN}":
@@ -237,6 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
         service.asked.append(("POST", path))
         data = self.rfile.read(int(self.headers.get("content-length", 0)))
         match path.strip("/").split("/"):
+            case _ if service.page is not None:
+                self._answer(200, "text/html", service.page.encode())
             case ["api", "jobs" | "scheduled-jobs", _] if service.refuse is not None:
                 status, headers, error = service.refuse
                 self._json(status, {"error": error}, headers)
@@ -306,9 +314,11 @@ class _Handler(BaseHTTPRequestHandler):
         return parts.path, parse_qs(parts.query)
 
     def _json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps(value).encode()
+        self._answer(status, "application/json", json.dumps(value).encode(), headers)
+
+    def _answer(self, status: int, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, text in {"content-type": "application/json", **(headers or {})}.items():
+        for name, text in {"content-type": kind, **(headers or {})}.items():
             self.send_header(name, text)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

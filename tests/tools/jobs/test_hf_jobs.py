@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited
 from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings, HfVolume, missing_right
 from mlintern.tools.jobs.spec import JobHandle
-from tests.services.hf_jobs import NAMESPACE, TOKEN, HfJobs
+from tests.services.hf_jobs import HARDWARE, NAMESPACE, TOKEN, HfJobs
 from tests.services.slurm import free_port
 from tests.tools.jobs.remote import submission
 
@@ -199,6 +199,40 @@ async def test_hardware_has_live_prices_and_a_dated_list_without_the_service(
     fallback = await absent.hardware()
     assert "could not be asked" in fallback[0].note
     assert {each.name for each in fallback} >= {"cpu-basic", "h200"}
+
+
+@pytest.mark.parametrize("page", ["<html>Please log in</html>", "null", "[]", "{}"])
+async def test_the_page_of_a_proxy_is_no_answer(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path, page: str
+) -> None:
+    job = submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic")
+    handle = await backend.submit(job)
+    service.page = page
+    with pytest.raises(Offline, match="not as Hugging Face does"):
+        await backend.status(handle)
+    with pytest.raises((Offline, BadInput)):
+        await backend.submit(job)
+    service.page = None
+    assert len(service.jobs) == 1 and (await backend.status(handle)).state == "queued"
+
+
+async def test_hardware_with_a_price_that_is_not_understood_is_not_called_free(
+    service: HfJobs, backend: HfJobsBackend
+) -> None:
+    strange = {**HARDWARE[0], "unitLabel": "day"}
+    service.hardware = [strange, {**strange, "name": "new"}, HARDWARE[1]]
+    listed = await backend.hardware()
+    assert [each.name for each in listed] == ["cpu-basic", "a10g-largex2"]
+    assert listed[0].usd_per_hour == 0.01 and "not understood" in listed[0].note
+
+
+async def test_arguments_that_no_container_could_be_started_with_are_refused(
+    service: HfJobs, backend: HfJobsBackend, tmp_path: Path
+) -> None:
+    job = submission(tmp_path, "", backend="hf_jobs", hardware="cpu-basic", args=("x" * 70_000, "y" * 70_000))
+    with pytest.raises(BadInput, match="128 KiB"):
+        await backend.submit(job)
+    assert service.jobs == {}
 
 
 async def test_an_unknown_flavor_is_refused_before_anything_is_sent(

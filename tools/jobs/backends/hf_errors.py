@@ -42,6 +42,12 @@ async def ask(question: Callable[[HfApi], Result], api: HfApi, *, doing: str, se
             service="huggingface",
             next_step="Ask again in a minute; nothing is submitted twice.",
         ) from error
+    except (ValueError, KeyError, TypeError) as error:  # a proxy's page, or JSON of another shape than the client's
+        raise Offline(
+            f"Something answered while I tried to {doing}, but not as Hugging Face does: {type(error).__name__}.",
+            service="huggingface",
+            next_step="Check HF_ENDPOINT and the proxy; nothing is submitted twice.",
+        ) from error
 
 
 def no_token(doing: str) -> Blocked:

@@ -30,6 +30,7 @@ from mlintern.tools.jobs.backends.remote_launch import (
     limit_seconds,
     processes_for,
 )
+from mlintern.tools.jobs.inputs import MAX_ARGUMENT_BYTES
 from mlintern.tools.jobs.prices import hf_jobs_fallback
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import (
@@ -131,7 +132,9 @@ class HfJobsBackend:
             )
         except MlinternError:
             return hf_jobs_fallback()
-        return [_described(each) for each in listed]
+        dated = {each.name: each for each in hf_jobs_fallback("its live price is not understood")}
+        described = (_described(each) or dated.get(each.name) for each in listed)
+        return [each for each in described if each is not None]
 
     async def submit(self, submission: Submission) -> JobHandle:
         """``run_job`` with the script inside, always with a time limit; on a schedule, if the job has one."""
@@ -183,9 +186,15 @@ class HfJobsBackend:
         }
         accelerators = await self._accelerators(submission.spec.hardware)
         processes = processes_for(submission.script, accelerators)
+        command = self._command(submission, fetch=fetch, processes=processes)
+        if len(command.encode()) >= MAX_ARGUMENT_BYTES:
+            raise BadInput(
+                "The arguments together are over 128 KiB, which no container could be started with.",
+                next_step="Put them in a dataset, or in the script.",
+            )
         return {
             "image": self._settings.image,
-            "command": ["/bin/sh", "-c", self._command(submission, fetch=fetch, processes=processes)],
+            "command": ["/bin/sh", "-c", command],
             "env": environment,
             "secrets": dict(submission.secrets) or None,
             "flavor": submission.spec.hardware,
@@ -455,9 +464,12 @@ def _packed(text: str) -> list[str]:
     return [packed[start : start + PIECE_CHARACTERS] for start in range(0, len(packed), PIECE_CHARACTERS)]
 
 
-def _described(info: Any) -> Hardware:
+def _described(info: Any) -> Hardware | None:
+    """None if it is not clear what an hour costs."""
     accelerator = info.accelerator
-    hours = {"second": 3600, "minute": 60, "hour": 1}[info.unit_label]
+    hours = {"second": 3600, "minute": 60, "hour": 1}.get(info.unit_label)
+    if hours is None:
+        return None
     return Hardware(
         name=info.name,
         backend="hf_jobs",
