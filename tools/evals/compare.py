@@ -45,7 +45,7 @@ class ComparedRow(BaseModel):
     higher_is_better: bool | None = None
     method: str = ""
     verdict: Verdict
-    reason: str = Field(description="What the verdict rests on, in a sentence.")
+    reason: str = Field(description="What the verdict rests on, and why it is not paired if it is not.")
     notes: list[str] = Field(default_factory=list)
 
 
@@ -65,6 +65,15 @@ class _Pair:
     baseline: EvalRow
     candidate: EvalRow
     obstacles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The difference, or why there is none to state; what to know about it; why it is not paired, if it is not."""
+
+    found: Difference | str
+    notes: tuple[str, ...] = ()
+    unpaired: str = ""
 
 
 def compare_rows(
@@ -117,11 +126,11 @@ def compare_each(
 def _judge(pairs: Sequence[_Pair], samples: Samples) -> list[ComparedRow]:
     """Measure every pair, adjust the p-values over all, and give the verdicts."""
     results = [_measure(pair, samples) for pair in pairs]
-    p_values = [found.p_value for found, _ in results if isinstance(found, Difference)]
+    p_values = [result.found.p_value for result in results if isinstance(result.found, Difference)]
     adjusted = iter(holm(p_values))
     rows = [
-        _verdict(pair, found, notes, next(adjusted) if isinstance(found, Difference) else None)
-        for pair, (found, notes) in zip(pairs, results, strict=True)
+        _verdict(pair, result, next(adjusted) if isinstance(result.found, Difference) else None)
+        for pair, result in zip(pairs, results, strict=True)
     ]
     if len(p_values) > 1:
         for row in rows:
@@ -189,23 +198,35 @@ def _obstacles(a: EvalRow, b: EvalRow) -> Iterable[str]:
         yield f"different number of items ({a.n}, {b.n})"
 
 
-def _measure(pair: _Pair, samples: Samples) -> tuple[Difference | str, list[str]]:
-    """The difference, or why there is none to state; and what to know about it."""
+def _measure(pair: _Pair, samples: Samples) -> _Measured:
     a, b = pair.baseline, pair.candidate
     if pair.obstacles:
-        return "Not comparable: " + "; ".join(pair.obstacles) + ".", []
+        return _Measured("Not comparable: " + "; ".join(pair.obstacles) + ".")
     try:
         scores_a, scores_b = samples(a), samples(b)
     except MlinternError as error:
-        return f"Not comparable: {error}", []
-    notes: list[str] = []
-    if scores_a is not None and scores_b is not None:
-        if _belong(scores_a, a) and _belong(scores_b, b):
-            return _by_item(scores_a, scores_b), notes
-        notes.append("The mean of the samples is not the reported value, so they were not paired.")
-    elif scores_a is not None or scores_b is not None:
-        notes.append(f"Only the {'baseline' if scores_a is not None else 'candidate'} kept scores of single items.")
-    return _by_stderr(a, b, notes), notes
+        return _Measured(f"Not comparable: {error}")
+    if scores_a is None or scores_b is None:
+        unpaired = _why_unpaired(a, b, has_a=scores_a is not None, has_b=scores_b is not None)
+    elif _belong(scores_a, a) and _belong(scores_b, b):
+        return _Measured(_by_item(scores_a, scores_b))
+    else:
+        unpaired = "The mean of the samples is not the reported value, so they were not paired."
+    plain = scores_a is None and scores_b is None and not (a.samples_missing or b.samples_missing)
+    notes = [] if plain else [unpaired]
+    found = _by_stderr(a, b, notes)
+    return _Measured(found, tuple(notes), unpaired)
+
+
+def _why_unpaired(a: EvalRow, b: EvalRow, *, has_a: bool, has_b: bool) -> str:
+    """Whose scores of single items are not here and, where the result says it, why."""
+    kept = "Only the baseline" if has_a else "Only the candidate" if has_b else "Neither side"
+    causes = [
+        f"{side}: {row.samples_missing}"
+        for side, row, has in (("baseline", a, has_a), ("candidate", b, has_b))
+        if row.samples_missing is not None and not has
+    ]
+    return f"{kept} kept scores of single items" + (f" ({'; '.join(causes)})." if causes else ".")
 
 
 def _belong(scores: dict[str, float], row: EvalRow) -> bool:
@@ -254,8 +275,8 @@ def sure_stderr(row: EvalRow) -> float | None:
     return row.stderr
 
 
-def _verdict(pair: _Pair, found: Difference | str, notes: list[str], p_adjusted: float | None) -> ComparedRow:
-    a, b = pair.baseline, pair.candidate
+def _verdict(pair: _Pair, result: _Measured, p_adjusted: float | None) -> ComparedRow:
+    a, b, found = pair.baseline, pair.candidate, result.found
     better = a.higher_is_better if a.higher_is_better is not None else b.higher_is_better
     row = ComparedRow(
         task=a.task,
@@ -267,7 +288,7 @@ def _verdict(pair: _Pair, found: Difference | str, notes: list[str], p_adjusted:
         higher_is_better=better,
         verdict="not_comparable",
         reason="",
-        notes=[*notes, *_differences(a, b)],
+        notes=[*result.notes, *_differences(a, b)],
     )
     if isinstance(found, str) or p_adjusted is None:
         row.reason = str(found)
@@ -275,6 +296,8 @@ def _verdict(pair: _Pair, found: Difference | str, notes: list[str], p_adjusted:
     row.delta, row.ci_low, row.ci_high = found.delta, found.ci_low, found.ci_high
     row.p_value, row.p_adjusted, row.method = found.p_value, p_adjusted, found.method
     row.verdict, row.reason = _judged(found, p_adjusted, better)
+    if result.unpaired:
+        row.reason += f" It is not paired. {result.unpaired}"
     return row
 
 

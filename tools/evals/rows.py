@@ -37,6 +37,9 @@ class EvalRow(BaseModel):
     subtasks: int | None = Field(default=None, description="Number of tasks that this row aggregates, if it does.")
     step: int | None = Field(default=None, description="Training step of the measurement, for suite trainer.")
     chance: float | None = Field(default=None, description="Score of guessing, where the file states it.")
+    samples_missing: str | None = Field(
+        default=None, description="Why the scores of single items are not here, if that is known."
+    )
     notes: tuple[str, ...] = ()
 
     @property

@@ -1,7 +1,8 @@
 """Logs as people and models read them: from the end, by page, or by pattern, clean, and without secrets.
 
 Nothing here reads a log as a whole: the last lines of a log of gigabytes cost as much as those of a short one. Every
-page is redacted together with what stands around it, so that a secret cut by the page's edge is still seen.
+page is redacted together with what stands around it, so that a secret cut by the page's edge is still seen. The pieces
+of an evaluation's samples are never shown: almost any word can be found in so much base64.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from mlintern.common.files import open_regular
 from mlintern.common.redact import redact
 from mlintern.tools.errors import BadInput
-from mlintern.tools.marks import MARK
+from mlintern.tools.marks import MARK, SAMPLES
 
 BLOCK_BYTES = 1 << 18
 TAIL_BYTES = 4 << 20
@@ -31,6 +32,7 @@ LINE_BYTES = 1 << 16
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_PIECE = SAMPLES.encode()
 _PLAIN = re.compile(r"[\w\s:=/,'\"<>%@#&!~`;-]*", re.ASCII)
 
 
@@ -72,8 +74,10 @@ def read_page(path: Path, *, offset: int, max_chars: int, known: Sequence[str] =
             newline = log.read(start, end).rfind(b"\n")
             end = start + newline + 1 if newline >= 0 else log.boundary(end)
             end = end if end > start else min(log.size, start + max_chars)
-        text = log.clean(start, end, known=known)
-    kept = "\n".join(line for line in text.split("\n") if MARK not in line)
+        lines = log.clean(start, end, known=known).split("\n")
+        if log.begins_inside_row(start, end):
+            lines[0] = ""
+    kept = "\n".join(line for line in lines if MARK not in line)
     return Slice(kept, start, end, log.size, truncated=end < log.size)
 
 
@@ -94,7 +98,11 @@ def search(
         found: list[tuple[int, int]] = []
         position, room, searched = (first if forward else last), max_chars, 0
         for lines in log.lines_forward(first) if forward else log.lines_backward(last):
-            hits = [span for span, hit in zip(lines.spans, matches(lines.texts), strict=True) if hit]
+            hits = [
+                span
+                for span, text, hit in zip(lines.spans, lines.texts, matches(lines.texts), strict=True)
+                if hit and _PIECE not in text
+            ]
             for span in hits if forward else reversed(hits):
                 found.append(span)
                 room -= span[1] - span[0]
@@ -176,10 +184,16 @@ class _Log:
                 return position + index
         return min(position, self.size)
 
+    def begins_inside_row(self, start: int, end: int) -> bool:
+        """Whether a telemetry row that began before ``start`` goes on there. Pieces of samples are short enough."""
+        before = self.read(max(0, start - CONTEXT_BYTES), start).rpartition(b"\n")[2]
+        after = self.read(start, min(end, start + len(MARK))).partition(b"\n")[0]
+        return bool(before) and MARK.encode() in before + after and MARK.encode() not in after
+
     def clean(self, start: int, end: int, *, known: Sequence[str]) -> str:
         """The text of a range, redacted with what stands around it, decoded with errors replaced."""
         before, text, after = (
-            _ANSI.sub("", self.read(*span).decode(errors="replace"))
+            _ANSI.sub("", _without_pieces(self.read(*span)).decode(errors="replace"))
             for span in (
                 (max(0, start - CONTEXT_BYTES), start),
                 (start, end),
@@ -218,6 +232,12 @@ class _Log:
             cut = newline + 1 if newline >= 0 else len(block)
             yield _split(block[:cut], begin)
             rest, position = block[cut:], end
+
+
+def _without_pieces(data: bytes) -> bytes:
+    if _PIECE not in data:
+        return data
+    return b"\n".join(line for line in data.split(b"\n") if _PIECE not in line)
 
 
 def _split(block: bytes, start: int) -> _Lines:

@@ -1,8 +1,9 @@
 """A copy of a remote job's log in the job folder, and the telemetry rows rebuilt from its marked lines.
 
-After it, a job that ran elsewhere looks like one that ran here: ``log.txt``, ``output/metrics.jsonl`` and
-``output/evaluation.json``. How far the copy has got is written after the bytes themselves, and what lies beyond that
-mark is cut off before going on: a crash in between neither loses a line nor doubles one.
+After it, a job that ran elsewhere looks like one that ran here: ``log.txt``, ``output/metrics.jsonl``,
+``output/evaluation.json`` and ``output/samples.jsonl``. How far the copy has got is written after the bytes
+themselves, and what lies beyond that mark is cut off before going on: a crash in between neither loses a line nor
+doubles one.
 """
 
 from __future__ import annotations
@@ -10,26 +11,35 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
 from mlintern.common.files import exclusive_lock, write_json_durably
+from mlintern.tools.jobs import samples
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import Backend, JobHandle
-from mlintern.tools.jobs.telemetry import rows_in_log
+from mlintern.tools.jobs.telemetry import SAMPLES_KIND, rows_in_log
 
 MAX_CHUNKS = 64
 """Chunks fetched in one go; a poll must come back."""
 
+SAMPLES_BYTES = 32 << 20
+"""So far back from an evaluation's row the pieces of its samples are looked for."""
+
 
 @dataclass
 class _Mark:
-    """Bytes of each file that are known to be right, the backend's cursor, and how much of the log was parsed."""
+    """Bytes of each file that are known to be right, the backend's cursor, and how much of the log was parsed.
+
+    ``samples_from`` is where in the log the pieces begin that belong to an evaluation whose own row is still to come.
+    """
 
     cursor: str | None = None
     log_bytes: int = 0
     parsed_bytes: int = 0
     rows_bytes: int = 0
+    samples_from: int | None = None
 
 
 async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> bool:
@@ -61,13 +71,29 @@ def _append(folder: Path, mark: _Mark, data: bytes) -> None:
         unparsed = file.read(mark.log_bytes - mark.parsed_bytes)
     whole = unparsed[: unparsed.rfind(b"\n") + 1]
     rows = list(rows_in_log(whole.decode(errors="replace")))
-    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    lines = "".join(json.dumps(row) + "\n" for row in rows if row["kind"] != SAMPLES_KIND).encode()
     mark.rows_bytes = _write_at(folder / "output" / "metrics.jsonl", mark.rows_bytes, lines)
-    mark.parsed_bytes += len(whole)
+    start, mark.parsed_bytes = mark.parsed_bytes, mark.parsed_bytes + len(whole)
     for row in rows:
-        if row["kind"] == "evaluation" and isinstance(row.get("evaluation"), dict):
-            write_json_durably(folder / "output" / "evaluation.json", row["evaluation"])
+        if row["kind"] == SAMPLES_KIND and mark.samples_from is None:
+            mark.samples_from = start
+        elif row["kind"] == "evaluation" and isinstance(row.get("evaluation"), dict):
+            _keep_evaluation(folder, mark, row)
+            mark.samples_from = None
     write_json_durably(folder / "mirror.json", asdict(mark))
+
+
+def _keep_evaluation(folder: Path, mark: _Mark, row: dict[str, Any]) -> None:
+    """``evaluation.json``, after its samples. Where they did not come it says why, for whoever wants to pair them."""
+    evaluation: dict[str, Any] = row["evaluation"]
+    first = mark.parsed_bytes if mark.samples_from is None else mark.samples_from
+    with (folder / "log.txt").open("rb") as file:
+        file.seek(max(first, mark.parsed_bytes - SAMPLES_BYTES))
+        text = file.read(mark.parsed_bytes - file.tell()).decode(errors="replace")
+    why = samples.restore(folder / "output" / "samples.jsonl", row.get("samples"), rows_in_log(text))
+    if why and "samples" in evaluation:
+        evaluation = {**evaluation, "samples_missing": why}
+    write_json_durably(folder / "output" / "evaluation.json", evaluation)
 
 
 def _write_at(path: Path, position: int, data: bytes) -> int:

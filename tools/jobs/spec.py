@@ -193,7 +193,7 @@ class Capabilities:
 
     Attributes:
         shares_files: ``log.txt`` and ``output/`` of the job folder are written by the job itself; otherwise the
-            service copies the log and rebuilds the telemetry from its marked lines.
+            service copies the log and rebuilds the telemetry and an evaluation's samples from its marked lines.
         lookup_seconds: `Backend.find` is to be trusted when it finds nothing that long after the submission was
             sent. 0 means at once: then an unconfirmed submission is simply made again.
         poll_seconds: how often it is polite to ask for the status while someone waits.

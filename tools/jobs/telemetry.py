@@ -14,6 +14,9 @@ from mlintern.common.files import open_regular
 from mlintern.tools.jobs.results import Progress
 from mlintern.tools.marks import marked
 
+SAMPLES_KIND = "samples"
+"""Rows of this kind are only printed, each with a piece of an evaluation's samples: see `samples.py`."""
+
 RECENT_STEPS = 20
 """Metrics rows that the pace is taken from."""
 _CHUNK_BYTES = 1 << 20

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from mlintern.tools.scripts.literals import LINE
 
 AVAILABLE: Mapping[str, str] = {
+    "base64": "import base64",
+    "gzip": "import gzip",
     "hashlib": "import hashlib",
     "json": "import json",
     "math": "import math",

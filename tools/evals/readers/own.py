@@ -127,6 +127,7 @@ def _read_entry(
         version=_text(document.get("version")),
         items=_items(document),
         chance=finite(entry.get("chance", document.get("chance"))),
+        samples_missing=_text(document.get("samples_missing")),
     )
 
 

@@ -26,6 +26,7 @@ from mlintern.tools.jobs.backends.remote_launch import (
     ENDED,
     GRACE_SECONDS,
     KILLED,
+    SAMPLES_IN_LOG,
     launch_line,
     limit_seconds,
     processes_for,
@@ -179,6 +180,7 @@ class HfJobsBackend:
             fetch = f"cp /mlintern-script/{submission.spec.script_id}.py script.py"
         environment |= {
             **dict(submission.spec.env),
+            **SAMPLES_IN_LOG,
             "MLINTERN_JOB_ID": submission.job_id,
             "MLINTERN_OUTPUT_DIR": self._output(submission.job_id),
             "PYTHONUNBUFFERED": "1",

@@ -24,6 +24,7 @@ from mlintern.tools.jobs.backends.remote_launch import (
     ENDED,
     GRACE_SECONDS,
     KILLED,
+    SAMPLES_IN_LOG,
     launch_line,
     limit_seconds,
     processes_for,
@@ -154,6 +155,7 @@ class RayBackend:
                 "env_vars": {
                     **dict(submission.spec.env),
                     **submission.secrets,
+                    **SAMPLES_IN_LOG,
                     "MLINTERN_JOB_ID": submission.job_id,
                     "PYTHONUNBUFFERED": "1",
                 },

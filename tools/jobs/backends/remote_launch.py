@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlintern.tools.jobs.spec import ScriptFile
 
@@ -13,6 +13,9 @@ write a checkpoint."""
 
 ENDED, KILLED = 124, 137
 """What coreutils' ``timeout`` exits with when the command obeyed TERM at the limit, and when it had to be killed."""
+
+SAMPLES_IN_LOG: Mapping[str, str] = {"MLINTERN_SAMPLES": "log"}
+"""For a job whose files stay where it ran: its evaluation prints its samples too, so that they come with the log."""
 
 
 def limit_seconds(timeout_seconds: float) -> float:

@@ -16,7 +16,13 @@ from pathlib import Path
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
-from mlintern.tools.jobs.backends.remote_launch import GRACE_SECONDS, launch_line, limit_seconds, processes_for
+from mlintern.tools.jobs.backends.remote_launch import (
+    GRACE_SECONDS,
+    SAMPLES_IN_LOG,
+    launch_line,
+    limit_seconds,
+    processes_for,
+)
 from mlintern.tools.jobs.backends.slurm_batch import RECORD, Record, batch_script
 from mlintern.tools.jobs.backends.slurm_states import STATES, Known, answered, jobs_in, moment, status_of
 from mlintern.tools.jobs.results import Hardware
@@ -281,6 +287,7 @@ class SlurmBackend:
             script=submission.script.text,
             environment={
                 **dict(spec.env),
+                **({} if self.capabilities.shares_files else SAMPLES_IN_LOG),
                 "MLINTERN_JOB_ID": submission.job_id,
                 "MLINTERN_OUTPUT_DIR": f"{folder}/output",
                 "PYTHONUNBUFFERED": "1",
