@@ -1,8 +1,8 @@
 """Logs as people and models read them: from the end, by page, or by pattern, clean, and without secrets.
 
 Nothing here reads a log as a whole: the last lines of a log of gigabytes cost as much as those of a short one. Every
-page is redacted together with what stands around it, so that a secret cut by the page's edge is still seen. The pieces
-of an evaluation's samples are never shown: almost any word can be found in so much base64.
+page is redacted together with what stands around it, so that a secret cut by the page's edge is still seen. Pieces of
+an evaluation's samples are never shown nor found: almost any short word stands somewhere in so much base64.
 """
 
 from __future__ import annotations
