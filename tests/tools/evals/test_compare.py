@@ -84,6 +84,16 @@ def test_without_samples_the_standard_errors_decide() -> None:
     assert result.verdict == "improved"
     assert result.method.startswith("unpaired z-test")
     assert result.p_value == pytest.approx(7.6e-23, rel=0.1)
+    assert result.reason.endswith("It is not paired. Neither side kept scores of single items.")
+
+
+def test_why_a_side_has_no_samples_is_said_where_it_is_known() -> None:
+    scores = [1.0] * 50 + [0.0] * 50
+    a, b = scored("a", scores), scored("b", scores, samples_missing="the log was cut")
+    result = compare_one(a, b, from_sides(a=scores))
+    why = "Only the baseline kept scores of single items (candidate: the log was cut)."
+    assert result.method.startswith("unpaired") and result.notes == [why]
+    assert result.reason.endswith(f"It is not paired. {why}")
 
 
 def test_the_claim_of_32_against_26_percent_on_gpqa_is_a_close_call() -> None:

@@ -1,4 +1,4 @@
-"""One rendered script, unchanged, gives the same evaluation on this machine, on Slurm and on Ray."""
+"""One rendered script, unchanged, gives the same evaluation on this machine, on Slurm and on Ray, item by item."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmSettings
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL, Backend
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.marks import SAMPLES
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.store import ScriptStore
 from mlintern.tools.workspace import Workspace
@@ -32,7 +33,12 @@ COMPARED = ("task", "metric", "filter", "value", "stderr", "n")
 
 
 async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
-    workspace: Workspace, ledger: Ledger, slurm: Slurm, ray: Ray, tmp_path: Path
+    workspace: Workspace,
+    ledger: Ledger,
+    slurm: Slurm,
+    ray: Ray,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     pytest.importorskip("torch")
     clock = SystemClock(wait_scale=0.05)
@@ -51,6 +57,14 @@ async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
         "slurm": SlurmBackend(
             settings=SlurmSettings(launch=LAUNCH, environment=slurm.environment), workspace=workspace
         ),
+        "slurm-without-a-shared-folder": SlurmBackend(
+            settings=SlurmSettings(
+                prefix=("sh", "-c"),
+                folder=str(tmp_path_factory.mktemp("far")),
+                launch=LAUNCH,
+                environment=slurm.environment,
+            )
+        ),
         "ray": RayBackend(settings=RaySettings(url=ray.url, launch=LAUNCH)),
     }
     evals = EvalService(workspace=workspace, ledger=ledger, clock=clock)
@@ -64,6 +78,7 @@ async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
     )
 
     evaluations: dict[str, list[dict[str, Any]]] = {}
+    samples: dict[str, bytes] = {}
     for name in backends:  # one after another: each loads torch
         spec = await jobs.plan(script_id=script.script_id, backend=name, timeout="5m")
         await jobs.submit(spec)
@@ -74,8 +89,12 @@ async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
         )
         assert status.state == "succeeded", (name, status.error, status.log_tail)
         evaluations[name] = [{key: row.get(key) for key in COMPARED} for row in status.evaluations]
+        folder = workspace.job(spec.job_id)
+        samples[name] = (folder / "output" / "samples.jsonl").read_bytes()
+        assert (SAMPLES in (folder / "log.txt").read_text()) == (name not in ("local", "slurm")), name
 
     assert {row["metric"] for row in evaluations["local"]} == {"accuracy", "exact_match"}
     assert all(row["n"] == 64 for row in evaluations["local"])
-    assert evaluations["slurm"] == evaluations["local"]
-    assert evaluations["ray"] == evaluations["local"]
+    for name in backends:
+        assert evaluations[name] == evaluations["local"], name
+        assert samples[name] == samples["local"], name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
 import importlib.util
 import json
 import math
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from mlintern.tools.marks import MARK
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
 from tests.services import tiny_model
@@ -112,6 +115,24 @@ def test_an_untrained_model_with_ten_options_stands_at_chance(
     rows = samples(done.output)
     assert set(rows) == {f"item-0-{index}" for index in range(200)}
     assert sum(row["accuracy"] for row in rows.values()) / 200 == pytest.approx(accuracy["value"])
+
+
+def test_where_only_the_log_is_kept_the_samples_are_printed_before_the_result_that_they_belong_to(
+    script: Callable[..., tuple[ModuleType, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLINTERN_SAMPLES", "log")
+    module, output = script(limit=5)
+    module.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(MARK)]
+    printed = [json.loads(line.removeprefix(MARK)) for line in lines]
+    assert [row["kind"] for row in printed] == ["begin", "metrics", "samples", "evaluation", "end"]
+    assert gzip.decompress(base64.b64decode(printed[2]["data"])) == (output / "samples.jsonl").read_bytes()
+    said = printed[3]["samples"]
+    assert (said["form"], said["rows"], said["sha256"]) == ("whole", 5, printed[2]["sha256"])
+    written = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert written == [row for row in printed if row["kind"] != "samples"]
 
 
 def test_predictions_are_the_options_that_a_plain_computation_finds_likeliest(
