@@ -75,7 +75,7 @@ def read_page(path: Path, *, offset: int, max_chars: int, known: Sequence[str] =
             end = start + newline + 1 if newline >= 0 else log.boundary(end)
             end = end if end > start else min(log.size, start + max_chars)
         lines = log.clean(start, end, known=known).split("\n")
-        if log.begins_inside_row(start, end):
+        if log.begins_inside_row(start):
             lines[0] = ""
     kept = "\n".join(line for line in lines if MARK not in line)
     return Slice(kept, start, end, log.size, truncated=end < log.size)
@@ -184,10 +184,10 @@ class _Log:
                 return position + index
         return min(position, self.size)
 
-    def begins_inside_row(self, start: int, end: int) -> bool:
+    def begins_inside_row(self, start: int) -> bool:
         """Whether a telemetry row that began before ``start`` goes on there. Pieces of samples are short enough."""
         before = self.read(max(0, start - CONTEXT_BYTES), start).rpartition(b"\n")[2]
-        after = self.read(start, min(end, start + len(MARK))).partition(b"\n")[0]
+        after = self.read(start, start + len(MARK)).partition(b"\n")[0]
         return bool(before) and MARK.encode() in before + after and MARK.encode() not in after
 
     def clean(self, start: int, end: int, *, known: Sequence[str]) -> str:

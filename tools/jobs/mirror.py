@@ -9,7 +9,9 @@ doubles one.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +26,18 @@ from mlintern.tools.jobs.telemetry import SAMPLES_KIND, rows_in_log
 MAX_CHUNKS = 64
 """Chunks fetched in one go; a poll must come back."""
 
-SAMPLES_BYTES = 32 << 20
-"""So far back from an evaluation's row the pieces of its samples are looked for."""
+SAMPLES_BYTES = 16 << 20
+"""So far back in what was copied before the pieces of an evaluation's samples are looked for; they take 3 MiB."""
 
 
 @dataclass
 class _Mark:
-    """Bytes of each file that are known to be right, the backend's cursor, and how much of the log was parsed.
-
-    ``samples_from`` is where in the log the pieces begin that belong to an evaluation whose own row is still to come.
-    """
+    """Bytes of each file that are known to be right, the backend's cursor, and how much of the log was parsed."""
 
     cursor: str | None = None
     log_bytes: int = 0
     parsed_bytes: int = 0
     rows_bytes: int = 0
-    samples_from: int | None = None
 
 
 async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> bool:
@@ -75,25 +73,26 @@ def _append(folder: Path, mark: _Mark, data: bytes) -> None:
     mark.rows_bytes = _write_at(folder / "output" / "metrics.jsonl", mark.rows_bytes, lines)
     start, mark.parsed_bytes = mark.parsed_bytes, mark.parsed_bytes + len(whole)
     for row in rows:
-        if row["kind"] == SAMPLES_KIND and mark.samples_from is None:
-            mark.samples_from = start
-        elif row["kind"] == "evaluation" and isinstance(row.get("evaluation"), dict):
-            _keep_evaluation(folder, mark, row)
-            mark.samples_from = None
+        if row["kind"] == "evaluation" and isinstance(row.get("evaluation"), dict):
+            _keep_evaluation(folder, row, chain(_rows_before(folder, start), rows))
     write_json_durably(folder / "mirror.json", asdict(mark))
 
 
-def _keep_evaluation(folder: Path, mark: _Mark, row: dict[str, Any]) -> None:
+def _keep_evaluation(folder: Path, row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
     """``evaluation.json``, after its samples. Where they did not come it says why, for whoever wants to pair them."""
     evaluation: dict[str, Any] = row["evaluation"]
-    first = mark.parsed_bytes if mark.samples_from is None else mark.samples_from
-    with (folder / "log.txt").open("rb") as file:
-        file.seek(max(first, mark.parsed_bytes - SAMPLES_BYTES))
-        text = file.read(mark.parsed_bytes - file.tell()).decode(errors="replace")
-    why = samples.restore(folder / "output" / "samples.jsonl", row.get("samples"), rows_in_log(text))
+    why = samples.restore(folder / "output" / "samples.jsonl", row.get("samples"), rows)
     if why and "samples" in evaluation:
         evaluation = {**evaluation, "samples_missing": why}
     write_json_durably(folder / "output" / "evaluation.json", evaluation)
+
+
+def _rows_before(folder: Path, position: int) -> Iterator[dict[str, Any]]:
+    """Telemetry rows in the part of the log that ends at ``position``, as far as pieces may lie back."""
+    with (folder / "log.txt").open("rb") as file:
+        file.seek(max(0, position - SAMPLES_BYTES))
+        text = file.read(position - file.tell()).decode(errors="replace")
+    yield from rows_in_log(text)
 
 
 def _write_at(path: Path, position: int, data: bytes) -> int:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mlintern.tools.evals.compare import ComparedRow, compare_rows
 from mlintern.tools.evals.read import read_path
 from mlintern.tools.jobs import logs
-from mlintern.tools.jobs.mirror import mirror
+from mlintern.tools.jobs.mirror import SAMPLES_BYTES, mirror
 from mlintern.tools.jobs.spec import JobHandle, LogChunk
 from mlintern.tools.marks import MARK
 from tests.tools.jobs import pieces
@@ -177,12 +177,22 @@ def test_what_is_not_shown_is_not_found_either(tmp_path: Path) -> None:
     assert logs.read_tail(path, lines=5, max_chars=9999, telemetry=True).text.count(MARK) == 1, "the evaluation"
     assert logs.read_page(path, offset=0, max_chars=1 << 20).text == "before\nafter\n"
     for pattern, words in ("samples", []), ("fore", ["before"]), ("[a-z]", ["before", "after"]):
-        found = logs.search(path, pattern=pattern, limit=999, max_chars=1 << 20).text
-        assert [line for line in found.split("\n") if line and MARK not in line] == words
-        assert '"data"' not in found
+        found = logs.search(path, pattern=pattern, limit=999, max_chars=1 << 20)
+        lines = found.text.split("\n")
+        assert [line for line in lines if MARK not in line] == words
+        assert found.matches == len(lines) and '"data"' not in found.text
 
 
-@settings(deadline=None, max_examples=50)
+def test_pieces_are_found_in_a_log_of_which_everything_comes_at_once(tmp_path: Path) -> None:
+    """Ray gives the whole log in one answer, however much was printed after the evaluation."""
+    rows = random_answers(100)
+    more = "a line of the training that followed\n" * (SAMPLES_BYTES // 30)
+    backend = InChunks(chunks=((pieces.log_of(rows) + more).encode(),))
+    anyio.run(mirror, backend, HANDLE, tmp_path)
+    assert kept(tmp_path) == pieces.file_of(rows)
+
+
+@settings(deadline=None, max_examples=150)
 @given(size=st.integers(1, 5000), offset=st.integers(0, 9000))
 def test_no_page_of_a_log_shows_a_part_of_a_piece(size: int, offset: int) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -245,7 +255,8 @@ def test_however_the_log_is_cut_repeated_and_wherever_the_copying_dies_the_sampl
     noise = st.sampled_from(NOISE)
     lines, said = pieces.printed(samples)
     repeated = data.draw(st.lists(st.sampled_from(lines), max_size=4)) if lines else []
-    inner = [data.draw(noise) + line for line in data.draw(st.permutations([*lines, *repeated]))]
+    strays = [line for line in pieces.printed(earlier)[0] if data.draw(st.booleans())]
+    inner = [data.draw(noise) + line for line in data.draw(st.permutations([*lines, *repeated, *strays]))]
     evaluation = pieces.evaluation_line(samples, said)
     log = (
         data.draw(st.sampled_from(["", pieces.log_of(earlier), *lines[:1]]))
