@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' parts serve here too
+
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
 from tests.services import tiny_model
