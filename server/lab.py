@@ -138,9 +138,11 @@ class Lab:
 
     @cached_property
     def evals(self) -> EvalService:
+        from mlintern.tools.evals.hub_results import HubResults
         from mlintern.tools.evals.service import EvalService
 
-        return EvalService(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+        hub = HubResults(hub=self.hub, workspace=self.workspace, clock=self.clock)
+        return EvalService(workspace=self.workspace, ledger=self.ledger, clock=self.clock, hub=hub)
 
     @cached_property
     def runs(self) -> RunService:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,13 +20,31 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Repo:
-    """One repository. ``access``: open, gated or private; the token ``hf_good`` may read everything."""
+    """One repository. ``access``: open, gated or private; the token ``hf_good`` may read everything.
+
+    ``large``: files kept in LFS, served by redirection to another address. ``older``: files by earlier commit.
+    """
 
     id: str
     kind: str = "model"
     files: dict[str, bytes] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     access: str = "open"
+    sha: str = SHA
+    large: frozenset[str] = frozenset()
+    older: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def at(self, revision: str) -> dict[str, bytes] | None:
+        return self.files if revision in ("main", self.sha) else self.older.get(revision)
+
+    def entry(self, path: str, data: bytes) -> dict[str, Any]:
+        """A file as listings show it: git's hash of the content, or of the pointer to what is in ``lfs``."""
+        if path not in self.large:
+            return {"type": "file", "oid": git_hash(data), "size": len(data), "path": path}
+        sha256 = hashlib.sha256(data).hexdigest()
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(data)}\n".encode()
+        lfs = {"oid": sha256, "size": len(data), "pointerSize": len(pointer)}
+        return {"type": "file", "oid": git_hash(pointer), "size": len(data), "lfs": lfs, "path": path}
 
     def described(self) -> dict[str, Any]:
         gated = "manual" if self.access == "gated" else False
@@ -33,7 +52,7 @@ class Repo:
             "_id": hashlib.md5(self.id.encode()).hexdigest()[:24],
             "id": self.id,
             "author": self.id.split("/")[0],
-            "sha": SHA,
+            "sha": self.sha,
             "lastModified": "2026-10-01T12:00:00.000Z",
             "createdAt": "2026-01-01T12:00:00.000Z",
             "private": self.access == "private",
@@ -55,6 +74,7 @@ class HubStandIn(StandIn):
         self.collections: list[dict[str, Any]] = []
         self.renamed: dict[str, str] = {}
         self.docs: dict[str, str] = {}
+        self.page = 1000
         kinds = "{kind:str}"
         super().__init__(
             [
@@ -73,6 +93,7 @@ class HubStandIn(StandIn):
                     self._dataset_file,
                     methods=["GET", "HEAD"],
                 ),
+                Route("/cdn/{kind}/{org}/{name}/{revision}/{path:path}", self._stored),
                 Route("/{org}/{name}/resolve/{revision}/{path:path}", self._model_file, methods=["GET", "HEAD"]),
             ]
         )
@@ -91,7 +112,7 @@ class HubStandIn(StandIn):
         if repo is None or (repo.access == "private" and not authorised):
             return _refusal(401 if not authorised else 404, "RepoNotFound", "Repository not found")
         revision = request.path_params.get("revision", "main")
-        if revision not in ("main", SHA):
+        if repo.at(revision) is None:
             return _refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repo
 
@@ -135,7 +156,10 @@ class HubStandIn(StandIn):
 
     async def _info(self, request: Request) -> Response:
         repo = self._find(request, request.path_params["kind"].rstrip("s"))
-        return repo if isinstance(repo, Response) else JSONResponse(repo.described())
+        if isinstance(repo, Response):
+            return repo
+        revision = request.path_params.get("revision", "main")
+        return JSONResponse(repo.described() | ({"sha": revision} if revision in repo.older else {}))
 
     async def _auth_check(self, request: Request) -> Response:
         repo = self._find(request, request.path_params["kind"].rstrip("s"))
@@ -148,7 +172,7 @@ class HubStandIn(StandIn):
         folder = request.path_params.get("path", "").strip("/")
         recursive = request.query_params.get("recursive", "").lower() == "true"
         entries: dict[str, dict[str, Any]] = {}
-        for name, data in repo.files.items():
+        for name, data in (repo.at(request.path_params["revision"]) or {}).items():
             if folder and not name.startswith(f"{folder}/"):
                 continue
             inside = name[len(folder) + 1 :] if folder else name
@@ -156,10 +180,14 @@ class HubStandIn(StandIn):
                 path = f"{folder}/{inside.split('/')[0]}".strip("/")
                 entries[path] = {"type": "directory", "oid": SHA, "size": 0, "path": path}
             else:
-                entries[name] = _file(name, data)
+                entries[name] = repo.entry(name, data)
         if folder and not entries:
             return _refusal(404, "EntryNotFound", f"{folder} does not exist")
-        return JSONResponse(list(entries.values()))
+        start = int(request.query_params.get("cursor", 0))
+        end = start + self.page
+        more = request.url.include_query_params(cursor=end)
+        headers = {"link": f'<{more}>; rel="next"'} if end < len(entries) else {}
+        return JSONResponse(list(entries.values())[start:end], headers=headers)
 
     async def _paths(self, request: Request) -> Response:
         repo = self._find(request, request.path_params["kind"].rstrip("s"))
@@ -170,7 +198,11 @@ class HubStandIn(StandIn):
             paths = json.loads(body)["paths"]
         except ValueError:
             paths = (await request.form()).getlist("paths")
-        return JSONResponse([_file(path, repo.files[path]) for path in paths if path in repo.files])
+        files = repo.at(request.path_params["revision"]) or {}
+        known = [repo.entry(path, files[path]) for path in paths if path in files]
+        folders = [path for path in paths if any(name.startswith(f"{path}/") for name in files)]
+        known += [{"type": "directory", "oid": SHA, "size": 0, "path": path} for path in folders]
+        return JSONResponse(known)
 
     async def _dataset_file(self, request: Request) -> Response:
         return self._file(request, "dataset")
@@ -185,23 +217,43 @@ class HubStandIn(StandIn):
         refused = self._readable(request, repo)
         if refused is not None:
             return refused
-        path = request.path_params["path"]
-        if path not in repo.files:
+        path, revision = request.path_params["path"], request.path_params["revision"]
+        files = repo.at(revision) or {}
+        if path not in files:
             return _refusal(404, "EntryNotFound", f"Entry not found: {path}")
-        data = repo.files[path]
-        headers = {"x-repo-commit": SHA, "etag": f'"{hashlib.sha1(data).hexdigest()}"', "accept-ranges": "bytes"}
-        span = request.headers.get("range")
-        if span and span.startswith("bytes="):
-            first, _, last = span[6:].partition("-")
-            start = int(first) if first else max(0, len(data) - int(last))
-            end = min(int(last), len(data) - 1) if last and first else len(data) - 1
-            headers["content-range"] = f"bytes {start}-{end}/{len(data)}"
-            return Response(data[start : end + 1], 206, headers, "application/octet-stream")
-        return Response(data, 200, headers, "application/octet-stream")
+        data = files[path]
+        entry = repo.entry(path, data)
+        commit = revision if revision in repo.older else repo.sha
+        etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
+        headers = {"x-repo-commit": commit, "etag": f'"{etag}"', "accept-ranges": "bytes"}
+        if "lfs" in entry and request.method == "GET":
+            where = f"{self.url}/cdn/{kind}/{repo.id}/{revision}/{quote(path)}"
+            headers |= {"x-linked-etag": f'"{etag}"', "x-linked-size": str(len(data)), "location": where}
+            return Response(status_code=302, headers=headers)
+        return _part(request, data, headers)
+
+    async def _stored(self, request: Request) -> Response:
+        """A large file where it is stored; who has the address may read it."""
+        params = request.path_params
+        repo = self.repos[params["kind"], f"{params['org']}/{params['name']}"]
+        return _part(request, (repo.at(params["revision"]) or {})[params["path"]], {"accept-ranges": "bytes"})
 
 
-def _file(path: str, data: bytes) -> dict[str, Any]:
-    return {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": path}
+def _part(request: Request, data: bytes, headers: dict[str, str]) -> Response:
+    """All of ``data``, or the range of it that was asked for."""
+    span = request.headers.get("range")
+    if span and span.startswith("bytes="):
+        first, _, last = span[6:].partition("-")
+        start = int(first) if first else max(0, len(data) - int(last))
+        end = min(int(last), len(data) - 1) if last and first else len(data) - 1
+        headers["content-range"] = f"bytes {start}-{end}/{len(data)}"
+        return Response(data[start : end + 1], 206, headers, "application/octet-stream")
+    return Response(data, 200, headers, "application/octet-stream")
+
+
+def git_hash(data: bytes) -> str:
+    """What git calls a file of this content."""
+    return hashlib.sha1(b"blob %d\x00" % len(data) + data).hexdigest()
 
 
 def _refusal(status: int, code: str, message: str) -> Response:

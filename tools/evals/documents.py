@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.rows import EvalProblem, EvalRow
+from mlintern.tools.evals.yaml_files import CARD, YAML, card_metadata, parse_yaml
 
 LARGEST_JSON = 256 * 2**20
 """Bytes. A result file is small; only a log with every transcript gets near this."""
@@ -25,7 +26,7 @@ LINES = (".jsonl", ".txt", ".log")
 
 @dataclass(frozen=True)
 class ResultFile:
-    """A file that may hold results. ``data`` is its parsed JSON; None for archives and JSON lines."""
+    """A file that may hold results. ``data`` is its parsed JSON or YAML; None for archives and JSON lines."""
 
     path: Path
     sha256: str
@@ -59,19 +60,19 @@ class Reader(Protocol):
 
 
 def open_result(path: Path) -> ResultFile:
-    """Read and hash ``path``; parse it if it is JSON.
+    """Read and hash ``path``; parse it if it is JSON, YAML or a model card.
 
     Raises:
         NotFound: there is no such file.
-        BadInput: it cannot be read, is too large, or is malformed JSON (says the line).
+        BadInput: it cannot be read, is too large, or is malformed (says the line).
     """
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            is_json = path.suffix not in LINES and file.read(2) != ARCHIVE
+            is_document = path.suffix not in LINES and file.read(2) != ARCHIVE
             file.seek(0)
-            if not is_json:
+            if not is_document:
                 return ResultFile(path=path, sha256=sha256, data=None)
             raw = file.read(LARGEST_JSON + 1)
     except FileNotFoundError as error:
@@ -85,7 +86,8 @@ def open_result(path: Path) -> ResultFile:
             f"{path} is larger than {LARGEST_JSON // 2**20} MiB.",
             next_step="Point at the harness's results file (results_*.json, *.eval), not at its transcripts.",
         )
-    return ResultFile(path=path, sha256=sha256, data=parse_json(raw, path))
+    parse = parse_yaml if path.suffix in YAML else card_metadata if path.suffix == CARD else parse_json
+    return ResultFile(path=path, sha256=sha256, data=parse(raw, path))
 
 
 def parse_json(raw: bytes, where: Path | str) -> Any:

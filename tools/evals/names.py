@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+UNNAMED_METRIC = "value"
+"""The metric of a score whose source does not say what it measures."""
+
 _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.documents import Reader, Reading, ResultFile, open_result
-from mlintern.tools.evals.readers import inspect, lighteval, lm_eval, own, trainer
+from mlintern.tools.evals.readers import hub, inspect, lighteval, lm_eval, own, trainer
 from mlintern.tools.evals.rows import EvalProblem, EvalRow
+from mlintern.tools.evals.yaml_files import YAML
 
-READERS: tuple[Reader, ...] = (own, lighteval, lm_eval, inspect, trainer)
+READERS: tuple[Reader, ...] = (own, hub, lighteval, lm_eval, inspect, trainer)
 """In the order in which they are asked; the first that matches reads."""
 
 RESULT_NAME = re.compile(r"^(?:evaluation|results?|eval_results|all_results|trainer_state)(?:_.*)?\.json$|\.eval$")
 """Files that claim to be results: if they cannot be read, that is said; other JSON files are passed by."""
 
 MARKERS = (b'"mlintern_evaluation"', b'"results"', b'"log_history"', b'"eval_', b'"eval"')
+CARD_NAME = "README.md"
+CARD_MARKER = b"model-index"
 SNIFFED = 4 * 2**20
 """Bytes looked at for a marker in files of a folder, so that a tokenizer or an index is not parsed."""
 MOST_FILES = 5_000
@@ -49,7 +52,9 @@ def read_path(path: Path) -> Reading:
 class SampleFiles:
     """Gives the score of each item behind a row; opens and hashes each result file once."""
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Mapping[str, Path] | None = None) -> None:
+        """``roots``: where the files lie whose source is not their path, by the beginning of the source."""
+        self._roots = roots or {}
         self._opened: dict[str, ResultFile] = {}
 
     def __call__(self, row: EvalRow) -> dict[str, float] | None:
@@ -58,7 +63,7 @@ class SampleFiles:
         Raises:
             BadInput: the samples are there but broken, or the result file changed since the row was read.
         """
-        path = Path(row.source)
+        path = self._path(row.source)
         if not path.is_file():
             return None
         file = self._opened.get(row.source) or open_result(path)
@@ -69,11 +74,20 @@ class SampleFiles:
             )
         return _require_reader(file).samples(file, row)
 
+    def _path(self, source: str) -> Path:
+        for root, folder in self._roots.items():
+            if source.startswith(f"{root}/"):
+                return folder / source.removeprefix(f"{root}/")
+        return Path(source)
 
-def _read_folder(folder: Path) -> Reading:
+
+def read_files(paths: Iterable[Path]) -> Reading:
+    """The rows of those of ``paths`` that hold results; one that claims to and cannot be read is a problem."""
     rows: list[EvalRow] = []
     problems: list[EvalProblem] = []
-    for path in _candidates(folder):
+    for path in paths:
+        if path.name == CARD_NAME and not _has_marker(path):
+            continue
         try:
             file = open_result(path)
             reader = _reader_of(file)
@@ -81,17 +95,22 @@ def _read_folder(folder: Path) -> Reading:
                 continue
             reading = reader.read(file)
         except (BadInput, NotFound) as error:  # NotFound: a link into a cache that was emptied
-            if RESULT_NAME.search(path.name):
+            if RESULT_NAME.search(path.name) or _publishes(path):
                 problems.append(EvalProblem(source=str(path), message=error.message, next_step=error.next_step))
             continue
         rows.extend(reading.rows)
         problems.extend(reading.problems)
-    if not rows and not problems:
+    return Reading(rows=rows, problems=problems)
+
+
+def _read_folder(folder: Path) -> Reading:
+    reading = read_files(_candidates(folder))
+    if not reading.rows and not reading.problems:
         raise NotFound(
             f"The folder {folder} holds no evaluation results.",
             next_step="Point at the output of an mlintern evaluation, of lm-eval, lighteval, Inspect or a Trainer.",
         )
-    return Reading(rows=rows, problems=problems)
+    return reading
 
 
 def _reader_of(file: ResultFile) -> Reader | None:
@@ -104,7 +123,8 @@ def _require_reader(file: ResultFile) -> Reader:
         raise BadInput(
             f"{file.path} is not a result file of a known harness.",
             next_step="Known are evaluation.json (mlintern), results_*.json (lm-eval, lighteval), .eval and .json "
-            "logs (Inspect), trainer_state.json and eval_results.json (transformers).",
+            "logs (Inspect), trainer_state.json and eval_results.json (transformers), .eval_results/*.yaml and the "
+            "model-index of a README.md (Hub).",
         )
     return reader
 
@@ -112,9 +132,9 @@ def _require_reader(file: ResultFile) -> Reader:
 def _candidates(folder: Path) -> list[Path]:
     """Files of the folder that may hold results, oldest names first, without those that repeat another."""
     found = list(_walk(folder))
+    chosen = _published(folder)
     names = set(found)
-    chosen: list[Path] = []
-    states = _latest_states(found)
+    states = latest_states(found)
     for path in found:
         beside = path.with_name
         if path.name == "all_results.json" and beside("eval_results.json") in names:
@@ -128,6 +148,18 @@ def _candidates(folder: Path) -> list[Path]:
             continue
         chosen.append(path)
     return chosen
+
+
+def _published(folder: Path) -> list[Path]:
+    """What the repository of a model publishes: `.eval_results/*.yaml`, and the model-index of its card."""
+    results = folder if folder.name == hub.FOLDER else folder / hub.FOLDER
+    found = sorted(path for path in results.glob("*") if path.suffix in YAML) if results.is_dir() else []
+    card = folder / CARD_NAME
+    return [*found, card] if card.is_file() else found
+
+
+def _publishes(path: Path) -> bool:
+    return path.parent.name == hub.FOLDER or path.name == CARD_NAME
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -160,7 +192,7 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _latest_states(found: list[Path]) -> set[Path]:
+def latest_states(found: Iterable[Path]) -> set[Path]:
     """Every checkpoint repeats the history so far: of one run, the latest state is enough."""
     latest: dict[Path, tuple[float, Path]] = {}
     for path in found:
@@ -179,4 +211,4 @@ def _has_marker(path: Path) -> bool:
             head = file.read(SNIFFED)
     except OSError:
         return RESULT_NAME.search(path.name) is not None
-    return any(marker in head for marker in MARKERS)
+    return any(marker in head for marker in ((CARD_MARKER,) if path.name == CARD_NAME else MARKERS))

@@ -5,20 +5,25 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
 from mlintern.tools.cursors import make_cursor, read_cursor
-from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.evals import records
 from mlintern.tools.evals.compare import Comparison, compare_rows
 from mlintern.tools.evals.documents import Reading
+from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.names import canonical_task
-from mlintern.tools.evals.read import read_path
+from mlintern.tools.evals.read import SampleFiles, read_path
 from mlintern.tools.evals.rows import EvalPage, EvalRow
-from mlintern.tools.evals.sources import HubResults, Source, locate
+from mlintern.tools.evals.sources import OnHub, Source, here, locate
+from mlintern.tools.hub.client import SERVICE
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.sources import SourceReport, answered, failed, overall
 from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
 
@@ -28,8 +33,24 @@ SHOWN = 50
 """Problems and task names shown on a page."""
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What a source turned out to hold, or why the Hub gave nothing (``failure``)."""
+
+    reading: Reading
+    sources: list[SourceReport]
+    failure: MlinternError | None = None
+    revision: str | None = None
+    partial: list[str] = field(default_factory=list)
+    roots: dict[str, Path] = field(default_factory=dict)
+
+
 class EvalService:
-    """Reads, compares and keeps evaluation results. All methods are safe to call from several tasks at once."""
+    """Reads, compares and keeps evaluation results. All methods are safe to call from several tasks at once.
+
+    Args:
+        hub: reads results of Hub repositories; without it only what lies on this machine is a source.
+    """
 
     def __init__(self, *, workspace: Workspace, ledger: Ledger, clock: Clock, hub: HubResults | None = None) -> None:
         self.workspace = workspace
@@ -40,25 +61,34 @@ class EvalService:
     async def read(
         self, source: str, *, task: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
     ) -> EvalPage:
-        """Rows of a job, a result file, a folder of them, or a Hub repository.
+        """Rows of a job, a result file, a folder of them, or a Hub repository (or a folder or file of it).
+
+        A Hub that does not answer, or does not have it, is no error: ``status`` and ``sources`` of the page say so.
 
         Args:
             task: a task in any harness's spelling; ``*`` stands for anything (``mmlu_*``). All tasks if None.
             limit: rows on a page, 1 to 500.
 
         Raises:
-            NotFound: no such source, no results in it, or no such task in it (near ones are named).
+            NotFound: no such job or path, no results in it, or no such task in it (near ones are named).
             BadInput: a broken file, an unusable limit or cursor.
         """
         if not 1 <= limit <= MOST_ROWS:
             raise BadInput(f"limit is {limit}.", next_step=f"Give a number from 1 to {MOST_ROWS}.")
-        reading = await anyio.to_thread.run_sync(self._read, source)
+        opened = await self._open(source)
+        reading = opened.reading
         rows = matching(reading.rows, task=task)
         digest = hashlib.sha256(repr([source, task, [row.sha256 for row in rows]]).encode()).hexdigest()[:12]
-        start = _offset(cursor, digest, len(rows))
+        start = _offset(cursor, digest, len(rows)) if opened.failure is None else 0
         end = min(start + limit, len(rows))
         tasks = sorted({row.task for row in reading.rows})
+        if opened.failure is not None:
+            return _unread(opened, cursor)
         return EvalPage(
+            status=overall(opened.sources),
+            sources=opened.sources,
+            revision=opened.revision,
+            partial=opened.partial,
             rows=rows[start:end],
             total=len(rows),
             tasks=tasks[:SHOWN],
@@ -79,12 +109,24 @@ class EvalService:
         Raises:
             NotFound, BadInput: as `read`, for either side.
         """
-        return await anyio.to_thread.run_sync(
-            lambda: compare_rows(
-                self._one_side(baseline, task=task, metric=metric),
-                self._one_side(candidate, task=task, metric=metric),
-            )
-        )
+        sides = {"baseline": await self._open(baseline, samples=True)}
+        sides["candidate"] = await self._open(candidate, samples=True)
+        failures = {name: side.failure for name, side in sides.items() if side.failure is not None}
+        if failures:
+            found = Comparison(status="ok", sources=[], rows=[], summary=_not_compared(failures))
+        else:
+            rows = [_one_side(side, name, task=task, metric=metric) for name, side in sides.items()]
+            samples = SampleFiles({root: at for side in sides.values() for root, at in side.roots.items()})
+            found = await anyio.to_thread.run_sync(lambda: compare_rows(*rows, samples=samples))
+        found.sources = [
+            report.model_copy(update={"name": f"{name}: {report.name}"})
+            for name, side in sides.items()
+            for report in side.sources
+        ]
+        unread = [report for name in failures for report in sides[name].sources]
+        found.status = overall(unread or found.sources)
+        found.partial = [f"{name}: {said}" for name, side in sides.items() for said in side.partial]
+        return found
 
     async def collect(self, job_id: str) -> list[EvalRow]:
         """Read what the job has measured and keep it in the ledger; an empty list if it measured nothing.
@@ -96,22 +138,20 @@ class EvalService:
 
     def _collect(self, job_id: str) -> list[EvalRow]:
         found = locate(job_id, workspace=self.workspace, ledger=self.ledger)
-        if found.job_id is None:
+        if isinstance(found, OnHub) or found.job_id is None:
             raise NotFound(f"There is no job {job_id!r}.", next_step="list_jobs shows the jobs of this workspace.")
         rows = _read_job(found).rows
         records.store(self.ledger, job_id=job_id, rows=rows, now=self.clock.now())
         return rows
 
-    def _one_side(self, source: str, *, task: str | None, metric: str | None) -> list[EvalRow]:
-        reading = self._read(source)
-        rows = matching(reading.rows, task=task, metric=metric)
-        if not rows and reading.problems:
-            problem = reading.problems[0]
-            raise BadInput(f"{problem.source}: {problem.message}", next_step=problem.next_step)
-        return rows
+    async def _open(self, source: str, *, samples: bool = False) -> _Opened:
+        found = await anyio.to_thread.run_sync(lambda: locate(source, workspace=self.workspace, ledger=self.ledger))
+        if isinstance(found, OnHub) and self.hub is not None:
+            return await _open_on_hub(self.hub, found.name, samples)
+        reading = await anyio.to_thread.run_sync(self._read, here(found))
+        return _Opened(reading, [answered("local files", http_status=None)])
 
-    def _read(self, source: str) -> Reading:
-        found = locate(source, workspace=self.workspace, ledger=self.ledger, hub=self.hub)
+    def _read(self, found: Source) -> Reading:
         if found.job_id is None:
             return read_path(found.path)
         reading = _read_job(found)
@@ -127,8 +167,52 @@ class EvalService:
         )
 
 
-def matching(rows: Sequence[EvalRow], *, task: str | None = None, metric: str | None = None) -> list[EvalRow]:
+async def _open_on_hub(hub: HubResults, name: str, samples: bool) -> _Opened:
+    try:
+        found = await hub.read(name, samples=samples)
+    except (ServiceError, NotFound) as error:
+        return _Opened(Reading(), [failed(SERVICE, error)], failure=error)
+    return _Opened(
+        found.reading,
+        found.sources,
+        revision=found.revision,
+        partial=found.partial,
+        roots={found.root: found.folder},
+    )
+
+
+def _unread(opened: _Opened, cursor: str | None) -> EvalPage:
+    """The page of a source that the Hub did not give. The cursor stays good for when it does."""
+    return EvalPage(
+        status=overall(opened.sources),
+        sources=opened.sources,
+        rows=[],
+        total=0,
+        tasks=[],
+        notes=[str(opened.failure)],
+        next_cursor=cursor,
+    )
+
+
+def _not_compared(failures: dict[str, MlinternError]) -> str:
+    return "Nothing was compared. " + " ".join(f"The {side}: {error}" for side, error in failures.items())
+
+
+def _one_side(side: _Opened, name: str, *, task: str | None, metric: str | None) -> list[EvalRow]:
+    rows = matching(side.reading.rows, task=task, metric=metric, what=f"The {name}")
+    if not rows and side.reading.problems:
+        problem = side.reading.problems[0]
+        raise BadInput(f"The {name}: {problem.source}: {problem.message}", next_step=problem.next_step)
+    return rows
+
+
+def matching(
+    rows: Sequence[EvalRow], *, task: str | None = None, metric: str | None = None, what: str = "The source"
+) -> list[EvalRow]:
     """The rows of a task (any spelling, ``*`` allowed) and a metric (``acc`` or ``acc,none``).
+
+    Args:
+        what: names the rows in errors.
 
     Raises:
         NotFound: there are rows, but none of that name; near names are suggested.
@@ -138,12 +222,12 @@ def matching(rows: Sequence[EvalRow], *, task: str | None = None, metric: str | 
         names = {task.casefold(), canonical_task(task)}
         chosen = [row for row in chosen if any(_named(row, name) for name in names)]
         if not chosen and rows:
-            raise _unknown("task", task, sorted({row.task for row in rows}))
+            raise _unknown(what, "task", task, sorted({row.task for row in rows}))
     if metric is not None:
         before = chosen
         chosen = [row for row in chosen if metric in (row.metric, f"{row.metric},{row.filter}")]
         if not chosen and before:
-            raise _unknown("metric", metric, sorted({row.metric for row in before}))
+            raise _unknown(what, "metric", metric, sorted({row.metric for row in before}))
     return chosen
 
 
@@ -151,9 +235,9 @@ def _named(row: EvalRow, pattern: str) -> bool:
     return fnmatch.fnmatchcase(row.task.casefold(), pattern) or fnmatch.fnmatchcase(row.task_raw.casefold(), pattern)
 
 
-def _unknown(kind: str, name: str, known: Sequence[str]) -> NotFound:
+def _unknown(what: str, kind: str, name: str, known: Sequence[str]) -> NotFound:
     hint = did_you_mean(nearest(name, known)) or f"There are: {', '.join(known[:12])}."
-    return NotFound(f"The source has no {kind} {name!r}.", next_step=hint)
+    return NotFound(f"{what} has no {kind} {name!r}.", next_step=hint)
 
 
 def _read_job(found: Source) -> Reading:
@@ -180,6 +264,11 @@ def _notes(reading: Reading, tasks: Sequence[str]) -> list[str]:
         notes.append(f"{len(reading.problems) - SHOWN} more problems are not shown.")
     if any(row.stderr_derived for row in reading.rows):
         notes.append("stderr_derived: the harness gave no standard error; it is sqrt(p(1-p)/n).")
+    if not all(row.scale_known for row in reading.rows):
+        notes.append(
+            "scale_known false: what a repository publishes is a bare number, a share (0-1) or a percentage (0-100); "
+            "it stands as written. Do not set it against another without knowing which."
+        )
     return notes
 
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.hub.client import HOME
+from mlintern.tools.hub.places import looks_like_place, place_of
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
-
-HUB_URL = re.compile(r"^(?:https?://[^/]+/|hf://)(?:(?:datasets|spaces|models)/)?([\w.-]+/[\w.-]+)")
-HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
-
-
-class HubResults(Protocol):
-    """Fetches the evaluation results of a Hub repository into a local folder."""
-
-    def fetch(self, repo_id: str) -> Path:
-        """The folder that holds them now. Raises an error of `mlintern.tools.errors`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -33,12 +22,19 @@ class Source:
     state: str | None = None
 
 
-def locate(source: str, *, workspace: Workspace, ledger: Ledger, hub: HubResults | None = None) -> Source:
-    """Find what ``source`` names: a job id of this workspace, else an existing path, else a Hub repository.
+@dataclass(frozen=True)
+class OnHub:
+    """A source that is no job and no path, and whose ``name`` can stand for a place on the Hub."""
+
+    name: str
+
+
+def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnHub:
+    """Find what ``source`` names: a job id of this workspace, else an existing path, else a place on the Hub.
 
     Raises:
         NotFound: nothing has that name; near job ids are suggested.
-        BadInput: it is empty, or a Hub repository while no Hub access is configured.
+        BadInput: it is empty, or no name that can be looked for.
     """
     name = source.strip()
     if not name:
@@ -54,17 +50,26 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger, hub: HubResults
         raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
     except RuntimeError as error:  # ~ of a user that does not exist
         raise BadInput(f"{name[:80]!r} is not a path: {error}", next_step="Give an absolute path.") from error
-    url = HUB_URL.match(name)
-    repo_id = url[1] if url else name if HUB_ID.match(name) else None
-    if repo_id is None:
-        raise NotFound(f"There is no job, file or folder {name!r}.{_near(name, ledger)}", next_step=_hint())
-    if hub is None:
-        raise BadInput(
-            f"There is no job, file or folder {name!r}, and Hub repositories cannot be read here.",
-            next_step=f"Fetch its results first (`hf download {repo_id} --include '*.json' '*.eval'`), "
-            "then give the folder.",
-        )
-    return Source(path=hub.fetch(repo_id))
+    if looks_like_place(name):
+        return OnHub(name)
+    raise NotFound(f"There is no job, file or folder {name!r}.{_near(name, ledger)}", next_step=_hint())
+
+
+def here(source: Source | OnHub) -> Source:
+    """A source whose files are on this machine.
+
+    Raises:
+        BadInput: it is on the Hub.
+    """
+    if isinstance(source, Source):
+        return source
+    place = place_of(source.name, endpoint=HOME)
+    kind = " --repo-type dataset" if place.kind == "dataset" else ""
+    raise BadInput(
+        f"There is no job, file or folder {source.name!r:.200}, and Hub repositories cannot be read here.",
+        next_step=f"Fetch its files first (`hf download {place.repo_id}{kind} --include '*.json' '*.jsonl' "
+        "'*.eval'`), then give the folder or the file.",
+    )
 
 
 def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
@@ -85,4 +90,4 @@ def _near(name: str, ledger: Ledger) -> str:
 
 
 def _hint() -> str:
-    return "Give a job id (list_jobs), a result file, or the folder that holds it."
+    return "Give a job id (list_jobs), a result file, or the folder that holds it, or a Hub repository (org/name)."

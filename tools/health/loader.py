@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.sources import locate
+from mlintern.tools.evals.sources import here, locate
 from mlintern.tools.health.series import as_number
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.marks import marked
@@ -41,9 +41,9 @@ def load(source: str, *, workspace: Workspace, ledger: Ledger) -> TrainingLog:
 
     Raises:
         NotFound: nothing has that name, or there is no training log in it.
-        BadInput: the file is broken.
+        BadInput: the file is broken, or the source is on the Hub.
     """
-    found = locate(source, workspace=workspace, ledger=ledger)
+    found = here(locate(source, workspace=workspace, ledger=ledger))
     if found.job_id is not None:
         for path in (found.path / "output", found.path / "log.txt"):
             if path.exists() and (log := _load_path(path)).rows:

@@ -83,23 +83,19 @@ async def test_a_source_that_is_nothing_is_an_error_with_a_next_step(service: Ev
     assert caught.value.next_step
 
 
-async def test_a_hub_repository_says_how_to_get_its_results(service: EvalService) -> None:
+async def test_without_access_to_the_hub_a_repository_says_how_to_get_its_results(service: EvalService) -> None:
     for source in ("org/model", "https://huggingface.co/org/model/tree/main", "hf://datasets/org/model"):
         with pytest.raises(BadInput) as caught:
             await service.read(source)
         assert "hf download org/model" in caught.value.next_step
+        assert ("--repo-type dataset" in caught.value.next_step) == ("datasets" in source)
 
 
-async def test_a_hub_repository_is_read_through_the_given_access(
-    workspace: Workspace, ledger: Ledger, clock: FakeClock, tmp_path: Path
-) -> None:
-    class Mirror:
-        def fetch(self, repo_id: str) -> Path:
-            return tmp_path / repo_id
-
-    write_lm_eval(tmp_path / "org" / "details_model", [1.0])
-    service = EvalService(workspace=workspace, ledger=ledger, clock=clock, hub=Mirror())
-    assert (await service.read("org/details_model")).rows
+async def test_what_lies_here_says_so_and_is_marked_as_data(service: EvalService, tmp_path: Path) -> None:
+    write_lm_eval(tmp_path, [1.0, 0.0])
+    page = await service.read(str(tmp_path))
+    assert (page.status, [source.name for source in page.sources]) == ("ok", ["local files"])
+    assert page.untrusted and page.revision is None and page.partial == []
 
 
 async def test_a_job_id_stands_for_its_output(service: EvalService, workspace: Workspace, ledger: Ledger) -> None:

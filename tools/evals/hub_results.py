@@ -1,0 +1,282 @@
+"""Evaluation results in a repository on the Hub: found by name, fetched at one commit, read as local files are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from mlintern.common.clock import Clock
+from mlintern.tools.errors import BadInput, MlinternError, NotFound, Offline, ServiceError
+from mlintern.tools.evals.documents import Reading
+from mlintern.tools.evals.hub_cache import ResultCache
+from mlintern.tools.evals.hub_files import (
+    READABLE,
+    Bounds,
+    Choice,
+    RemoteEntry,
+    choose_results,
+    choose_samples,
+    too_large,
+)
+from mlintern.tools.evals.read import read_files, read_path
+from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE
+from mlintern.tools.hub.browse import read_bytes
+from mlintern.tools.hub.client import SERVICE, HubClient, RepoType
+from mlintern.tools.hub.places import HubPlace, place_of
+from mlintern.tools.sources import SourceReport, answered, failed
+from mlintern.tools.workspace import Workspace
+
+NEXT_STEP = (
+    "browse_hub lists its files. Results may lie in a data set of their own (of lighteval: details_MODEL), "
+    "or nobody published any: then evaluate it, with a recipe for trainer evaluation."
+)
+
+
+@dataclass(frozen=True)
+class HubReading:
+    """What was read of a repository at ``revision``. Sources of rows begin with ``root``; ``folder`` mirrors it."""
+
+    reading: Reading
+    root: str
+    folder: Path
+    revision: str
+    sources: list[SourceReport]
+    partial: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """A pinned place and the files there; ``file`` if the place is one."""
+
+    place: HubPlace
+    entries: list[RemoteEntry]
+    file: RemoteEntry | None = None
+    partial: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.place.kind} {self.place.repo_id}"
+
+
+class HubResults:
+    """Reads the results of repositories on the Hub. What it fetches stays in the workspace's cache, within bounds."""
+
+    def __init__(self, *, hub: HubClient, workspace: Workspace, clock: Clock, bounds: Bounds | None = None) -> None:
+        self._hub = hub
+        self._workspace = workspace
+        self._clock = clock
+        self._bounds = bounds or Bounds()
+
+    async def read(self, name: str, *, samples: bool = False) -> HubReading:
+        """The results at the place on the Hub that ``name`` stands for (see `place_of`).
+
+        A bare ``org/name`` is a model, or a data set if there is no such model.
+
+        Args:
+            samples: fetch the scores of single items too, for a paired comparison.
+
+        Raises:
+            BadInput: it is no place on the Hub, or a file that holds no results.
+            NotFound: no such repository, revision or path, or no results there.
+            Blocked, RateLimited, Offline, ServiceError: the Hub's answer, if nothing at all could be read.
+        """
+        listing = await self._find(place_of(name, endpoint=self._hub.endpoint), samples)
+        choice = self._choose(listing, samples=samples)
+        cache = ResultCache(
+            self._workspace.folder("cache", "evals"), most_bytes=self._bounds.cache, clock=self._clock
+        )
+        place = listing.place
+        folder = cache.folder(place.kind or "model", place.repo_id, place.revision or "")
+        fetched, report = await self._fetch(listing, choice.files, cache, folder)
+        missing = [entry.path for entry in choice.files if entry not in fetched]
+        partial = [*listing.partial, *choice.partial]
+        if missing:
+            partial.append(f"{len(missing)} of {len(choice.files)} files could not be fetched, such as {missing[0]}.")
+        results = [entry for entry in fetched if entry not in choice.samples]
+        reading = await anyio.to_thread.run_sync(self._read, listing, folder, results, partial)
+        await anyio.to_thread.run_sync(cache.trim)
+        return HubReading(
+            reading=reading,
+            root=replace(place, path="").uri(),
+            folder=folder,
+            revision=place.revision or "",
+            sources=[answered(SERVICE), *([report] if report else [])],
+            partial=partial,
+        )
+
+    async def _find(self, place: HubPlace, samples: bool) -> _Listing:
+        if place.kind is not None:
+            return await self._list(place, place.kind, samples)
+        try:
+            return await self._list(place, "model", samples)
+        except NotFound as error:
+            if _lacks_revision(error):
+                raise
+        try:
+            return await self._list(place, "dataset", samples)
+        except NotFound as error:
+            if _lacks_revision(error):
+                raise
+            raise NotFound(
+                f"There is no job, file or folder {place.repo_id!r}, and the Hub has no model and no data set of "
+                "that name which can be seen with this access.",
+                next_step="Check the spelling with search_hub (list_jobs for a job); if it is private, set HF_TOKEN.",
+            ) from error
+
+    async def _list(self, place: HubPlace, kind: RepoType, samples: bool) -> _Listing:
+        where = f"{kind} {place.repo_id}" + (f" at {place.revision}" if place.revision else "")
+        what = where + (f", {place.path}" if place.path else "")
+        return await self._hub.call(what, lambda api: _listing(api, place, kind, samples, self._bounds.listed_files))
+
+    def _choose(self, listing: _Listing, *, samples: bool) -> Choice:
+        bounds, file = self._bounds, listing.file
+        if file is not None:
+            if PurePosixPath(file.path).suffix not in READABLE or file.size > bounds.file:
+                flaw = too_large(file, bounds) if file.size > bounds.file else f"{file.path} is no file of results."
+                raise BadInput(
+                    flaw, next_step="Give the harness's result file, such as results_*.json, or the folder it is in."
+                )
+            choice = Choice(files=[file])
+        else:
+            card = listing.place.kind == "model" and not listing.place.path
+            choice = choose_results(listing.entries, folder=listing.place.path, card=card, bounds=bounds)
+        if samples:
+            extra = choose_samples(choice.files, listing.entries, bounds=bounds)
+            partial = [*choice.partial, *extra.partial]
+            choice = Choice([*choice.files, *extra.files], partial, samples=frozenset(extra.files))
+        return choice
+
+    async def _fetch(
+        self, listing: _Listing, files: list[RemoteEntry], cache: ResultCache, folder: Path
+    ) -> tuple[list[RemoteEntry], SourceReport | None]:
+        """Those of ``files`` that are on disk now, and what stopped the others.
+
+        Raises:
+            MlinternError: none of them could be had.
+        """
+        fetched: list[RemoteEntry] = []
+        problem: MlinternError | None = None
+        with anyio.move_on_after(self._bounds.seconds) as limit:
+            for entry in files:
+                try:
+                    await self._fetch_one(listing, entry, cache, folder)
+                    fetched.append(entry)
+                except (ServiceError, NotFound, BadInput) as error:
+                    problem = error
+                    if isinstance(error, ServiceError):
+                        break  # the next file would fare no better
+        if limit.cancelled_caught:
+            problem = Offline(
+                f"The files of {listing.name} did not arrive within {self._bounds.seconds:.0f} s.",
+                service=SERVICE,
+                next_step="Call again: what arrived is kept.",
+            )
+        if problem is not None and not fetched:
+            raise problem
+        return fetched, failed(f"{SERVICE} files", problem) if problem else None
+
+    async def _fetch_one(self, listing: _Listing, entry: RemoteEntry, cache: ResultCache, folder: Path) -> None:
+        if await anyio.to_thread.run_sync(cache.holds, folder, entry):
+            return
+        place, most = listing.place, self._bounds.file
+        read: Callable[[Any], bytes] = lambda api: read_bytes(  # noqa: E731
+            api, place.repo_id, entry.path, kind=place.kind or "model", revision=place.revision, limit=most
+        )
+        data = await self._hub.call(f"{listing.name}, {entry.path}", read)
+        await anyio.to_thread.run_sync(cache.keep, folder, entry, data)
+
+    def _read(self, listing: _Listing, folder: Path, results: list[RemoteEntry], partial: list[str]) -> Reading:
+        place = listing.place
+        named = _Names(str(folder), replace(place, path="").uri())
+        try:
+            reading = self._read_files(listing, folder, results)
+        except BadInput as error:
+            raise BadInput(named.in_text(error.message), next_step=error.next_step) from error
+        if not reading.rows and not reading.problems:
+            raise NotFound(
+                f"The Hub's {listing.name} holds no evaluation results"
+                + (f" in {place.path}" if place.path else "")
+                + f" (commit {(place.revision or '')[:12]}, {len(listing.entries)} files looked through). "
+                + " ".join(partial),
+                next_step=NEXT_STEP,
+            )
+        published = {"model": place.repo_id} if place.kind == "model" else {}
+        rows = [
+            row.model_copy(
+                update={"source": named.in_text(row.source)} | (published if row.suite in (SUITE, CARD_SUITE) else {})
+            )
+            for row in reading.rows
+        ]
+        problems = [
+            one.model_copy(update={"source": named.in_text(one.source), "message": named.in_text(one.message)})
+            for one in reading.problems
+        ]
+        return Reading(rows=rows, problems=problems)
+
+    def _read_files(self, listing: _Listing, folder: Path, results: list[RemoteEntry]) -> Reading:
+        """Exactly these: what an earlier call left beside them is not part of this answer."""
+        if listing.file is None:
+            return read_files([folder / entry.path for entry in results])
+        try:
+            return read_path(folder / listing.file.path)
+        except NotFound:
+            return Reading()
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Says the address of a file where a text says its place in the cache."""
+
+    folder: str
+    root: str
+
+    def in_text(self, text: str) -> str:
+        return text.replace(self.folder, self.root)
+
+
+def _listing(api: Any, place: HubPlace, kind: RepoType, samples: bool, most: int) -> _Listing:
+    """Pin the place to a commit and list it; of a file what lies beside it, if ``samples``. Blocks."""
+    info = api.repo_info(place.repo_id, repo_type=kind, revision=place.revision, expand=["sha"])
+    pinned = replace(place, repo_id=info.id, kind=kind, revision=info.sha)  # a renamed repository says its new name
+    file = None
+    if place.path:
+        known = api.get_paths_info(info.id, [place.path], repo_type=kind, revision=info.sha)
+        if not known:
+            raise NotFound(
+                f"The {kind} {info.id} has no {place.path} at {info.sha[:12]}.",
+                next_step="browse_hub lists its files.",
+            )
+        if hasattr(known[0], "size"):
+            file = _entry(known[0])
+            if not samples:
+                return _Listing(pinned, [file], file)
+    folder = place.path.rpartition("/")[0] if file else place.path
+    tree = api.list_repo_tree(info.id, folder or None, recursive=file is None, repo_type=kind, revision=info.sha)
+    found = list(islice(tree, most + 1))
+    entries = [_entry(one) for one in found[:most] if hasattr(one, "size")]
+    cut = [f"Only the first {most:,} entries of the {kind} {info.id} were looked through. Name a folder of it."]
+    return _Listing(pinned, [one for one in entries if _is_safe(one.path)], file, cut if len(found) > most else [])
+
+
+def _entry(found: Any) -> RemoteEntry:
+    if found.lfs is not None:
+        return RemoteEntry(found.path, found.lfs.size, found.lfs.sha256, large=True)
+    return RemoteEntry(found.path, found.size, found.blob_id)
+
+
+def _is_safe(path: str) -> bool:
+    """Whether a path of a listing stays within the folder that mirrors the repository."""
+    return not path.startswith("/") and "\x00" not in path and ".." not in path.split("/")
+
+
+def _lacks_revision(error: NotFound) -> bool:
+    """Whether the repository is there, only not the revision."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    return isinstance(error.__cause__, RevisionNotFoundError)
