@@ -12,6 +12,7 @@ from mcp.types import TextContent
 
 from mlintern.server.app import build_server
 from mlintern.server.settings import Settings
+from tests.tools.evals.results import write_own
 
 pytestmark = pytest.mark.anyio
 
@@ -65,8 +66,22 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("read_eval", {"source": ""}, "empty"),
     ("read_eval", {"source": "{folder}/absent"}, "absent"),
     ("read_eval", {"source": "{folder}/broken.jsonl"}, "broken.jsonl"),
+    ("read_eval", {"source": "https://example.com/org/model"}, "Unrecognized host"),
+    ("read_eval", {"source": "https://huggingface.co/spaces/org/board"}, "is a space"),
+    ("read_eval", {"source": "hf://org/model/../other"}, "leaves the repository"),
+    ("read_eval", {"source": "{folder}/evaluation.json", "cursor": "nonsense"}, "cursor"),
+    ("read_eval", {"source": "{folder}/evaluation.json", "limit": 0}, "greater than or equal to 1"),
+    ("read_eval", {"source": "{folder}/evaluation.json", "task": "maxnm"}, "maxnum"),
+    ("compare_evals", {"baseline": "{folder}/evaluation.json", "candidate": "hf://spaces/a/b"}, "is a space"),
+    (
+        "compare_evals",
+        {"baseline": "{folder}/evaluation.json", "candidate": "{folder}/evaluation.json", "task": "mmlu"},
+        "The baseline has no task",
+    ),
     ("compare_evals", {"baseline": "{folder}/absent", "candidate": "{folder}/absent"}, "absent"),
     ("diagnose_run", {"source": "{folder}/absent"}, "absent"),
+    ("diagnose_run", {"source": "hf://org/model"}, "hf download org/model"),
+    ("diagnose_run", {"source": "{folder}/evaluation.json"}, "no log_history"),
     ("list_runs", {"experiment": "nothing"}, "nothing"),
     ("list_runs", {"sort": "best"}, "Name an experiment"),
     ("write_report", {"experiment": "nothing"}, "nothing"),
@@ -83,6 +98,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "good.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
+    write_own(tmp_path, [1.0, 0.0])
     return tmp_path
 
 

@@ -130,7 +130,14 @@ async def test_every_tool_has_a_typed_structured_result() -> None:
         assert tool.output_schema["properties"], tool.name
 
 
-OUTSIDE = [*PROMISED["papers"], *(set(PROMISED["hub"]) - {"inspect_model"}), "poll_job", "read_job_logs"]
+OUTSIDE = [
+    *PROMISED["papers"],
+    *(set(PROMISED["hub"]) - {"inspect_model"}),
+    "poll_job",
+    "read_job_logs",
+    "read_eval",
+    "compare_evals",
+]
 """Tools whose results hold text that others wrote."""
 
 
