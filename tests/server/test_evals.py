@@ -1,4 +1,4 @@
-"""The evaluation tools over MCP, with results on a stand-in of the Hub: both channels carry the whole answer."""
+"""The evaluation tools over MCP, results on a stand-in of the Hub included: both channels carry the whole answer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from mcp.types import TextContent
 
 from mlintern.server.app import build_server
 from mlintern.server.settings import Settings
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
 from tests.services.hub import SHA, HubStandIn, Repo
 from tests.services.standin import Fault
 from tests.tools.evals.published import EVAL_RESULTS, model_with_samples
-from tests.tools.evals.results import write_own
+from tests.tools.evals.results import add_job, write_own
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +76,19 @@ async def test_a_repository_is_compared_with_a_folder(hub: HubStandIn, tmp_path:
     [row] = answer["rows"]
     assert (row["verdict"], answer["status"]) == ("improved", "ok")
     assert "McNemar" in row["method"]
+
+
+@pytest.mark.parametrize("source", ["job-1", "{folder}/trainer_state.json", "{folder}/train.log"])
+async def test_a_run_is_diagnosed_from_its_job_its_state_or_its_log(tmp_path: Path, source: str) -> None:
+    history = [{"step": step, "loss": 1.0 if step < 20 else float("nan"), "epoch": 1.0} for step in range(1, 31)]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    (tmp_path / "train.log").write_text("".join(f"{row}\n" for row in history))
+    home = Workspace.open(tmp_path / "home")
+    add_job(Ledger(home.ledger), "job-1")
+    output = home.job("job-1") / "output"
+    output.mkdir(parents=True)
+    rows = [{"v": 1, "kind": "metrics", "step": row["step"], "values": {"loss": row["loss"]}} for row in history]
+    (output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = await ask(home.root, "diagnose_run", source=source.replace("{folder}", str(tmp_path)))
+    assert (answer["verdict"], answer["steps_read"]) == ("failing", 30)
+    assert answer["findings"][0]["kind"] == "nan_or_inf"

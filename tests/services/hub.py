@@ -159,7 +159,11 @@ class HubStandIn(StandIn):
         if isinstance(repo, Response):
             return repo
         revision = request.path_params.get("revision", "main")
-        return JSONResponse(repo.described() | ({"sha": revision} if revision in repo.older else {}))
+        described = repo.described() | ({"sha": revision} if revision in repo.older else {})
+        wanted = request.query_params.getlist("expand")
+        if wanted:
+            described = {name: value for name, value in described.items() if name in ("_id", "id", *wanted)}
+        return JSONResponse(described)
 
     async def _auth_check(self, request: Request) -> Response:
         repo = self._find(request, request.path_params["kind"].rstrip("s"))

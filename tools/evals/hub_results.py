@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
-from mlintern.tools.errors import BadInput, MlinternError, NotFound, Offline, ServiceError
+from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, Offline, ServiceError
 from mlintern.tools.evals.documents import Reading
 from mlintern.tools.evals.hub_cache import ResultCache
 from mlintern.tools.evals.hub_files import (
@@ -25,7 +25,7 @@ from mlintern.tools.evals.hub_files import (
     too_large,
 )
 from mlintern.tools.evals.read import read_files, read_path
-from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE
+from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE, read_metadata
 from mlintern.tools.hub.browse import read_bytes
 from mlintern.tools.hub.client import SERVICE, HubClient, RepoType
 from mlintern.tools.hub.places import HubPlace, place_of
@@ -76,7 +76,8 @@ class HubResults:
     async def read(self, name: str, *, samples: bool = False) -> HubReading:
         """The results at the place on the Hub that ``name`` stands for (see `place_of`).
 
-        A bare ``org/name`` is a model, or a data set if there is no such model.
+        A bare ``org/name`` is a model, or a data set if there is no such model. Of a model whose files are refused
+        (gated), what the Hub shows to everybody of its published results is read.
 
         Args:
             samples: fetch the scores of single items too, for a paired comparison.
@@ -93,7 +94,10 @@ class HubResults:
         )
         place = listing.place
         folder = cache.folder(place.kind or "model", place.repo_id, place.revision or "")
-        fetched, report = await self._fetch(listing, choice.files, cache, folder)
+        try:
+            fetched, report = await self._fetch(listing, choice.files, cache, folder)
+        except Blocked as error:
+            return await self._shown(listing, folder, error)
         missing = [entry.path for entry in choice.files if entry not in fetched]
         partial = [*listing.partial, *choice.partial]
         if missing:
@@ -108,6 +112,32 @@ class HubResults:
             revision=place.revision or "",
             sources=[answered(SERVICE), *([report] if report else [])],
             partial=partial,
+        )
+
+    async def _shown(self, listing: _Listing, folder: Path, refusal: Blocked) -> HubReading:
+        """The results in the Hub's description of a model whose files it refuses; without any the refusal stands."""
+        place = listing.place
+        if place.kind != "model" or place.path:
+            raise refusal
+        try:
+            info = await self._hub.call(
+                listing.name,
+                lambda api: api.model_info(
+                    place.repo_id, revision=place.revision, expand=["evalResults", "model-index"]
+                ),
+            )
+            reading = read_metadata(info)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # what others wrote is of another shape
+            raise refusal from error
+        if not reading.rows:
+            raise refusal
+        return HubReading(
+            reading=_relabelled(reading, place, lambda source: f"{place.uri()}/{source}"),
+            root=place.uri(),
+            folder=folder,
+            revision=place.revision or "",
+            sources=[answered(SERVICE), failed(f"{SERVICE} files", refusal)],
+            partial=[f"Only what the Hub shows of its published results was read, not its files: {refusal}"],
         )
 
     async def _find(self, place: HubPlace, samples: bool) -> _Listing:
@@ -206,18 +236,7 @@ class HubResults:
                 + " ".join(partial),
                 next_step=NEXT_STEP,
             )
-        published = {"model": place.repo_id} if place.kind == "model" else {}
-        rows = [
-            row.model_copy(
-                update={"source": named.in_text(row.source)} | (published if row.suite in (SUITE, CARD_SUITE) else {})
-            )
-            for row in reading.rows
-        ]
-        problems = [
-            one.model_copy(update={"source": named.in_text(one.source), "message": named.in_text(one.message)})
-            for one in reading.problems
-        ]
-        return Reading(rows=rows, problems=problems)
+        return _relabelled(reading, place, named.in_text)
 
     def _read_files(self, listing: _Listing, folder: Path, results: list[RemoteEntry]) -> Reading:
         """Exactly these: what an earlier call left beside them is not part of this answer."""
@@ -238,6 +257,22 @@ class _Names:
 
     def in_text(self, text: str) -> str:
         return text.replace(self.folder, self.root)
+
+
+def _relabelled(reading: Reading, place: HubPlace, named: Callable[[str], str]) -> Reading:
+    """With addresses as sources, and the repository as the model of what it publishes of itself."""
+    published = {"model": place.repo_id} if place.kind == "model" else {}
+    rows = [
+        row.model_copy(update={"source": named(row.source)} | (published if row.suite in (SUITE, CARD_SUITE) else {}))
+        for row in reading.rows
+    ]
+    problems = [
+        one.model_copy(
+            update={"source": named(one.source), "message": one.message.replace(one.source, named(one.source))}
+        )
+        for one in reading.problems
+    ]
+    return Reading(rows=rows, problems=problems)
 
 
 def _listing(api: Any, place: HubPlace, kind: RepoType, samples: bool, most: int) -> _Listing:

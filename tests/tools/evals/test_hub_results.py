@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.hub_files import Bounds
@@ -19,8 +20,15 @@ from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.hub import SHA, HubStandIn, Repo
 from tests.services.standin import BROKEN, CUT, RESET, Fault
-from tests.tools.evals.published import CARD, EVAL_RESULTS, lighteval, model_with_everything, model_with_samples
-from tests.tools.evals.results import add_job, write_own
+from tests.tools.evals.published import (
+    CARD,
+    EVAL_RESULTS,
+    files_of,
+    lighteval,
+    model_with_everything,
+    model_with_samples,
+)
+from tests.tools.evals.results import add_job, write_lm_eval, write_own
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +154,9 @@ async def test_recorded_results_are_read_from_a_data_set(
 ) -> None:
     files = {
         "lm/results_bloom.json": (recorded / "eval-lm-eval" / "evals__bloom__bloom-560m.json").read_bytes(),
+        "logs/2025-05-12T20-28-13-04-00_no-samples.json": (
+            recorded / "eval-inspect" / "test_logs__2025-05-12T20-28-13-04-00_no-samples.json"
+        ).read_bytes(),
         "logs/a.eval": (recorded / "eval-inspect" / "test_eval_log__log_formats.eval").read_bytes(),
     }
     for path in (recorded / "eval-lighteval").glob("*.json"):
@@ -154,7 +165,9 @@ async def test_recorded_results_are_read_from_a_data_set(
     page = await service.read("org/details_m", limit=500)
     assert {row.suite for row in page.rows} == {"lm-eval", "inspect", "lighteval"}
     assert all(row.source.startswith(f"hf://datasets/org/details_m@{SHA}/") for row in page.rows)
-    assert (page.status, page.partial, page.problems) == ("ok", [], [])
+    assert (page.status, page.partial) == ("ok", [])
+    [problem] = page.problems
+    assert "no-samples.json" in problem.source and "cancelled" in problem.message
 
 
 # Names --------------------------------------------------------------------------------------------------------------
@@ -275,6 +288,31 @@ async def test_each_refusal_of_the_hub_has_its_own_status_and_advice(
     assert (await service.read("org/gated")).rows and (await service.read("org/private")).rows
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     nothing(await service.read("org/open"), "offline", "Check the network")
+
+
+async def test_of_a_gated_model_what_the_hub_shows_to_everybody_is_read(
+    hub: HubStandIn, service: EvalService
+) -> None:
+    shown = [{"filename": ".eval_results/a.yaml", "data": entry} for entry in yaml.safe_load(EVAL_RESULTS)] + [
+        {"filename": ".eval_results/b.yaml", "error": "Invalid"}
+    ]
+    index = yaml.safe_load(CARD.split(b"---")[1])["model-index"]
+    info = {"evalResults": shown, "model-index": index}
+    files = {".eval_results/a.yaml": EVAL_RESULTS, "README.md": CARD}
+    hub.add(Repo("org/gated", "model", files, json.loads(json.dumps(info, default=str)), access="gated"))
+    page = await service.read("org/gated")
+    assert (page.status, [source.status for source in page.sources]) == ("partial", ["ok", "blocked"])
+    assert [row.value for row in page.rows] == [41.2, 0.755, 64.59, 0.61]
+    assert page.rows[0].source.startswith(f"hf://models/org/gated@{SHA}/.eval_results/")
+    assert page.rows[0].model == "org/gated" and "Accept its conditions" in page.partial[0]
+    nothing(await service.read("hf://org/gated/README.md"), "blocked", "Accept its conditions")
+    hub.add(Repo("org/gated", "model", files, {"evalResults": [{"data": {"value": 1}}]}, access="gated"))
+    nothing(await service.read("org/gated"), "blocked", "Accept its conditions")
+
+
+async def test_what_takes_too_long_is_given_up(hub: HubStandIn, make: Make) -> None:
+    hub.add(Repo("org/m", "model", {"results_a.json": lighteval()}))
+    nothing(await make(seconds=0).read("org/m"), "offline", "Call again")
 
 
 async def test_a_limit_says_when_to_come_back_and_keeps_the_place(hub: HubStandIn, service: EvalService) -> None:
@@ -403,6 +441,17 @@ async def test_two_repositories_with_samples_are_compared_item_by_item(
     assert "McNemar" in row.method
     assert (comparison.status, comparison.partial, comparison.untrusted) == ("ok", [], True)
     assert [source.name for source in comparison.sources] == ["baseline: huggingface", "candidate: huggingface"]
+
+
+async def test_samples_of_lm_eval_in_a_repository_are_paired(
+    hub: HubStandIn, service: EvalService, tmp_path: Path
+) -> None:
+    for name, right in (("base", 10), ("sft", 60)):
+        write_lm_eval(tmp_path / name, [1.0] * right + [0.0] * (100 - right), model=f"org/{name}")
+        hub.add(Repo(f"org/{name}", "model", files_of(tmp_path / name)))
+    comparison = await service.compare("org/base", "org/sft", metric="exact_match,strict-match")
+    [row] = comparison.rows
+    assert (row.verdict, row.n) == ("improved", 100) and "McNemar" in row.method
 
 
 async def test_without_samples_a_repository_is_compared_by_standard_errors(

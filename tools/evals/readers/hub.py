@@ -7,8 +7,11 @@ percentage (0 to 100). So values stay as they are written, and ``scale_known`` i
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput
@@ -42,6 +45,26 @@ def read(file: ResultFile) -> Reading:
     if len(found) > MOST_ENTRIES:
         problems.append(_problem(file, "", f"Only the first {MOST_ENTRIES} entries were read."))
     return Reading(rows=[entry for entry in found[:MOST_ENTRIES] if isinstance(entry, EvalRow)], problems=problems)
+
+
+def read_metadata(info: Any) -> Reading:
+    """What the Hub itself says that a model publishes (`ModelInfo` with evalResults and model-index).
+
+    The sources of the rows are paths in the repository.
+    """
+    from huggingface_hub import eval_result_entries_to_yaml
+
+    documents = {
+        f"{FOLDER}/results.yaml": eval_result_entries_to_yaml(info.eval_results or []),
+        f"README{CARD}": {"model-index": info.model_index} if info.model_index else {},
+    }
+    found = Reading()
+    for path, data in documents.items():
+        sha256 = hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
+        reading = read(ResultFile(path=Path(path), sha256=sha256, data=data))
+        found.rows.extend(reading.rows)
+        found.problems.extend(reading.problems)
+    return found
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
