@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from mlintern.tools.errors import BadInput, MlinternError
-from mlintern.tools.evals.names import UNNAMED_METRIC, is_proportion
+from mlintern.tools.errors import MlinternError
+from mlintern.tools.evals.counterparts import Pair, latest, match, obstacles
+from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.read import SampleFiles
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.evals.significance import (
@@ -64,13 +65,6 @@ class Comparison(NetworkedResult):
 
 
 @dataclass(frozen=True)
-class _Pair:
-    baseline: EvalRow
-    candidate: EvalRow
-    obstacles: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Measured:
     """The difference, or why there is none to state; what to know about it; why it is not paired, if it is not."""
 
@@ -97,9 +91,9 @@ def compare_rows(
     Raises:
         BadInput: a side holds results of several models, so that it is not one thing to compare.
     """
-    baseline, notes_b = _latest(baseline, "baseline")
-    candidate, notes_c = _latest(candidate, "candidate")
-    pairs, unmatched = _match(baseline, candidate)
+    baseline, notes_b = latest(baseline, "baseline")
+    candidate, notes_c = latest(candidate, "candidate")
+    pairs, unmatched = match(baseline, candidate)
     rows = _judge(pairs, samples or SampleFiles())
     notes = notes_b + notes_c
     if {(row.source, row.sha256) for row in baseline} & {(row.source, row.sha256) for row in candidate}:
@@ -124,11 +118,11 @@ def compare_each(
     This is what picking the best of several runs calls for: the more were tried, the more of them look better by
     chance.
     """
-    pairs = [_Pair(baseline, candidate, tuple(_obstacles(baseline, candidate))) for candidate in candidates]
+    pairs = [Pair(baseline, candidate, tuple(obstacles(baseline, candidate))) for candidate in candidates]
     return _judge(pairs, samples or SampleFiles())
 
 
-def _judge(pairs: Sequence[_Pair], samples: Samples) -> list[ComparedRow]:
+def _judge(pairs: Sequence[Pair], samples: Samples) -> list[ComparedRow]:
     """Measure every pair, adjust the p-values over all, and give the verdicts."""
     results = [_measure(pair, samples) for pair in pairs]
     p_values = [result.found.p_value for result in results if isinstance(result.found, Difference)]
@@ -143,83 +137,7 @@ def _judge(pairs: Sequence[_Pair], samples: Samples) -> list[ComparedRow]:
     return rows
 
 
-def _key(row: EvalRow) -> tuple[str, str, str, str | None]:
-    return row.suite, row.task_raw, row.metric, row.filter
-
-
-def _latest(rows: Sequence[EvalRow], side: str) -> tuple[list[EvalRow], list[str]]:
-    """One row a key: the latest, if an evaluation was repeated; of one model only."""
-    models = sorted({row.model for row in rows if row.model is not None})
-    if len(models) > 1:
-        raise BadInput(
-            f"The {side} holds results of {len(models)} models: {', '.join(models[:4])}.",
-            next_step=f"Name the result file, or the folder, of one model as the {side}.",
-        )
-    latest: dict[tuple[str, str, str, str | None], EvalRow] = {}
-    repeated: list[str] = []
-    for row in sorted(rows, key=lambda row: (row.date or "", row.source)):
-        if _key(row) in latest:
-            repeated.append(row.label)
-        latest[_key(row)] = row
-    note = f"The {side} has several results of {', '.join(sorted(set(repeated))[:3])}: the latest is used."
-    return list(latest.values()), [note] if repeated else []
-
-
-def _match(baseline: Sequence[EvalRow], candidate: Sequence[EvalRow]) -> tuple[list[_Pair], list[str]]:
-    others = {_key(row): row for row in candidate}
-    pairs: list[_Pair] = []
-    alone: list[EvalRow] = []
-    for row in baseline:
-        other = others.pop(_key(row), None)
-        if other is None:
-            alone.append(row)
-        else:
-            pairs.append(_Pair(row, other, tuple(_obstacles(row, other))))
-    unmatched: list[str] = []
-    for row in alone:  # the same benchmark measured in another way deserves a reason, not silence
-        near = _nearest(row, others.values())
-        if near is None:
-            unmatched.append(f"baseline only: {row.label}")
-        else:
-            del others[_key(near)]
-            pairs.append(_Pair(row, near, tuple(_obstacles(row, near))))
-    unmatched += [f"candidate only: {row.label}" for row in others.values()]
-    return pairs, unmatched
-
-
-def _nearest(row: EvalRow, others: Iterable[EvalRow]) -> EvalRow | None:
-    """The same benchmark and metric; else the same benchmark, where one side does not name its metric."""
-    same = [other for other in others if other.task == row.task]
-    exact = (other for other in same if other.metric == row.metric)
-    unnamed = (other for other in same if UNNAMED_METRIC in (row.metric, other.metric))
-    return next(exact, None) or next(unnamed, None)
-
-
-def _obstacles(a: EvalRow, b: EvalRow) -> Iterable[str]:
-    """Why two rows do not measure the same thing. What only one side states is no obstacle."""
-    if a.suite != b.suite:
-        yield f"different harness ({a.suite}, {b.suite})"
-    elif a.task_raw != b.task_raw:
-        yield f"different task ({a.task_raw}, {b.task_raw})"
-    if a.metric != b.metric:
-        yield f"different metric, as far as it is named ({a.metric}, {b.metric})"
-    if a.filter != b.filter:
-        yield f"different filter ({a.filter}, {b.filter})"
-    if None not in (a.version, b.version) and a.version != b.version:
-        yield f"different task version ({a.version}, {b.version})"
-    if None not in (a.fewshot, b.fewshot) and a.fewshot != b.fewshot:
-        yield f"different number of few-shot examples ({a.fewshot}, {b.fewshot})"
-    if None not in (a.n, b.n) and a.n != b.n:
-        yield f"different number of items ({a.n}, {b.n})"
-    unknown = [side for side, row in (("baseline", a), ("candidate", b)) if not row.scale_known]
-    if unknown:
-        yield (
-            f"the {' and the '.join(unknown)} states a value ({a.value:g}, {b.value:g}) without saying whether it is "
-            "a share (0-1) or a percentage (0-100), nor of how many items; evaluate both with one harness instead"
-        )
-
-
-def _measure(pair: _Pair, samples: Samples) -> _Measured:
+def _measure(pair: Pair, samples: Samples) -> _Measured:
     a, b = pair.baseline, pair.candidate
     if pair.obstacles:
         return _Measured("Not comparable: " + "; ".join(pair.obstacles) + ".")
@@ -296,7 +214,7 @@ def sure_stderr(row: EvalRow) -> float | None:
     return row.stderr
 
 
-def _verdict(pair: _Pair, result: _Measured, p_adjusted: float | None) -> ComparedRow:
+def _verdict(pair: Pair, result: _Measured, p_adjusted: float | None) -> ComparedRow:
     a, b, found = pair.baseline, pair.candidate, result.found
     better = a.higher_is_better if a.higher_is_better is not None else b.higher_is_better
     row = ComparedRow(

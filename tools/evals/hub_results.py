@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +23,7 @@ from mlintern.tools.evals.hub_files import (
     choose_samples,
     too_large,
 )
+from mlintern.tools.evals.hub_listing import Listing, list_place
 from mlintern.tools.evals.read import read_files, read_path
 from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE, read_metadata
 from mlintern.tools.hub.browse import read_bytes
@@ -50,20 +50,6 @@ class HubReading:
     partial: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """A pinned place and the files there; ``file`` if the place is one."""
-
-    place: HubPlace
-    entries: list[RemoteEntry]
-    file: RemoteEntry | None = None
-    partial: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return f"{self.place.kind} {self.place.repo_id}"
-
-
 class HubResults:
     """Reads the results of repositories on the Hub. What it fetches stays in the workspace's cache, within bounds."""
 
@@ -87,7 +73,8 @@ class HubResults:
             NotFound: no such repository, revision or path, or no results there.
             Blocked, RateLimited, Offline, ServiceError: the Hub's answer, if nothing at all could be read.
         """
-        listing = await self._find(place_of(name, endpoint=self._hub.endpoint), samples)
+        place = await anyio.to_thread.run_sync(lambda: place_of(name, endpoint=self._hub.endpoint))
+        listing = await self._find(place, samples)
         choice = self._choose(listing, samples=samples)
         cache = ResultCache(
             self._workspace.folder("cache", "evals"), most_bytes=self._bounds.cache, clock=self._clock
@@ -114,7 +101,7 @@ class HubResults:
             partial=partial,
         )
 
-    async def _shown(self, listing: _Listing, folder: Path, refusal: Blocked) -> HubReading:
+    async def _shown(self, listing: Listing, folder: Path, refusal: Blocked) -> HubReading:
         """The results in the Hub's description of a model whose files it refuses; without any the refusal stands."""
         place = listing.place
         if place.kind != "model" or place.path:
@@ -140,7 +127,7 @@ class HubResults:
             partial=[f"Only what the Hub shows of its published results was read, not its files: {refusal}"],
         )
 
-    async def _find(self, place: HubPlace, samples: bool) -> _Listing:
+    async def _find(self, place: HubPlace, samples: bool) -> Listing:
         if place.kind is not None:
             return await self._list(place, place.kind, samples)
         try:
@@ -159,12 +146,14 @@ class HubResults:
                 next_step="Check the spelling with search_hub (list_jobs for a job); if it is private, set HF_TOKEN.",
             ) from error
 
-    async def _list(self, place: HubPlace, kind: RepoType, samples: bool) -> _Listing:
+    async def _list(self, place: HubPlace, kind: RepoType, samples: bool) -> Listing:
         where = f"{kind} {place.repo_id}" + (f" at {place.revision}" if place.revision else "")
         what = where + (f", {place.path}" if place.path else "")
-        return await self._hub.call(what, lambda api: _listing(api, place, kind, samples, self._bounds.listed_files))
+        return await self._hub.call(
+            what, lambda api: list_place(api, place, kind, samples, self._bounds.listed_files)
+        )
 
-    def _choose(self, listing: _Listing, *, samples: bool) -> Choice:
+    def _choose(self, listing: Listing, *, samples: bool) -> Choice:
         bounds, file = self._bounds, listing.file
         if file is not None:
             if PurePosixPath(file.path).suffix not in READABLE or file.size > bounds.file:
@@ -183,7 +172,7 @@ class HubResults:
         return choice
 
     async def _fetch(
-        self, listing: _Listing, files: list[RemoteEntry], cache: ResultCache, folder: Path
+        self, listing: Listing, files: list[RemoteEntry], cache: ResultCache, folder: Path
     ) -> tuple[list[RemoteEntry], SourceReport | None]:
         """Those of ``files`` that are on disk now, and what stopped the others.
 
@@ -211,7 +200,7 @@ class HubResults:
             raise problem
         return fetched, failed(f"{SERVICE} files", problem) if problem else None
 
-    async def _fetch_one(self, listing: _Listing, entry: RemoteEntry, cache: ResultCache, folder: Path) -> None:
+    async def _fetch_one(self, listing: Listing, entry: RemoteEntry, cache: ResultCache, folder: Path) -> None:
         if await anyio.to_thread.run_sync(cache.holds, folder, entry):
             return
         place, most = listing.place, self._bounds.file
@@ -221,7 +210,7 @@ class HubResults:
         data = await self._hub.call(f"{listing.name}, {entry.path}", read)
         await anyio.to_thread.run_sync(cache.keep, folder, entry, data)
 
-    def _read(self, listing: _Listing, folder: Path, results: list[RemoteEntry], partial: list[str]) -> Reading:
+    def _read(self, listing: Listing, folder: Path, results: list[RemoteEntry], partial: list[str]) -> Reading:
         place = listing.place
         named = _Names(str(folder), replace(place, path="").uri())
         try:
@@ -238,7 +227,7 @@ class HubResults:
             )
         return _relabelled(reading, place, named.in_text)
 
-    def _read_files(self, listing: _Listing, folder: Path, results: list[RemoteEntry]) -> Reading:
+    def _read_files(self, listing: Listing, folder: Path, results: list[RemoteEntry]) -> Reading:
         """Exactly these: what an earlier call left beside them is not part of this answer."""
         if listing.file is None:
             return read_files([folder / entry.path for entry in results])
@@ -273,41 +262,6 @@ def _relabelled(reading: Reading, place: HubPlace, named: Callable[[str], str]) 
         for one in reading.problems
     ]
     return Reading(rows=rows, problems=problems)
-
-
-def _listing(api: Any, place: HubPlace, kind: RepoType, samples: bool, most: int) -> _Listing:
-    """Pin the place to a commit and list it; of a file what lies beside it, if ``samples``. Blocks."""
-    info = api.repo_info(place.repo_id, repo_type=kind, revision=place.revision, expand=["sha"])
-    pinned = replace(place, repo_id=info.id, kind=kind, revision=info.sha)  # a renamed repository says its new name
-    file = None
-    if place.path:
-        known = api.get_paths_info(info.id, [place.path], repo_type=kind, revision=info.sha)
-        if not known:
-            raise NotFound(
-                f"The {kind} {info.id} has no {place.path} at {info.sha[:12]}.",
-                next_step="browse_hub lists its files.",
-            )
-        if hasattr(known[0], "size"):
-            file = _entry(known[0])
-            if not samples:
-                return _Listing(pinned, [file], file)
-    folder = place.path.rpartition("/")[0] if file else place.path
-    tree = api.list_repo_tree(info.id, folder or None, recursive=file is None, repo_type=kind, revision=info.sha)
-    found = list(islice(tree, most + 1))
-    entries = [_entry(one) for one in found[:most] if hasattr(one, "size")]
-    cut = [f"Only the first {most:,} entries of the {kind} {info.id} were looked through. Name a folder of it."]
-    return _Listing(pinned, [one for one in entries if _is_safe(one.path)], file, cut if len(found) > most else [])
-
-
-def _entry(found: Any) -> RemoteEntry:
-    if found.lfs is not None:
-        return RemoteEntry(found.path, found.lfs.size, found.lfs.sha256, large=True)
-    return RemoteEntry(found.path, found.size, found.blob_id)
-
-
-def _is_safe(path: str) -> bool:
-    """Whether a path of a listing stays within the folder that mirrors the repository."""
-    return not path.startswith("/") and "\x00" not in path and ".." not in path.split("/")
 
 
 def _lacks_revision(error: NotFound) -> bool:

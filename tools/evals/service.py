@@ -189,7 +189,6 @@ def _unread(opened: _Opened, cursor: str | None) -> EvalPage:
         rows=[],
         total=0,
         tasks=[],
-        notes=[str(opened.failure)],
         next_cursor=cursor,
     )
 
