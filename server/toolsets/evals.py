@@ -10,7 +10,6 @@ from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.tools.evals.compare import Comparison
 from mlintern.tools.evals.rows import EvalPage
-from mlintern.tools.health.diagnose import diagnose_source
 from mlintern.tools.health.findings import Diagnosis
 
 Side = (
@@ -66,4 +65,6 @@ def register(registry: Registry, lab: Lab) -> None:
         Names what it finds, such as divergence, reward collapse, KL blow-up, overfitting or a stall, with the step,
         the evidence and what to change. Reads metrics only: the quality of the model is read_eval's subject.
         """
+        from mlintern.tools.health.diagnose import diagnose_source
+
         return await diagnose_source(source, workspace=lab.workspace, ledger=lab.ledger)

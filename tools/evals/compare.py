@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.evals.counterparts import Pair, latest, match, obstacles
 from mlintern.tools.evals.names import is_proportion
-from mlintern.tools.evals.read import SampleFiles
 from mlintern.tools.evals.rows import EvalRow
 from mlintern.tools.evals.significance import (
     ALPHA,
@@ -94,7 +93,7 @@ def compare_rows(
     baseline, notes_b = latest(baseline, "baseline")
     candidate, notes_c = latest(candidate, "candidate")
     pairs, unmatched = match(baseline, candidate)
-    rows = _judge(pairs, samples or SampleFiles())
+    rows = _judge(pairs, samples or _samples_in_files())
     notes = notes_b + notes_c
     if {(row.source, row.sha256) for row in baseline} & {(row.source, row.sha256) for row in candidate}:
         notes.append("Both sides read the same result file.")
@@ -119,7 +118,13 @@ def compare_each(
     chance.
     """
     pairs = [Pair(baseline, candidate, tuple(obstacles(baseline, candidate))) for candidate in candidates]
-    return _judge(pairs, samples or SampleFiles())
+    return _judge(pairs, samples or _samples_in_files())
+
+
+def _samples_in_files() -> Samples:
+    from mlintern.tools.evals.read import SampleFiles  # all readers, which a server that starts does not need
+
+    return SampleFiles()
 
 
 def _judge(pairs: Sequence[Pair], samples: Samples) -> list[ComparedRow]:
