@@ -138,7 +138,6 @@ def _training_context(recipe: TrainingRecipe) -> dict[str, Any]:
         "prepare": prepare,
         "reward_list": _name_list(rewards),
         "builtin_rewards": builtin,
-        "limits": recipe.limit is not None,
         "renames": bool(recipe.columns),
         "keeps_only_renamed": recipe.trainer != "grpo",  # rewards may read the other columns
         "validates": recipe.validation_rows > 0,

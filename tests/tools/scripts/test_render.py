@@ -159,6 +159,14 @@ def test_a_nan_loss_is_not_filtered_and_no_progress_bar_garbles_the_log() -> Non
     assert "enable_jit_checkpoint=True" in text
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_script_can_be_tried_with_other_settings(name: str) -> None:
+    text = render(parse_recipe(RECIPES[name])).text
+    head = text[: text.index("def ")]
+    assert head.count("MLINTERN_DRY_RUN") == 2, "it reads them once, at its top, after its own"
+    assert head.index("MODEL = ") < head.index("MLINTERN_DRY_RUN")
+
+
 def test_rendering_twice_gives_the_same_text() -> None:
     for recipe in RECIPES.values():
         assert render(parse_recipe(recipe)) == render(parse_recipe(recipe))
