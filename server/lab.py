@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlintern.tools.jobs.spec import Backend
     from mlintern.tools.papers.service import PaperService
     from mlintern.tools.runs.service import RunService
+    from mlintern.tools.scripts.checking import ScriptChecker
     from mlintern.tools.scripts.store import ScriptStore
     from mlintern.tools.web import Web
 
@@ -81,6 +82,20 @@ class Lab:
         from mlintern.tools.scripts.store import ScriptStore
 
         return ScriptStore(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def checker(self) -> ScriptChecker:
+        from mlintern.tools.scripts.checking import ScriptChecker
+        from mlintern.tools.scripts.dry_run import DryRunner
+        from mlintern.tools.scripts.materials import Materials
+
+        runner = DryRunner(
+            workspace=self.workspace,
+            clock=self.clock,
+            materials=Materials(hub=self.hub),
+            python=self.settings.python,
+        )
+        return ScriptChecker(store=self.scripts, runner=runner)
 
     @cached_property
     def jobs(self) -> JobService:

@@ -7,15 +7,27 @@ from functools import partial
 from typing import Annotated, Any
 
 import anyio.to_thread
+from mcp.server.mcpserver import Context, Elicit, Resolve
 from pydantic import BeforeValidator, Field
 
+from mlintern.server.approvals import Approval, Consent, Verdict
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
+from mlintern.tools.approvals import Action
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.check_result import LEVELS, CheckResult, digest_of_trial, not_tried
 from mlintern.tools.scripts.describe import TrainerDescription
 from mlintern.tools.scripts.describe import describe_trainer as describe
 from mlintern.tools.scripts.recipe import Recipe, parse_recipe
-from mlintern.tools.scripts.store import LEVELS, ScriptResult
+from mlintern.tools.scripts.store import ScriptResult
+
+WAIT_SECONDS = 40.0
+"""Desktop hosts end a call after about 60 seconds; a dry run that takes longer goes on, and is asked for again."""
+
+BY_COMMAND = (
+    "This host cannot ask the user. Show them the command in how_to_approve: it lets this script run on their machine"
+    " for a trial. After they ran it, call check_script again with the same arguments."
+)
 
 
 def _read(value: Any) -> Any:
@@ -26,6 +38,34 @@ def _read(value: Any) -> Any:
         return parse_recipe(value)
     except BadInput as error:
         raise ValueError(str(error)) from None
+
+
+def trying(script_id: str, level: str, lab: Lab) -> Action | None:
+    """The dry run of a script, described for the person who decides; None where none of its code would be run."""
+    script = lab.checker.to_be_run(script_id) if level == "dry_run" else None
+    if script is None:
+        return None
+    limit = lab.checker.limit_seconds
+    lines = len(script.text.splitlines())
+    return Action(
+        kind="submit_job",  # a short local job is what it is, and allowances such as local<=30m cover it
+        what=f"Dry run of {script.name}",
+        where="local",
+        hardware="cpu",
+        hours=limit / 3600,
+        digest=digest_of_trial(script, limit),
+        details=(
+            ("Script", f"{script.name} (script_id {script.script_id}), {lines} lines: {script.path}"),
+            ("What happens", "two steps with a tiny random model and a few rows, without secrets; nothing is kept"),
+        ),
+    )
+
+
+async def consent_to_try(script_id: str, level: str, ctx: Context[Lab]) -> Verdict | Elicit[Approval]:
+    """Nobody is asked about the levels that only read."""
+    lab = ctx.request_context.lifespan_context
+    action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
+    return Verdict(status="approved") if action is None else await lab.gate.ask(action, ctx)
 
 
 ScriptId = Annotated[str, Field(description="script_id of a rendered or edited script")]
@@ -84,14 +124,39 @@ def register(registry: Registry, lab: Lab) -> None:
         )
         return await anyio.to_thread.run_sync(edit)
 
-    @registry.tool(title="Check script", read_only=True, open_world=False)
+    @registry.tool(title="Check script", read_only=False, open_world=True, destructive=True)
     async def check_script(
         script_id: ScriptId,
+        consent: Annotated[Consent, Resolve(consent_to_try)],
         level: Annotated[str, Field(description=f"How thoroughly: {', '.join(LEVELS)}")] = "static",
-    ) -> ScriptResult:
-        """Check a script for errors that would waste a job: syntax, imports, TRL fields, traps, missing telemetry.
+    ) -> CheckResult:
+        """Check a script for what would waste a job. Each finding names the rule, the line and the fix.
 
-        Each finding names the rule, the line and the fix. A script without errors can still fail on data it has not
-        seen: a short job on a few rows is the real test.
+        static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows with the
+        model's chat template and tokenizer: prompts, stop token, roles, truncation, empty or equal answers. Both run
+        nothing of the script and ask nobody. dry_run runs the script itself on this machine for two steps with a tiny
+        random model and a few rows, after the user has agreed; status "running" means: call again with the same
+        arguments. It does not show whether the real run fits into memory.
         """
-        return await anyio.to_thread.run_sync(partial(lab.scripts.check, script_id, level=level))
+        action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
+        if action is not None:
+            verdict = await lab.gate.settle(action, consent)
+            if verdict.status != "approved":
+                return await anyio.to_thread.run_sync(_not_tried, lab, script_id, action, verdict)
+            found = await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)
+            note = (
+                f"The user approved and wrote: {verdict.note}\n{found.note}".rstrip() if verdict.note else found.note
+            )
+            return found.model_copy(update={"digest": action.digest, "note": note})
+        return await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)
+
+
+def _not_tried(lab: Lab, script_id: str, action: Action, verdict: Verdict) -> CheckResult:
+    denied = verdict.status == "denied"
+    return not_tried(
+        lab.scripts.check(script_id),
+        status="denied" if denied else "approval_required",
+        note=verdict.note or ("The user declined." if denied else BY_COMMAND),
+        digest=action.digest,
+        how_to_approve=verdict.how_to_approve or None,
+    )

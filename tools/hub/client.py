@@ -109,6 +109,12 @@ def hub_errors(what: str) -> Iterator[None]:
         raise BadInput(f"{what} is not a Hub id: {error}.", next_step="Give `name` or `org/name`.") from error
     except errors.HfHubHTTPError as error:
         raise _answered(what, error) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise Offline(
+            f"{what} is not in the Hub cache of this machine, and the Hub cannot be reached: {_one_line(error)}",
+            service=SERVICE,
+            next_step="Check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a local path.",
+        ) from error
     except errors.EntryNotFoundError as error:
         raise NotFound(f"{what} is not there: {_one_line(error)}", next_step="browse_hub lists the files.") from error
     except httpx2.TimeoutException as error:

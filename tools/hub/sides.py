@@ -56,7 +56,15 @@ class Side(Part):
             ]
 
 
-async def find_part(hub: HubClient, name: str, config: str | None, split: str | None, *, measured: bool) -> Part:
+async def find_part(
+    hub: HubClient,
+    name: str,
+    config: str | None,
+    split: str | None,
+    *,
+    measured: bool = False,
+    revision: str | None = None,
+) -> Part:
     """The split of a path, Hub id or URL; without a name the ``measured`` one if that is asked for, else train.
 
     Raises:
@@ -64,7 +72,7 @@ async def find_part(hub: HubClient, name: str, config: str | None, split: str | 
         NotFound, Blocked, RateLimited, Offline, ServiceError: as `HubClient.call`.
     """
     if not looks_local(name):
-        return await _remote_part(hub, name, config, split, measured=measured)
+        return await _remote_part(hub, name, config, split, measured=measured, revision=revision)
     if config not in (None, "default"):
         raise BadInput(f"{name} is local data; it has no config.", next_step="Leave it out, or give a Hub id.")
     found = await anyio.to_thread.run_sync(open_local, name)
@@ -74,8 +82,10 @@ async def find_part(hub: HubClient, name: str, config: str | None, split: str | 
     return Part(name, chosen, chosen.name)
 
 
-async def _remote_part(hub: HubClient, name: str, config: str | None, split: str | None, *, measured: bool) -> Part:
-    info = await describe_repository(hub, name, None)
+async def _remote_part(
+    hub: HubClient, name: str, config: str | None, split: str | None, *, measured: bool, revision: str | None
+) -> Part:
+    info = await describe_repository(hub, name, revision)
     splits = own_splits(info)
     chosen = choose(splits, config, split, info.id)
     if measured and split is None:

@@ -23,7 +23,6 @@ from mlintern.tools.scripts.render import recipe_json, render
 from mlintern.tools.scripts.sources import check_dataset, is_local
 from mlintern.tools.workspace import Workspace
 
-LEVELS = ("static",)
 ID_LENGTH = 12
 MAX_BYTES = 1_000_000
 LONGEST_NAME = 120
@@ -123,15 +122,12 @@ class ScriptStore:
         title = name or (parent.name if parent is not None else "script")
         return self._store(text, name=title, parent=parent.script_id if parent is not None else None)
 
-    def check(self, script_id: str, *, level: str = "static") -> ScriptResult:
+    def check(self, script_id: str) -> ScriptResult:
         """Read a stored script without running it.
 
         Raises:
-            BadInput: the level is not available.
             NotFound: there is no such script.
         """
-        if level not in LEVELS:
-            raise BadInput(f"There is no check of level {level!r}.", next_step=f"Available: {', '.join(LEVELS)}.")
         return self._result(self.get(script_id))
 
     def get(self, script_id: str) -> Script:

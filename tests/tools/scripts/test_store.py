@@ -131,11 +131,6 @@ def test_an_edit_needs_one_source(store: ScriptStore, arguments: dict[str, str])
         store.edit(**arguments)
 
 
-def test_a_level_that_does_not_exist_is_refused_by_name(store: ScriptStore, recipe: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="Available: static"):
-        store.check(store.render(recipe).script_id, level="dry_run")
-
-
 @pytest.mark.parametrize("content", [None, ""])
 def test_a_missing_or_empty_dataset_is_refused_before_anything_is_stored(
     store: ScriptStore, recipe: dict[str, Any], tmp_path: Path, content: str | None

@@ -61,6 +61,7 @@ class LocalBackend:
         memory_limit_gib: a job whose processes together pass it is killed and has ``failed``. None: no limit.
         cpus: cores that a job is confined to (Linux). None: not confined, only told how many threads to use.
         grace_seconds: time between TERM and KILL when a job is ended.
+        environments: where the environments made by uv are kept; by default in the workspace.
     """
 
     name = "local"
@@ -78,6 +79,7 @@ class LocalBackend:
         grace_seconds: float = 10.0,
         environ: Mapping[str, str] | None = None,
         machine: local_hardware.Machine | None = None,
+        environments: Path | None = None,
     ) -> None:
         LocalSettings(slots=slots, cpus=cpus, memory_limit_gib=memory_limit_gib)  # refuses what cannot be
         self._workspace = workspace
@@ -88,6 +90,7 @@ class LocalBackend:
         self._python = python
         self._environ = os.environ if environ is None else environ
         self._machine = machine
+        self._environments = environments
 
     async def hardware(self) -> list[Hardware]:
         machine = await anyio.to_thread.run_sync(self._probe)
@@ -162,7 +165,7 @@ class LocalBackend:
             requirements=submission.script.requirements,
             python=submission.script.python,
             configured=self._python,
-            environments=self._workspace.folder("environments"),
+            environments=self._environments or self._workspace.folder("environments"),
         )
         launch_plan = local_launch.plan(
             submission,

@@ -1,0 +1,55 @@
+"""What `check_script` answers, and the levels it has. Light to import: the server describes its tools with it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from pydantic import Field
+
+from mlintern.tools.scripts.checks import Check
+from mlintern.tools.scripts.store import Script, ScriptResult
+
+LEVELS = ("static", "template", "dry_run")
+
+Status = Literal["checked", "running", "approval_required", "denied"]
+
+
+class CheckResult(ScriptResult):
+    """What a check found. `ok` is true only for a check that was made to its end and found no error."""
+
+    level: str = Field(
+        description="The level that was asked for; the checks of `static` are always among the others."
+    )
+    status: Status = Field(
+        default="checked",
+        description="running: call again with the same arguments. approval_required, denied: nothing was run.",
+    )
+    note: str = ""
+    digest: str | None = Field(default=None, description="Names the dry run that the user is asked about.")
+    how_to_approve: str | None = Field(default=None, description="Command for the user, where the host cannot ask.")
+
+
+def result(
+    found: ScriptResult, *, level: str, status: Status = "checked", more: list[Check] | None = None, note: str = ""
+) -> CheckResult:
+    """``found`` with what a level added to it, errors first."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    checks = sorted([*found.checks, *(more or [])], key=lambda check: order[check.severity])
+    ok = status == "checked" and not any(check.severity == "error" for check in checks)
+    fields = {**found.model_dump(exclude={"checks", "ok"}), "checks": checks, "ok": ok}
+    return CheckResult(**fields, level=level, status=status, note=note)
+
+
+def not_tried(
+    found: ScriptResult, *, status: Status, note: str, digest: str, how_to_approve: str | None
+) -> CheckResult:
+    """``found`` for a dry run that a person did not agree to, or was not asked about yet."""
+    kept = result(found, level="dry_run", status=status, note=note)
+    return kept.model_copy(update={"digest": digest, "how_to_approve": how_to_approve})
+
+
+def digest_of_trial(script: Script, limit_seconds: float) -> str:
+    """32 hex that name the dry run of exactly this script: what a person's consent is bound to."""
+    content = f"check_script dry_run {script.sha256} {limit_seconds:g}"
+    return hashlib.sha256(content.encode()).hexdigest()[:32]

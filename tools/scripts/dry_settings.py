@@ -1,0 +1,158 @@
+"""What a dry run changes in a script: the constants at its top, by the variable that every rendered script reads."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlintern.tools.scripts.code import UNPARSED, Code
+from mlintern.tools.scripts.materials import DataSource
+from mlintern.tools.scripts.trainers.schema import config_schema, known_classes
+
+VARIABLE = "MLINTERN_DRY_RUN"
+SEAM = f"""\
+if "{VARIABLE}" in os.environ:  # a trial: a tiny model, few rows and steps
+    globals().update(json.loads(os.environ["{VARIABLE}"]))"""
+
+STEPS, ROWS, ITEMS, TOKENS, LONGEST = 2, 16, 4, 16, 1024
+
+ALWAYS: Mapping[str, Any] = {
+    "max_steps": STEPS,
+    "per_device_train_batch_size": 2,
+    "per_device_eval_batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "logging_steps": 1,
+    "report_to": "none",
+    "num_generations": 2,
+}
+IF_GIVEN: Mapping[str, Any] = {
+    "save_steps": 1,
+    "eval_steps": 1,
+    "tf32": None,
+    "optim": "adamw_torch",
+    "torch_compile": False,
+    "deepspeed": None,
+    "fsdp": None,
+    "fsdp_config": None,
+    "dataloader_num_workers": 0,
+    "dataloader_prefetch_factor": None,
+    "dataloader_persistent_workers": False,
+    "dataset_num_proc": None,
+    "use_liger_kernel": False,
+    "activation_offloading": False,
+    "use_vllm": False,
+    "generation_batch_size": None,
+    "steps_per_generation": None,
+    "num_generations_eval": None,
+    "push_to_hub": False,
+}
+"""Hyperparameters that need a GPU, other packages or other processes, or that say how much is done."""
+
+AT_MOST: Mapping[str, int] = {"max_length": LONGEST, "max_completion_length": TOKENS}
+OTHER_WEIGHTS = (
+    *("attn_implementation", "device_map", "quantization_config", "load_in_4bit", "load_in_8bit", "max_memory"),
+)
+"""Ways of loading the weights that a tiny model on a CPU has no use for."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The top-level literals of a script, by name."""
+
+    values: Mapping[str, Any]
+    config_class: str | None
+
+    @classmethod
+    def of(cls, text: str) -> Constants | None:
+        """None for what is not Python."""
+        try:
+            code = Code.of(text, ast.parse(text))
+        except UNPARSED:
+            return None
+        found = {name: code.literal(node) for name, node in code.constants.items()}
+        values = {name: value for name, (known, value) in found.items() if known}
+        used = [name for name in known_classes() if re.search(rf"\b{name}\(", text)]
+        return cls(values, next((name for name in used if name.endswith("Config") and name != "LoraConfig"), None))
+
+    @property
+    def model(self) -> str | None:
+        value = self.values.get("MODEL")
+        return value if isinstance(value, str) else None
+
+    @property
+    def revision(self) -> str | None:
+        value = self.values.get("REVISION")
+        return value if isinstance(value, str) else None
+
+    def data(self) -> dict[str, DataSource]:
+        """The datasets that it reads, by the constant that names each."""
+        found = {}
+        for name, prefix in (("DATASET", "DATASET_"), ("EVALUATION_DATASET", "EVALUATION_")):
+            value = self.values.get(name)
+            if isinstance(value, str):
+                split = self.values.get("SPLIT" if name == "DATASET" else "EVALUATION_SPLIT")
+                config, revision = self.values.get(f"{prefix}CONFIG"), self.values.get(f"{prefix}REVISION")
+                found[name] = DataSource(value, config, split if isinstance(split, str) else "train", revision)
+        return found
+
+
+def has_seam(text: str) -> bool:
+    return VARIABLE in text
+
+
+def dry_settings(constants: Constants, *, model: Path, data: Mapping[str, Path]) -> dict[str, Any]:
+    """New values for the constants of a script.
+
+    Args:
+        model: the tiny model.
+        data: constant -> the local copy that takes the place of a dataset of the Hub.
+    """
+    offered: dict[str, Any] = {
+        "MODEL": str(model),
+        "REVISION": None,
+        "DTYPE": "float32",
+        "USE_CPU": True,
+        "LIMIT": ROWS,
+        "CHECKPOINT": None,
+        "PUSH_TO_HUB": None,
+        "EVALUATION_LIMIT": ITEMS,
+        "EVALUATION_BATCH_SIZE": ITEMS,
+        **{name: str(path) for name, path in data.items()},
+        **{name.replace("DATASET", "REVISION" if name != "DATASET" else "DATASET_REVISION"): None for name in data},
+    }
+    known = constants.values
+    settings = {name: value for name, value in offered.items() if name in known or name == "USE_CPU"}
+    if isinstance(known.get("VALIDATION_ROWS"), int):
+        settings["VALIDATION_ROWS"] = min(known["VALIDATION_ROWS"], ITEMS)
+    if isinstance(known.get("MAX_NEW_TOKENS"), int):
+        settings["MAX_NEW_TOKENS"] = min(known["MAX_NEW_TOKENS"], TOKENS)
+    if isinstance(known.get("HYPERPARAMETERS"), dict) and constants.config_class:
+        settings["HYPERPARAMETERS"] = small_hyperparameters(known["HYPERPARAMETERS"], constants.config_class)
+    if isinstance(known.get("MODEL_INIT_KWARGS"), dict):
+        kept = {name: value for name, value in known["MODEL_INIT_KWARGS"].items() if name not in OTHER_WEIGHTS}
+        settings["MODEL_INIT_KWARGS"] = kept
+    if isinstance(known.get("LORA"), dict):
+        chosen = ("layers_to_transform", "layers_pattern", "quantization_config", "loftq_config")
+        settings["LORA"] = {name: value for name, value in known["LORA"].items() if name not in chosen}
+    return settings
+
+
+def small_hyperparameters(given: Mapping[str, Any], class_name: str) -> dict[str, Any]:
+    """``given``, with what makes a run long, large or dependent on a GPU replaced; everything else as it stands."""
+    fields = config_schema(class_name).fields
+    small = dict(given)
+    small |= {name: value for name, value in ALWAYS.items() if name in fields}
+    small |= {name: value for name, value in IF_GIVEN.items() if name in given}
+    if {"bf16", "fp16"} & set(given):
+        small |= {"bf16": False, "fp16": False}
+    for name, most in AT_MOST.items():
+        if name in fields:
+            value = given.get(name, fields[name].default)
+            small[name] = min(value, most) if isinstance(value, int) else most
+    if class_name in ("DPOConfig", "KTOConfig"):
+        small["per_device_train_batch_size"] = small["per_device_eval_batch_size"] = 1
+    return small
