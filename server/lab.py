@@ -88,14 +88,17 @@ class Lab:
         from mlintern.tools.scripts.checking import ScriptChecker
         from mlintern.tools.scripts.dry_run import DryRunner
         from mlintern.tools.scripts.materials import Materials
+        from mlintern.tools.scripts.template_checks import TemplateChecker
 
+        materials = Materials(hub=self.hub)
         runner = DryRunner(
             workspace=self.workspace,
             clock=self.clock,
-            materials=Materials(hub=self.hub),
+            materials=materials,
             python=self.settings.python,
         )
-        return ScriptChecker(store=self.scripts, runner=runner)
+        template = TemplateChecker(materials=materials, scratch=self.workspace.folder("cache", "data"))
+        return ScriptChecker(store=self.scripts, template=template, runner=runner)
 
     @cached_property
     def jobs(self) -> JobService:

@@ -101,7 +101,7 @@ async def test_every_tool_says_what_it_does_to_the_world() -> None:
 
 async def test_what_asks_a_person_is_marked_as_destructive() -> None:
     tools = {tool.name: tool for tool in await list_tools()}
-    for name in ("submit_job", "cancel_job"):
+    for name in ("submit_job", "cancel_job", "check_script"):
         hints = tools[name].annotations
         assert hints and hints.destructive_hint and not hints.read_only_hint, name
 
@@ -137,6 +137,7 @@ OUTSIDE = [
     "read_job_logs",
     "read_eval",
     "compare_evals",
+    "check_script",
 ]
 """Tools whose results hold text that others wrote."""
 

@@ -93,8 +93,8 @@ def analyse_template(source: str | None, eos: str | None) -> ChatTemplate:
     if len(source) > LONGEST_TEMPLATE:
         return ChatTemplate(present=True, error=f"it has {len(source):,} characters; more than {LONGEST_TEMPLATE:,}")
     try:
-        template = _compile(source)
-        plain = _render(template, [_user(), _assistant()], eos)
+        template = compile_template(source)
+        plain = render_messages(template, [_user(), _assistant()], eos)
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         return ChatTemplate(present=True, error=f"{type(error).__name__}: {error}"[:300])
     found = ChatTemplate(present=True, generation_markers=OPEN in plain)
@@ -107,26 +107,33 @@ def analyse_template(source: str | None, eos: str | None) -> ChatTemplate:
     return found
 
 
+def raised_by_templates() -> tuple[type[Exception], ...]:
+    """What rendering may raise: the template's own refusals, and what it does wrong with a value."""
+    from jinja2 import TemplateError
+
+    return (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError)
+
+
 def _look_at_turns(found: ChatTemplate, template: Template, plain: str, eos: str | None) -> None:
     from jinja2 import TemplateError
 
     before = plain.replace(OPEN, "").replace(CLOSE, "").split(ASK)[0]
     with_prompt = clean = ""
     try:
-        again = _render(template, [_user(), _assistant(), {"role": "user", "content": RULE}], eos)
-        clean = _unfenced(again)
-        start = _unfenced(_render(template, [_user()], eos))
-        with_prompt = _unfenced(_render(template, [_user()], eos, add_generation_prompt=True))
+        again = render_messages(template, [_user(), _assistant(), {"role": "user", "content": RULE}], eos)
+        clean = unfenced(again)
+        start = unfenced(render_messages(template, [_user()], eos))
+        with_prompt = unfenced(render_messages(template, [_user()], eos, add_generation_prompt=True))
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
         return
-    found.prefix_preserving = clean.startswith(_unfenced(plain)) and clean.startswith(start)
+    found.prefix_preserving = clean.startswith(unfenced(plain)) and clean.startswith(start)
     shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(start, with_prompt, strict=False))
     found.generation_prompt = with_prompt[len(list(shared)) :][:SHOWN] or None
     between = again.split(REPLY, 1)[1].split(RULE, 1)[0] if REPLY in again and RULE in again else ""
-    mark = _first_token(_unfenced(between))
+    mark = _first_token(unfenced(between))
     found.end_of_turn = mark or None
     if eos:
-        found.stops_with_eos = eos in _unfenced(between)
+        found.stops_with_eos = eos in unfenced(between)
     if found.generation_markers:
         inside = between.split(CLOSE, 1)[0]
         found.stop_token_trained = bool(inside.strip()) and (not mark or mark in inside)
@@ -144,7 +151,12 @@ def _first_token(text: str) -> str:
     return stripped
 
 
-def _compile(source: str) -> Template:
+def compile_template(source: str) -> Template:
+    """``source`` in a sandboxed environment like that of transformers.
+
+    Raises:
+        jinja2.TemplateError: it is no template.
+    """
     import datetime
 
     import jinja2.ext
@@ -179,7 +191,12 @@ def _compile(source: str) -> Template:
     return environment.from_string(source)
 
 
-def _render(template: Template, messages: list[dict[str, Any]], eos: str | None, **more: Any) -> str:
+def render_messages(template: Template, messages: list[dict[str, Any]], eos: str | None, **more: Any) -> str:
+    """``messages`` through ``template``; ``more`` are further variables, such as tools and add_generation_prompt.
+
+    Raises:
+        what the template raises: `raised_by_templates`.
+    """
     values = {"add_generation_prompt": False, "tools": None, "documents": None, "bos_token": "", **more}
     return template.render(messages=messages, eos_token=eos or "", pad_token="", unk_token="", **values)
 
@@ -190,13 +207,14 @@ def _treatment(
     from jinja2 import TemplateError
 
     try:
-        text = _render(template, messages, eos, **more)
+        text = render_messages(template, messages, eos, **more)
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
         return "refused"
     return "rendered" if looked_for in text else "dropped"
 
 
-def _unfenced(text: str) -> str:
+def unfenced(text: str) -> str:
+    """A rendered text without the marks around what assistant-only loss trains on."""
     return text.replace(OPEN, "").replace(CLOSE, "")
 
 

@@ -71,8 +71,8 @@ def _sft(first: Row, row: Row, detect: Detector) -> bool:
     if "input_ids" in first:
         _token_ids(row, "input_ids")
         return False
-    if _from_value(first):
-        first, row = _to_messages(first), _to_messages(row)
+    if is_from_value(first):
+        first, row = to_messages(first), to_messages(row)
     conversational = detect(first)
     if not conversational:
         row = _sft_end_of_text({key: value for key, value in row.items() if key != "messages"})
@@ -103,7 +103,7 @@ def _sft_end_of_text(row: Row) -> Row:
 def _dpo(first: Row, row: Row, detect: Detector) -> bool:
     _no_images(first)
     if "prompt" not in first:
-        first, row = _split_prompt(first), _split_prompt(row)
+        first, row = split_prompt(first), split_prompt(row)
     conversational = detect(first)
     if not conversational:
         _must_be_text(row, "chosen")
@@ -116,7 +116,7 @@ def _dpo(first: Row, row: Row, detect: Detector) -> bool:
 def _kto(first: Row, row: Row, detect: Detector) -> bool:
     _no_images(first)
     if "prompt" not in first:
-        first, row = _split_prompt(first), _split_prompt(row)
+        first, row = split_prompt(first), split_prompt(row)
     if "chosen" in first and "rejected" in first:
         first = _unpaired(first, "chosen")
         conversational = False
@@ -207,7 +207,7 @@ def _prompt_and(row: Row, keys: tuple[str, ...], detect: Detector) -> None:
         _tokenize({key: joined}, key)
 
 
-def _split_prompt(row: Row) -> Row:
+def split_prompt(row: Row) -> Row:
     """TRL's ``extract_prompt``: the longest common start of ``chosen`` and ``rejected`` becomes the prompt."""
     chosen, rejected = _present(row, "chosen"), _present(row, "rejected")
     for key, value in (("chosen", chosen), ("rejected", rejected)):
@@ -223,7 +223,7 @@ def _split_prompt(row: Row) -> Row:
     return {**row, "prompt": chosen[:end], "chosen": chosen[end:], "rejected": rejected[end:]}
 
 
-def _from_value(row: Row) -> bool:
+def is_from_value(row: Row) -> bool:
     turns = row.get("conversations")
     if not isinstance(turns, list):
         return False
@@ -232,7 +232,7 @@ def _from_value(row: Row) -> bool:
     return isinstance(turns[0], dict) and "from" in turns[0] and "value" in turns[0]
 
 
-def _to_messages(row: Row) -> Row:
+def to_messages(row: Row) -> Row:
     """TRL's ``maybe_convert_to_chatml``: keys are renamed, the names of the speakers stay as they are."""
     names = {"from": "role", "value": "content"}
     converted = dict(row)

@@ -26,6 +26,7 @@ class CheckResult(ScriptResult):
         description="running: call again with the same arguments. approval_required, denied: nothing was run.",
     )
     note: str = ""
+    untrusted: bool = Field(default=True, description="Messages may quote the dataset and what the script printed.")
     digest: str | None = Field(default=None, description="Names the dry run that the user is asked about.")
     how_to_approve: str | None = Field(default=None, description="Command for the user, where the host cannot ask.")
 

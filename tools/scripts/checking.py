@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import anyio.to_thread
 
 from mlintern.tools.errors import BadInput
@@ -9,15 +10,19 @@ from mlintern.tools.scripts.check_result import LEVELS, CheckResult, result
 from mlintern.tools.scripts.dry_run import DryRunner, without_seam
 from mlintern.tools.scripts.dry_settings import has_seam
 from mlintern.tools.scripts.store import Script, ScriptResult, ScriptStore
+from mlintern.tools.scripts.template_checks import TemplateChecker
 
 CALL_AGAIN = "Still running, and it goes on by itself: call check_script again with the same arguments."
+
+FETCHING = "The tokenizer and the first rows are still being fetched: call check_script again."
 
 
 class ScriptChecker:
     """Checks stored scripts. Only `dry_run` runs any of their code, and its caller has to ask a person first."""
 
-    def __init__(self, *, store: ScriptStore, runner: DryRunner) -> None:
+    def __init__(self, *, store: ScriptStore, template: TemplateChecker, runner: DryRunner) -> None:
         self._store = store
+        self._template = template
         self._runner = runner
 
     @property
@@ -40,6 +45,8 @@ class ScriptChecker:
             note = "" if level == "static" else f"Mend the errors first; {level} was not tried."
             return result(found, level=level, note=note)
         script = await anyio.to_thread.run_sync(self._store.get, script_id)
+        if level == "template":
+            return await self._render(script, found, wait_seconds)
         return await self._try(script, found, wait_seconds)
 
     def to_be_run(self, script_id: str) -> Script | None:
@@ -50,6 +57,11 @@ class ScriptChecker:
         """
         script = self._store.get(script_id)
         return script if has_seam(script.text) and self._store.check(script_id).ok else None
+
+    async def _render(self, script: Script, found: ScriptResult, wait_seconds: float) -> CheckResult:
+        with anyio.move_on_after(wait_seconds):
+            return result(found, level="template", more=await self._template.check(script))
+        return result(found, level="template", status="running", note=FETCHING)
 
     async def _try(self, script: Script, found: ScriptResult, wait_seconds: float) -> CheckResult:
         if not has_seam(script.text):

@@ -23,7 +23,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.common.redact import redact
-from mlintern.tools.errors import MlinternError, NotFound
+from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.backends.interpreter import header_of
 from mlintern.tools.jobs.backends.local import LocalBackend
 from mlintern.tools.jobs.disk import named_disk_errors
@@ -32,7 +32,7 @@ from mlintern.tools.scripts import tiny_model
 from mlintern.tools.scripts.checks import Check
 from mlintern.tools.scripts.dry_findings import Ended, findings
 from mlintern.tools.scripts.dry_settings import ROWS, SEAM, VARIABLE, Constants, dry_settings, has_seam
-from mlintern.tools.scripts.materials import Materials, Rows, save_as_dataset
+from mlintern.tools.scripts.materials import Materials, Rows, save_as_dataset, unavailable
 from mlintern.tools.scripts.sources import is_local
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.workspace import Workspace
@@ -270,17 +270,6 @@ def without_seam() -> Check:
         message=f"It was not tried: it does not read {VARIABLE}, by which a dry run makes it small.",
         fix=f"Name what it trains as constants at its top (MODEL, DATASET, LIMIT, HYPERPARAMETERS), and below them "
         f"write:\n{SEAM}\nScripts from render_script have this. Or submit a short local job.",
-    )
-
-
-def unavailable(rule: str, what: str, error: MlinternError) -> Check:
-    """Something that the check needs cannot be had; the check is not passed, it was not made."""
-    hint = "" if not isinstance(error, NotFound) else " A job would not find it either."
-    return Check(
-        rule=rule,
-        severity="error",
-        message=f"Not checked: the {what} cannot be had. {error.message}{hint}",
-        fix=error.next_step or "Give a local path, or try again later.",
     )
 
 

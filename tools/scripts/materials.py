@@ -12,10 +12,11 @@ from typing import Any
 
 import anyio.to_thread
 
-from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.rows import stream_rows
 from mlintern.tools.hub.sides import find_part
+from mlintern.tools.scripts.checks import Check
 from mlintern.tools.scripts.sources import is_local
 
 SMALL_FILES = (
@@ -105,6 +106,17 @@ class Materials:
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise NotFound(f"{model} holds no model: it has no config.json.", next_step="browse_hub lists its files.")
         return folder
+
+
+def unavailable(rule: str, what: str, error: MlinternError) -> Check:
+    """Something that the check needs cannot be had; the check is not passed, it was not made."""
+    hint = "" if not isinstance(error, NotFound) else " A job would not find it either."
+    return Check(
+        rule=rule,
+        severity="error",
+        message=f"Not checked: the {what} cannot be had. {error.message}{hint}",
+        fix=error.next_step or "Give a local path, or try again later.",
+    )
 
 
 def _base_model(adapter: Path) -> str:

@@ -24,6 +24,7 @@ from mlintern.tools.scripts.materials import DataSource, Materials, Rows, save_a
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
 from mlintern.tools.scripts.store import ScriptStore
+from mlintern.tools.scripts.template_checks import TemplateChecker
 from mlintern.tools.workspace import Workspace
 from tests.services import tiny_model
 from tests.services.hub import HubStandIn, Repo
@@ -42,14 +43,16 @@ class Desk:
         clock = SystemClock()
         self.workspace = workspace
         self.store = ScriptStore(workspace=workspace, ledger=Ledger(workspace.ledger), clock=clock)
+        materials = Materials(hub=HubClient())
+        template = TemplateChecker(materials=materials, scratch=workspace.folder("cache"))
         self.runner = DryRunner(
             workspace=workspace,
             clock=clock,
-            materials=Materials(hub=HubClient()),
+            materials=materials,
             python=sys.executable,
             **limits,
         )
-        self.checker = ScriptChecker(store=self.store, runner=self.runner)
+        self.checker = ScriptChecker(store=self.store, template=template, runner=self.runner)
 
     async def dry_run(self, script_id: str, *, wait_seconds: float = LONG) -> CheckResult:
         return await self.checker.check(script_id, level="dry_run", wait_seconds=wait_seconds)
@@ -246,29 +249,28 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield standin
 
 
-def serve_tiny_model(hub: HubStandIn, folder: Path, *, access: str = "open") -> None:
+def serve_model(hub: HubStandIn, name: str, folder: Path) -> None:
+    """The weights are served as what no one could load."""
     files = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in (".json", ".jinja")}
-    hub.add(Repo("org/tiny", files=files, access=access))
+    hub.add(Repo(name, files={**files, "model.safetensors": b"not to be fetched"}))
 
 
 @pytest.mark.slow
 async def test_a_model_and_data_of_the_hub_are_tried_without_the_weights(
     desk: Desk, recipe: Recipes, hub: HubStandIn, materials: Files
 ) -> None:
-    serve_tiny_model(hub, materials.model)
+    serve_model(hub, "org/served", materials.model)
     hub.add(Repo("org/data", kind="dataset", files={"data/train.jsonl": materials.sft.read_bytes()}))
-    result = await desk.of_recipe(recipe("sft", model="org/tiny", dataset="org/data"))
+    result = await desk.of_recipe(recipe("sft", model="org/served", dataset="org/data"))
     assert result.ok, result.checks
 
 
 # What needs no run
 
 
-async def test_a_gated_model_is_named_and_is_no_pass(desk: Desk, hub: HubStandIn, tmp_path: Path) -> None:
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "config.json").write_text("{}")
-    serve_tiny_model(hub, tmp_path / "m", access="gated")
-    result = await desk.of_recipe({**PLAIN, "model": "org/tiny"})
+async def test_a_gated_model_is_named_and_is_no_pass(desk: Desk, hub: HubStandIn) -> None:
+    hub.add(Repo("org/locked", files={"config.json": b"{}"}, access="gated"))
+    result = await desk.of_recipe({**PLAIN, "model": "org/locked"})
     check = found(result, "tokenizer_unavailable")
     assert not result.ok and "gated" in check.message and "HF_TOKEN" in check.fix
 

@@ -1,0 +1,262 @@
+"""Level `template`: the first rows as the model would read them, by its own tokenizer and chat template.
+
+Nothing of the script is run and torch is not needed: templates are rendered in a sandbox. What the script is set to
+is read from the constants at its top, so edited scripts are checked as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from mlintern.tools.errors import BadInput, MissingDependency, MlinternError
+from mlintern.tools.hub.chat_template import (
+    ChatTemplate,
+    analyse_template,
+    compile_template,
+    read_template,
+    template_files,
+)
+from mlintern.tools.hub.inspect_model import CONTEXT_KEYS, read_config
+from mlintern.tools.hub.tokens import load_tokenizer
+from mlintern.tools.scripts.checks import Check
+from mlintern.tools.scripts.dry_settings import Constants
+from mlintern.tools.scripts.materials import DataSource, Materials, unavailable
+from mlintern.tools.scripts.prepared_rows import prepared
+from mlintern.tools.scripts.rendered_rows import Count, Format, read_rows
+from mlintern.tools.scripts.row_rules import Settings, row_findings
+from mlintern.tools.scripts.store import Script
+from mlintern.tools.scripts.trainers.schema import config_schema
+
+ROWS = 200
+TRAINERS = ("sft", "dpo", "grpo")
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """What of a model's tokenizer is needed. ``count`` None: tokens cannot be counted, and ``why``."""
+
+    template: str | None
+    eos: str | None
+    bos: str
+    context: int | None
+    count: Count | None
+    why: str = ""
+
+
+class TemplateChecker:
+    """Renders rows; ``workspace`` holds scratch files while it does."""
+
+    def __init__(self, *, materials: Materials, scratch: Path) -> None:
+        self._materials = materials
+        self._scratch = scratch
+
+    async def check(self, script: Script) -> list[Check]:
+        """Findings about the rows and the template of ``script``. What cannot be had is a finding, not a pass."""
+        constants = Constants.of(script.text)
+        if constants is None or constants.model is None or not constants.data():
+            return [_unread()]
+        try:
+            tokenizer = await self._tokenizer(constants)
+        except MlinternError as error:
+            return [unavailable("tokenizer_unavailable", f"tokenizer of {constants.model}", error)]
+        checks: list[Check] = []
+        if tokenizer.count is None:
+            checks.append(_uncounted(tokenizer.why))
+        template = analyse_template(tokenizer.template, tokenizer.eos)
+        if template.error:
+            return [*checks, _broken(template.error)]
+        source = constants.data().get("DATASET")
+        if source is not None:
+            checks += await self._training(script, constants, source, tokenizer, template)
+        plan = constants.data().get("EVALUATION_DATASET")
+        if plan is not None:
+            checks += await self._evaluation(constants, plan, template)
+        return checks
+
+    async def _training(
+        self,
+        script: Script,
+        constants: Constants,
+        source: DataSource,
+        tokenizer: _Tokenizer,
+        template: ChatTemplate,
+    ) -> list[Check]:
+        trainer = (constants.config_class or "").removesuffix("Config").lower()
+        if trainer not in TRAINERS:
+            return [_unread()]
+        try:
+            found = await self._materials.first_rows(source, ROWS)
+        except MlinternError as error:
+            return [unavailable("data_unavailable", f"dataset {source.name}", error)]
+        if not found.rows:
+            return [_no_rows(source)]
+        rows = await anyio.to_thread.run_sync(
+            lambda: prepared(script, trainer, constants.values.get("COLUMNS"), found.rows, scratch=self._scratch)
+        )
+        settings = _settings(constants, trainer, tokenizer)
+        if rows is None:
+            return [_unprepared(), *row_findings(trainer, None, template, settings)]
+        compiled = compile_template(tokenizer.template) if tokenizer.template else None
+        more = constants.values.get("HYPERPARAMETERS", {}).get("chat_template_kwargs") or {}
+        form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
+        reading = await anyio.to_thread.run_sync(read_rows, trainer, rows, form)
+        return list(row_findings(trainer, reading, template, settings))
+
+    async def _evaluation(self, constants: Constants, source: DataSource, template: ChatTemplate) -> list[Check]:
+        try:
+            found = await self._materials.first_rows(source, 5)
+        except MlinternError as error:
+            return [unavailable("data_unavailable", f"dataset {source.name}", error)]
+        return list(_evaluation_findings(constants, source, found.rows, template))
+
+    async def _tokenizer(self, constants: Constants) -> _Tokenizer:
+        assert constants.model is not None
+        given = constants.values.get("HYPERPARAMETERS")
+        hyperparameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+        whole = await self._materials.whole_model_files(constants.model, constants.revision)
+        own = await self._materials.model_files(constants.model, constants.revision)
+        folder = own if (own / "tokenizer_config.json").is_file() or (own / "tokenizer.json").is_file() else whole
+        files = await anyio.to_thread.run_sync(template_files, folder)
+        template, eos = read_template(files)
+        if isinstance(path := hyperparameters.get("chat_template_path"), str):
+            template = await self._other_template(path)
+        if isinstance(chosen := hyperparameters.get("eos_token"), str):
+            eos = chosen
+        count, why = await anyio.to_thread.run_sync(_counter, folder)
+        return _Tokenizer(template, eos, _bos(files), _context(whole), count, why)
+
+    async def _other_template(self, path: str) -> str | None:
+        """SFTConfig.chat_template_path: a jinja file, or the model whose template is taken."""
+        file = Path(path)
+        if file.is_file():
+            return await anyio.to_thread.run_sync(lambda: file.read_text(encoding="utf-8"))
+        folder = await self._materials.model_files(str(file.absolute()) if file.is_dir() else path, None)
+        return read_template(await anyio.to_thread.run_sync(template_files, folder))[0]
+
+
+def _counter(folder: Path) -> tuple[Count | None, str]:
+    try:
+        tokenizer = load_tokenizer(folder)
+    except (BadInput, MissingDependency) as error:
+        return None, str(error)
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), ""
+
+
+def _bos(files: Mapping[str, str]) -> str:
+    bos = json.loads(files.get("tokenizer_config.json", "{}")).get("bos_token")
+    bos = bos.get("content") if isinstance(bos, Mapping) else bos
+    return bos if isinstance(bos, str) else ""
+
+
+def _context(folder: Path) -> int | None:
+    config = read_config((folder / "config.json").read_text(encoding="utf-8"))
+    inner = config.get("text_config")
+    sizes = inner if isinstance(inner, Mapping) else config
+    return next((sizes[key] for key in CONTEXT_KEYS if isinstance(sizes.get(key), int)), None)
+
+
+def _settings(constants: Constants, trainer: str, tokenizer: _Tokenizer) -> Settings:
+    fields = config_schema(constants.config_class or "").fields
+    given = constants.values.get("HYPERPARAMETERS")
+    hyperparameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+
+    def value(name: str) -> Any:
+        return hyperparameters.get(name, fields[name].default if name in fields else None)
+
+    splits = trainer == "sft" and value("packing") and value("packing_strategy") != "bfd"
+    limits = [limit for limit in (tokenizer.context, value("vllm_max_model_length")) if isinstance(limit, int)]
+    return Settings(
+        count=tokenizer.count,
+        eos=tokenizer.eos,
+        template=tokenizer.template,
+        max_length=None if splits else value("max_length"),
+        max_completion_length=value("max_completion_length"),
+        context=min(limits, default=None),
+        assistant_only_loss=bool(value("assistant_only_loss")),
+        keeps_start=value("truncation_mode") != "keep_end",
+    )
+
+
+def _evaluation_findings(
+    constants: Constants, source: DataSource, rows: Sequence[Mapping[str, Any]], template: ChatTemplate
+) -> Iterator[Check]:
+    values = constants.values
+    if not rows:
+        yield _no_rows(source)
+        return
+    named = [values[name] for name in ("QUESTION_COLUMN", "CHOICES_COLUMN", "ANSWER_COLUMN") if name in values]
+    absent = [str(name) for name in named if name not in rows[0]]
+    if absent:
+        yield Check(
+            rule="evaluation_columns",
+            severity="warning",
+            message=f"{source.name} has no column {', '.join(absent)}; it has {', '.join(list(rows[0])[:20])}. "
+            "Unless `prepare` of the evaluation makes it, the evaluation fails.",
+            fix="Name the columns in the evaluation (question_column, choices_column, answer_column).",
+        )
+    chat = template.present if values.get("CHAT_TEMPLATE") is None else bool(values["CHAT_TEMPLATE"])
+    if chat and not template.present:
+        yield Check(
+            rule="no_chat_template",
+            severity="error",
+            message="The evaluation asks in chat format, but the model has no chat template.",
+            fix="Leave chat_template of the evaluation out.",
+        )
+    elif chat and values.get("SYSTEM") and template.system_role in ("refused", "dropped"):
+        yield Check(
+            rule="system_role",
+            severity="error" if template.system_role == "refused" else "warning",
+            message=f"The evaluation has a system message, which the chat template has {template.system_role}.",
+            fix="Put it into the prompt of the evaluation.",
+        )
+
+
+def _unread() -> Check:
+    return Check(
+        rule="template_unread",
+        severity="error",
+        message="Not checked: it does not say at its top what it reads, or its trainer is none of SFT, DPO and GRPO.",
+        fix="Name MODEL, DATASET and HYPERPARAMETERS as constants, as render_script does.",
+    )
+
+
+def _uncounted(why: str) -> Check:
+    return Check(
+        rule="tokenizer_unavailable",
+        severity="warning",
+        message=f"Lengths were not measured: {why}",
+        fix="Truncation and prompts that are too long are not seen without it.",
+    )
+
+
+def _broken(why: str) -> Check:
+    return Check(
+        rule="template_raises",
+        severity="error",
+        message=f"The chat template cannot be rendered at all: {why}",
+        fix="Give another one: SFTConfig.chat_template_path, or a model whose template works.",
+    )
+
+
+def _no_rows(source: DataSource) -> Check:
+    return Check(
+        rule="data_unavailable",
+        severity="error",
+        message=f"Not checked: {source.name}, split {source.split}, has no rows.",
+        fix="Choose another split.",
+    )
+
+
+def _unprepared() -> Check:
+    return Check(
+        rule="prepare_not_run",
+        severity="warning",
+        message="The rows were not rendered: they go through a function of the script, and this level runs no code.",
+        fix='Use level "dry_run", which runs it.',
+    )
