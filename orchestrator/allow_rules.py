@@ -123,6 +123,9 @@ class Rule:
 LOCAL_JOBS = Rule(text="submit_job:local", tool="submit_job", place="local")
 """What ``--yes`` allows: jobs on this machine, which cost no money."""
 
+LOCAL_TRIALS = Rule(text="check_script:local", tool="check_script", place="local")
+"""What ``--yes`` allows as well: dry runs, which are shorter than any job."""
+
 
 def _hours(timeout: Any) -> float | None:
     """Hours of a ``timeout`` argument such as 90, "90", "30m" or "1.5h"; a bare number is seconds."""

@@ -185,13 +185,13 @@ def _has_key(options: Options) -> bool:
 
 
 def _options(chosen: argparse.Namespace) -> Options:
-    from mlintern.orchestrator.allow_rules import LOCAL_JOBS, BadRule, Rule
+    from mlintern.orchestrator.allow_rules import LOCAL_JOBS, LOCAL_TRIALS, BadRule, Rule
     from mlintern.orchestrator.mcp_config import BadEntry, ConfigError, ServerEntry, own_server, read_config
     from mlintern.orchestrator.options import DEFAULT_MODEL, MODELS, Options
     from mlintern.orchestrator.prices import PRICES
 
     try:
-        rules = [Rule.parse(text) for text in chosen.allow] + ([LOCAL_JOBS] if chosen.yes else [])
+        rules = [Rule.parse(text) for text in chosen.allow] + ([LOCAL_JOBS, LOCAL_TRIALS] if chosen.yes else [])
     except BadRule as error:
         raise UsageError(str(error)) from error
     entries: tuple[ServerEntry, ...] = (own_server(),)

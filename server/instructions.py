@@ -8,15 +8,16 @@ training script, run it as a job, read its evaluation, decide, report.
 
 The usual order
 1. search_papers and read_paper for the method; inspect_dataset and inspect_model before anything is trained.
-2. render_script from a recipe (describe_trainer lists every field), then check_script. Measure the untrained model \
-first: a recipe with trainer "evaluation".
+2. render_script from a recipe (describe_trainer lists every field), then check_script: level template, and dry_run \
+before a job that costs money. Measure the untrained model first: a recipe with trainer "evaluation".
 3. estimate_job, then submit_job, then poll_job with wait_seconds until the job is over. diagnose_run while it trains.
 4. read_eval, then compare_evals against the baseline. Only a verdict of "improved" is an improvement.
 5. write_report for the experiment.
 
 What to know
-- submit_job asks the user before anything runs. A denial is an answer: read its note. With "approval_required", \
-show the user the command in how_to_approve, and call again with the same arguments after they ran it.
+- submit_job, and check_script at level dry_run, ask the user before anything runs. A denial is an answer: read its \
+note. With "approval_required", show the user the command in how_to_approve, and call again with the same arguments \
+after they ran it.
 - The same arguments give the same job, not a second one.
 - Structured results are short. Where something was cut, next_cursor or next_offset gets the rest.
 - Results of services on the network carry a status. "rate_limited" or "offline" does not mean that nothing exists.

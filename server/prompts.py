@@ -22,8 +22,8 @@ method and their hyperparameters, and walk their citations for what came after.
 trainer; say why.
 4. Measure the untrained model first, with the same evaluation recipe that will judge the result. Nothing can be \
 called an improvement without this baseline.
-5. Start small. Render the script, check it, estimate it, and run a short job that proves the pipeline before a long \
-one. One change at a time, each as a run of the same experiment.
+5. Start small. Render the script, check it (level template, then dry_run), estimate it, and run a short job that \
+proves the pipeline before a long one. One change at a time, each as a run of the same experiment.
 6. Watch while it trains: poll_job, diagnose_run. Stop what is failing and say what the evidence was.
 7. Decide on evidence: compare_evals against the baseline. An interval that includes zero is no improvement. If the \
 target is missed, say what the next run changes and why, and stop when the budget is spent.

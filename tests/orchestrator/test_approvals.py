@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from mlintern.orchestrator.allow_rules import LOCAL_JOBS, Asked, BadRule, Rule
+from mlintern.orchestrator.allow_rules import LOCAL_JOBS, LOCAL_TRIALS, Asked, BadRule, Rule
 from mlintern.orchestrator.approvals import Approver, Decision, Request, restore
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.ui.consent import consent_lines, read_consent, suggested_rule
@@ -118,6 +118,12 @@ async def test_yes_allows_jobs_on_this_machine_that_cost_nothing() -> None:
     approve = Approver(rules=[LOCAL_JOBS], journal=Record(), ui=Watcher())
     assert (await approve(question(hours=50))).content == YES
     assert (await approve(question(where="hf_jobs", usd=0.5))).content != YES
+
+
+async def test_yes_allows_dry_runs_on_this_machine() -> None:
+    trial = question(tool="check_script", what="Dry run of train", hours=0.05)
+    assert (await Approver(rules=[LOCAL_TRIALS], journal=Record(), ui=Watcher())(trial)).content == YES
+    assert (await Approver(rules=[LOCAL_JOBS], journal=Record(), ui=Watcher())(trial)).content != YES
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from mlintern.tools.scripts.dry_settings import SEAM
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.scripts.template_checks import TemplateChecker
 from tests.server.asking import NO, YES, Person
+from tests.services import tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -169,3 +170,21 @@ async def test_a_level_that_does_not_exist_asks_nobody(home: Path) -> None:
     async with desk(home, Runner(), person=person) as client:
         result = await client.call_tool("check_script", {"script_id": await store(client), "level": "deep"})
     assert result.is_error and person.asked == []
+
+
+@pytest.mark.slow
+async def test_a_rendered_script_is_really_tried(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    model = tiny_model.make_tiny_model(tmp_path / "model")
+    data = tiny_model.write_rows(tmp_path / "rows.jsonl", tiny_model.sft_rows(40))
+    lab = Lab(Settings(workspace=home, allowances=Allowances.parse(allow=("local<=3m",))))
+    async with Client(build_server(lab.settings, lab=lab)) as client:
+        recipe = {"trainer": "sft", "model": str(model), "dataset": str(data)}
+        script_id = (await answer(client, "render_script", recipe=recipe))["script_id"]
+        read = await answer(client, "check_script", script_id=script_id, level="template")
+        assert read["ok"] and [check["rule"] for check in read["checks"]] == ["template"]
+        tried = await answer(client, "check_script", script_id=script_id, level="dry_run")
+        while tried["status"] == "running":
+            tried = await answer(client, "check_script", script_id=script_id, level="dry_run")
+        assert tried["ok"] and "2 steps" in tried["checks"][-1]["message"]
+        assert (await answer(client, "list_jobs"))["total"] == 0

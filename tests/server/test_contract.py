@@ -192,6 +192,7 @@ async def test_the_instructions_name_no_tool_that_does_not_exist() -> None:
     names = {tool.name for tool in await list_tools()}
     mentioned = {word for word in re.findall(r"\b[a-z]+_[a-z_]+\b", INSTRUCTIONS)}
     fields = {"wait_seconds", "how_to_approve", "next_cursor", "next_offset", "approval_required", "rate_limited"}
+    fields |= {"dry_run"}
     assert mentioned - fields <= names
 
 

@@ -14,7 +14,7 @@ from mlintern.tools.scripts.template_checks import TemplateChecker
 
 CALL_AGAIN = "Still running, and it goes on by itself: call check_script again with the same arguments."
 
-FETCHING = "The tokenizer and the first rows are still being fetched: call check_script again."
+FETCHING = "The tokenizer and the first rows are still being fetched and read: call check_script again."
 
 
 class ScriptChecker:

@@ -25,6 +25,7 @@ from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.backends.interpreter import header_of
+from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local import LocalBackend
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import BackendStatus, JobHandle, JobSpec, Submission
@@ -41,6 +42,9 @@ LIMIT_SECONDS = 180.0
 MEMORY_GIB = 8.0
 KEPT_SECONDS = 600.0
 """How long a result answers the same question again. After that the script is tried anew."""
+
+LEFT_SECONDS = 24 * 3600.0
+"""After this time a run that nobody asked for again is deleted."""
 
 POLL_SECONDS = 0.2
 FETCH_SECONDS = 30.0
@@ -187,9 +191,10 @@ class DryRunner:
 
     def _clear_away(self, folder: Path) -> None:
         """Make an empty ``folder``, and forget the results that no call would be given any more."""
-        jobs = folder.parent
+        jobs, now = folder.parent, self._clock.now()
         for old in jobs.iterdir() if jobs.is_dir() else ():
-            if _age(old, self._clock.now()) > KEPT_SECONDS:
+            left = not JobFolder(old).supervised() and now - old.stat().st_mtime > LEFT_SECONDS
+            if left or _age(old, now) > KEPT_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)

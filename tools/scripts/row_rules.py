@@ -280,7 +280,7 @@ def _median(values: Sequence[int]) -> int:
 
 
 def _others(count: int) -> str:
-    return f" (and {count - 1} others)" if count > 1 else ""
+    return f" (and {count - 1} more)" if count > 1 else ""
 
 
 def _all_or_warning(count: int, total: int) -> Severity:

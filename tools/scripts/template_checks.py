@@ -105,8 +105,11 @@ class TemplateChecker:
         compiled = compile_template(tokenizer.template) if tokenizer.template else None
         more = constants.values.get("HYPERPARAMETERS", {}).get("chat_template_kwargs") or {}
         form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
-        reading = await anyio.to_thread.run_sync(read_rows, trainer, rows, form)
-        return list(row_findings(trainer, reading, template, settings))
+
+        def look() -> list[Check]:
+            return list(row_findings(trainer, read_rows(trainer, rows, form), template, settings))
+
+        return await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
 
     async def _evaluation(self, constants: Constants, source: DataSource, template: ChatTemplate) -> list[Check]:
         try:

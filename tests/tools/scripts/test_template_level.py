@@ -256,7 +256,7 @@ async def test_a_few_empty_answers_are_a_warning_with_the_first_row(desk: Desk) 
 async def test_equal_answers_are_counted(desk: Desk) -> None:
     same = {**CHOICE, "rejected": CHOICE["chosen"]}
     result = await desk.check([CHOICE, same, same], trainer="dpo")
-    assert result.ok and found(result, "equal_answers").message.startswith("Row 1 (and 1 others)")
+    assert result.ok and found(result, "equal_answers").message.startswith("Row 1 (and 1 more)")
     assert not (await desk.check([same], trainer="dpo")).ok
 
 
