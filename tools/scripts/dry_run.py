@@ -169,7 +169,7 @@ class DryRunner:
             path.write_bytes(script.text.encode())
             tiny = folder / "tiny-model"
             env = {VARIABLE: json.dumps(dry_settings(constants, model=tiny, data=copies))}
-            if is_local(constants.model) and not remote:
+            if not constants.uses_hub:
                 env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
             await self._backend.submit(
                 Submission(
@@ -193,9 +193,10 @@ class DryRunner:
         """Make an empty ``folder``, and forget the results that no call would be given any more."""
         jobs, now = folder.parent, self._clock.now()
         for old in jobs.iterdir() if jobs.is_dir() else ():
-            left = not JobFolder(old).supervised() and now - old.stat().st_mtime > LEFT_SECONDS
-            if left or _age(old, now) > KEPT_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another server was faster
+                left = not JobFolder(old).supervised() and now - old.stat().st_mtime > LEFT_SECONDS
+                if left or _age(old, now) > KEPT_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlintern.tools.scripts.code import UNPARSED, Code
 from mlintern.tools.scripts.materials import DataSource
+from mlintern.tools.scripts.sources import is_local
 from mlintern.tools.scripts.trainers.schema import config_schema, known_classes
 
 VARIABLE = "MLINTERN_DRY_RUN"
@@ -87,6 +88,15 @@ class Constants:
     def revision(self) -> str | None:
         value = self.values.get("REVISION")
         return value if isinstance(value, str) else None
+
+    @property
+    def uses_hub(self) -> bool:
+        """Whether its model, its data or its chat template is not a path."""
+        names = [self.model or "", *(source.name for source in self.data().values())]
+        given = self.values.get("HYPERPARAMETERS")
+        template = given.get("chat_template_path") if isinstance(given, dict) else None
+        elsewhere = isinstance(template, str) and not Path(template).exists()
+        return elsewhere or not all(map(is_local, names))
 
     def data(self) -> dict[str, DataSource]:
         """The datasets that it reads, by the constant that names each."""

@@ -110,11 +110,10 @@ class Materials:
 
 def unavailable(rule: str, what: str, error: MlinternError) -> Check:
     """Something that the check needs cannot be had; the check is not passed, it was not made."""
-    hint = "" if not isinstance(error, NotFound) else " A job would not find it either."
     return Check(
         rule=rule,
         severity="error",
-        message=f"Not checked: the {what} cannot be had. {error.message}{hint}",
+        message=f"Not checked: the {what} cannot be had. {error.message}",
         fix=error.next_step or "Give a local path, or try again later.",
     )
 

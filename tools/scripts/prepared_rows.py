@@ -16,6 +16,8 @@ from mlintern.tools.hub.table import open_table
 from mlintern.tools.scripts.store import Script
 
 Row = dict[str, Any]
+_CHANGES = re.compile(r"\.(?:map|filter|from_list|from_dict|from_generator|add_column)\(")
+"""What an edited script may do to its rows."""
 
 
 def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row], *, scratch: Path) -> list[Row] | None:
@@ -26,8 +28,8 @@ def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row], *,
     renamed = [_renamed(row, columns, keeps_all=trainer == "grpo") for row in rows]
     source = (script.recipe or {}).get("prepare")
     if source is None:
-        maps = re.search(r"\.map\(", script.text.split("def main", 1)[0].split("def read_items", 1)[0])
-        return None if maps else renamed
+        loading = script.text.split("def main", 1)[0].split("def read_items", 1)[0]
+        return None if _CHANGES.search(loading) else renamed
     function = _own(str(source), trainer, renamed, scratch)
     return None if function is None else [function(dict(row)) for row in renamed]
 

@@ -330,6 +330,21 @@ def test_only_constants_that_a_script_has_are_replaced() -> None:
     assert "EVALUATION_LIMIT" not in settings and "CHECKPOINT" not in settings
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, False),
+        ({"model": "org/m"}, True),
+        ({"dataset": "org/d"}, True),
+        ({"hyperparameters": {"chat_template_path": "org/m"}}, True),
+    ],
+)
+def test_the_network_is_left_on_only_for_what_the_hub_has(more: dict[str, Any], expected: bool) -> None:
+    recipe = {"trainer": "sft", "model": "/a/model", "dataset": "/a/rows.jsonl", **more}
+    constants = Constants.of(render(parse_recipe(recipe)).text)
+    assert constants is not None and constants.uses_hub is expected
+
+
 def test_a_small_configuration_keeps_the_vocabulary_and_one_layer_of_each_kind() -> None:
     config = {
         "model_type": "x",

@@ -307,6 +307,15 @@ async def test_an_edited_script_is_checked_by_what_stands_at_its_top(desk: Desk)
     assert "truncation" in rules(await desk.checker.check(edited.script_id, level="template"))
 
 
+async def test_an_edit_that_changes_the_rows_is_not_run_and_that_is_said(desk: Desk) -> None:
+    recipe = {"trainer": "sft", "model": str(desk.model()), "dataset": str(desk.data([TALK])), "limit": 5}
+    first = desk.store.render(recipe)
+    edited = desk.store.edit(
+        script_id=first.script_id, old_text="    return rows\n", new_text="    return rows.map(dict)\n"
+    )
+    assert "prepare_not_run" in rules(await desk.checker.check(edited.script_id, level="template"))
+
+
 async def test_a_script_that_does_not_say_what_it_reads_is_no_pass(desk: Desk) -> None:
     mine = desk.store.edit(code="print('hello')\n")
     result = await desk.checker.check(mine.script_id, level="template")
