@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 from mcp.server import CacheHint, MCPServer
 
+from mlintern.server.apps import decide
 from mlintern.server.apps.approval_card import approval_card, hide_card_tool
 from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.lab import Lab
@@ -25,6 +26,9 @@ from mlintern.server.watch import CountingBus, announce_changes
 from mlintern.tools.errors import MlinternError
 
 logger = logging.getLogger(__name__)
+
+ASKING = frozenset({"jobs", "hub"})
+"""Toolsets with a tool that asks the user."""
 
 RECONCILE_AFTER_SECONDS = 1.0
 """Picking up the jobs of an earlier server waits until the host has its list of tools."""
@@ -43,6 +47,9 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     registry = Registry()
     for name in settings.toolsets:
         importlib.import_module(f"mlintern.server.toolsets.{name}").register(registry, lab)
+    asks = not ASKING.isdisjoint(settings.toolsets)
+    if asks:
+        decide.register(registry, lab)
     bus = CountingBus()
     server = StrictServer(
         "mlintern",
@@ -52,7 +59,7 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
         instructions=INSTRUCTIONS,
         subscriptions=bus,
-        extensions=[JobTasks(lab), approval_card()] if "jobs" in settings.toolsets else [],
+        extensions=[*([JobTasks(lab)] if "jobs" in settings.toolsets else []), *([approval_card()] if asks else [])],
         middleware=[hide_card_tool],
         lifespan=_with_background_work(lab, bus),
         cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="private")},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlintern.tools.hub.docs import Docs
     from mlintern.tools.hub.inspect_dataset import DatasetInspector
     from mlintern.tools.hub.inspect_model import ModelInspector
+    from mlintern.tools.hub.publish import Publisher
     from mlintern.tools.hub.search import HubSearcher
     from mlintern.tools.jobs.foreign import ForeignJobs
     from mlintern.tools.jobs.service import JobService
@@ -209,6 +210,12 @@ class Lab:
         from mlintern.tools.hub.browse import HubBrowser
 
         return HubBrowser(hub=self.hub)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        from mlintern.tools.hub.publish import Publisher
+
+        return Publisher(workspace=self.workspace, ledger=self.ledger, clock=self.clock, hub=self.hub)
 
     @cached_property
     def docs(self) -> Docs:

@@ -1,7 +1,7 @@
-"""The SQLite file that remembers experiments, scripts, jobs, approvals, evaluations and money.
+"""The SQLite file that remembers experiments, scripts, jobs, approvals, evaluations, publications and money.
 
 This module owns the connection, the schema and the transactions. The statements themselves stand with the subject
-they are about (`scripts/store.py`, `jobs/records.py`, `evals/records.py`, `approvals.py`).
+they are about (`scripts/store.py`, `jobs/records.py`, `evals/records.py`, `hub/publish_records.py`, `approvals.py`).
 """
 
 from __future__ import annotations
@@ -105,6 +105,21 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE jobs ADD COLUMN schedule TEXT;
     ALTER TABLE jobs ADD COLUMN run_of TEXT REFERENCES jobs(job_id);
     CREATE INDEX jobs_by_schedule ON jobs(run_of, created_at DESC);
+    """,
+    """
+    CREATE TABLE publications (
+        digest TEXT PRIMARY KEY,
+        operation TEXT NOT NULL,
+        repo_type TEXT NOT NULL,
+        repo_id TEXT NOT NULL,
+        branch TEXT NOT NULL,
+        path TEXT NOT NULL DEFAULT '',
+        attempted_at REAL NOT NULL,
+        done_at REAL,
+        commit_sha TEXT,
+        pull_request TEXT
+    ) STRICT;
+    CREATE INDEX publications_by_repo ON publications(repo_type, repo_id, attempted_at DESC);
     """,
 )
 """Schema version n is reached by applying the first n entries. Entries are never edited, only added."""

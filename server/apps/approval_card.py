@@ -1,9 +1,9 @@
 """The approval card: a question inside the conversation, for hosts that render MCP Apps but have no dialogs.
 
 The card decides through the tool `decide_on_job`, which demands a token of this very question. The token travels in
-the ``_meta`` of the result of `submit_job`, which hosts hand to the card and not to the model; it is given only to a
-client that says that it renders cards. So a model that calls the tool by itself is refused. Clients without cards do
-not see the tool at all.
+the ``_meta`` of the result of the tool that asks (`submit_job`, `publish_to_hub`), which hosts hand to the card and
+not to the model; it is given only to a client that says that it renders cards. So a model that calls the tool by
+itself is refused. Clients without cards do not see the tool at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mlintern.tools.errors import BadInput
 CARD_URI = "ui://mlintern/approval.html"
 CARD_TOOL = "decide_on_job"
 CARD_META = {"ui": {"resourceUri": CARD_URI}}
-"""On `submit_job`: the host shows the card with its result."""
+"""On a tool that asks: the host shows the card with its result."""
 TOOL_META = {"ui": {"resourceUri": CARD_URI, "visibility": ["app"]}}
 """On `decide_on_job`: for the card alone."""
 
@@ -48,13 +48,14 @@ class CardTokens:
             )
 
 
-def card_of(action: Action, tokens: CardTokens) -> dict[str, Any]:
-    """What the card of ``action`` shows and needs, as ``_meta`` of a result."""
+def card_of(action: Action, tokens: CardTokens, *, tool: str) -> dict[str, Any]:
+    """What the card of ``action``, which ``tool`` asks about, shows and needs, as ``_meta`` of a result."""
     card = {
         "digest": action.digest,
         "headline": action.headline,
         "lines": action.lines,
         "token": tokens.issue(action.digest),
+        "tool": tool,
     }
     return {"mlintern/card": card}
 

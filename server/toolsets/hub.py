@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mlintern.server import publishing
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.tools.hub.browse import HubPage
@@ -27,6 +28,7 @@ def register(registry: Registry, lab: Lab) -> None:
     _register_repositories(registry, lab)
     _register_data(registry, lab)
     _register_knowledge(registry, lab)
+    publishing.register(registry, lab)
 
 
 def _register_repositories(registry: Registry, lab: Lab) -> None:

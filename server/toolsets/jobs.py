@@ -6,24 +6,22 @@ set, because it prompts on every call, also for what the user allowed in advance
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from mlintern.server.approvals import Approval, Consent, Verdict
-from mlintern.server.apps.approval_card import CARD_META, TOOL_META, card_of
+from mlintern.server.apps.approval_card import CARD_META, card_of
 from mlintern.server.cancelling import register_cancel
 from mlintern.server.following import wait_with_progress
 from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.server.strict import as_result
 from mlintern.tools.approvals import Action
-from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.results import (
     HardwareList,
@@ -202,33 +200,15 @@ def register(registry: Registry, lab: Lab) -> None:
         action = await anyio.to_thread.run_sync(starting, plan, lab)
         verdict = await lab.gate.settle(action, consent)
         if verdict.status == "cannot_ask" and client_supports_apps(ctx):
-            return _answer(_not_started(plan, verdict, card=True), meta=card_of(action, lab.card_tokens))
+            return _answer(
+                _not_started(plan, verdict, card=True), meta=card_of(action, lab.card_tokens, tool="submit_job")
+            )
         if verdict.status != "approved":
             return _answer(_not_started(plan, verdict))
         result = await lab.jobs.submit(plan)
         if verdict.note:
             result.note = f"The user approved and wrote: {verdict.note}\n{result.note}".rstrip()
         return _answer(result)
-
-    @registry.tool(title="Decide on job", read_only=False, open_world=False, destructive=True, meta=TOOL_META)
-    async def decide_on_job(
-        digest: Annotated[str, Field(description="The action")],
-        decision: Annotated[Literal["run", "refuse"], Field(description="The user's decision")],
-        card_token: Annotated[str, Field(description="Shows that the card asks; models do not have it")],
-        ctx: Context[Lab],
-        note: Annotated[str, Field(max_length=2000, description="The user's words to the agent")] = "",
-    ) -> Decided:
-        """Record what the user decided on the approval card; for the card alone.
-
-        The card is shown by hosts with MCP Apps when submit_job needs an approval. Calls without the card's token
-        are refused: agents ask by calling submit_job.
-        """
-        if not client_supports_apps(ctx):
-            raise BadInput("This host shows no cards.", next_step="Only a person decides: submit_job says how.")
-        lab.card_tokens.demand(digest, card_token)
-        act = lab.approvals.approve if decision == "run" else lab.approvals.deny
-        decided = await anyio.to_thread.run_sync(partial(act, digest, note=note, via="approval card"))
-        return Decided(digest=decided.digest, state=decided.state)
 
     @registry.tool(title="Poll job", read_only=True, open_world=True)
     async def poll_job(
@@ -283,11 +263,6 @@ def register(registry: Registry, lab: Lab) -> None:
         return await lab.jobs.list(status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor)
 
     register_cancel(registry, lab)
-
-
-class Decided(BaseModel):
-    digest: str
-    state: str
 
 
 def _answer(result: SubmitResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:

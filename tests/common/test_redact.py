@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlintern.common.redact import MARK, find_tokens, is_secret_name, looks_like_secret, redact, secrets_of
+from mlintern.common.redact import (
+    MARK,
+    find_tokens,
+    is_secret_name,
+    looks_like_secret,
+    redact,
+    secrets_of,
+    tokens_in_bytes,
+)
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -160,3 +168,33 @@ def test_many_beginnings_of_keys_take_time_in_proportion() -> None:
     began = time.process_time()
     redact("-----BEGIN PRIVATE KEY-----" * 20_000)
     assert time.process_time() - began < 2.0  # 4 s when each looked for its end past all others
+
+
+TOKENS = {
+    "Hugging Face": ["hf_" + "a1" * 17, "api_org_" + "b2" * 12],
+    "Anthropic": ["sk-ant-" + "api03-" * 4],
+    "OpenAI": ["sk-proj-" + "c3" * 14],
+    "GitHub": [f"gh{letter}_" + "d4" * 12 for letter in "pousr"] + ["github_pat_" + "e5" * 12],
+    "AWS": ["AKIA" + "F6" * 8, "ASIA" + "G7" * 8],
+    "Slack": ["xoxb-" + "1234567890-ab", "xapp-" + "1-A0123456789"],
+    "Google": ["AIza" + "h8" * 16, "ya29." + "i9" * 12],
+    "GitLab": ["glpat-" + "j0" * 9],
+    "PyPI": ["pypi-" + "k1" * 18],
+    "Weights and Biases": ["wandb_v1_" + "l2" * 12, f"WANDB_API_KEY={KEY}"],
+    "JSON Web Token": ["eyJ" + ".".join(["m3" * 8] * 3)],
+    "private key": ["-----BEGIN RSA PRIVATE KEY-----\nMIIE\n"],
+}
+
+
+@pytest.mark.parametrize("kind, token", [(kind, token) for kind, tokens in TOKENS.items() for token in tokens])
+def test_in_bytes_the_same_tokens_are_found_at_the_same_places(kind: str, token: str) -> None:
+    text = f"task-specific words\nand {token} in hf_hub\n"
+    found = list(tokens_in_bytes(text.encode()))
+    assert [kind for kind, _ in found] == [kind] and found == list(find_tokens(text))
+
+
+def test_in_bytes_known_values_are_found_and_binary_noise_is_not() -> None:
+    noise = bytes(range(256)) * 64
+    assert list(tokens_in_bytes(noise + b"tea4two" + noise, known=["tea4two", "short"])) == [
+        ("known secret", len(noise))
+    ]

@@ -13,7 +13,16 @@ from urllib.parse import unquote, urlsplit
 import anyio
 import anyio.to_thread
 
-from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, Offline, RateLimited, ServiceError
+from mlintern.tools.errors import (
+    BadInput,
+    Blocked,
+    Conflict,
+    MlinternError,
+    NotFound,
+    Offline,
+    RateLimited,
+    ServiceError,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, HfFileSystem
@@ -26,6 +35,10 @@ T = TypeVar("T")
 RepoType = Literal["model", "dataset", "space"]
 _client_factory = threading.Lock()
 _installed = False
+
+
+class Unanswered(Offline):
+    """The time for a call is up, and the call may be going on."""
 
 
 class HubClient:
@@ -67,31 +80,38 @@ class HubClient:
         _set_time_outs()
         return HfFileSystem(endpoint=self.endpoint, token=self.token(), skip_instance_cache=True)
 
-    async def call(self, what: str, function: Callable[[HfApi], T]) -> T:
+    async def call(
+        self, what: str, function: Callable[[HfApi], T], *, writes: bool = False, seconds: float = CALL_SECONDS
+    ) -> T:
         """``function`` with an `HfApi` on a worker thread; ``what`` names the thing in errors.
+
+        Args:
+            writes: errors say what the token lacks for changing things.
+            seconds: how long the caller waits. The thread is left to itself then, and may still finish.
 
         Raises:
             NotFound: no such repository, revision or file (or it is private and the token cannot see it).
             Blocked: gated or forbidden.
+            Conflict, BadInput: the Hub says that the change does not fit what is there, or is malformed.
             RateLimited, Offline, ServiceError: as they say.
         """
 
         def run() -> T:
-            with hub_errors(what):
+            with hub_errors(what, writes=writes):
                 return function(self.api())
 
-        with anyio.move_on_after(CALL_SECONDS):
+        with anyio.move_on_after(seconds):
             return await anyio.to_thread.run_sync(run, abandon_on_cancel=True)
-        raise Offline(
-            f"The Hub did not answer about {what} within {CALL_SECONDS:.0f} s.",
+        raise Unanswered(
+            f"The Hub did not answer about {what} within {seconds:.0f} s.",
             service=SERVICE,
             next_step="Try again.",
         )
 
 
 @contextmanager
-def hub_errors(what: str) -> Iterator[None]:
-    """Errors of huggingface_hub inside the block, as ours."""
+def hub_errors(what: str, *, writes: bool = False) -> Iterator[None]:
+    """Errors of huggingface_hub inside the block, as ours; ``writes`` as for `HubClient.call`."""
     import httpx2
     from huggingface_hub import errors
 
@@ -108,7 +128,7 @@ def hub_errors(what: str) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise BadInput(f"{what} is not a Hub id: {error}.", next_step="Give `name` or `org/name`.") from error
     except errors.HfHubHTTPError as error:
-        raise _answered(what, error) from error
+        raise (_refused_write(what, error) if writes else None) or _answered(what, error) from error
     except errors.LocalEntryNotFoundError as error:
         raise Offline(
             f"{what} is not in the Hub cache of this machine, and the Hub cannot be reached: {_one_line(error)}",
@@ -177,6 +197,46 @@ def _answered(what: str, error: Any) -> MlinternError:
         http_status=status,
         next_step="Try again later." if status and status >= 500 else "",
     )
+
+
+def _refused_write(what: str, error: Any) -> MlinternError | None:
+    """An error answer to a change, where it means something else than to a question; None where it does not."""
+    from huggingface_hub import errors
+
+    status = error.response.status_code if error.response is not None else None
+    said = _one_line(error.server_message or "")
+    because = f": {said}" if said else "."
+    if isinstance(error, errors.GatedRepoError | errors.RevisionNotFoundError):
+        return None
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return NotFound(
+            f"The Hub has no {what} that can be seen with this access.",
+            next_step="Check the spelling. publish_to_hub makes it with operation create_repo; if it is there and"
+            " private, HF_TOKEN must be of an account that sees it.",
+        )
+    if status == 401:
+        return Blocked(
+            f"The Hub does not accept the token{because}",
+            service=SERVICE,
+            http_status=status,
+            next_step="Set HF_TOKEN to a valid token (huggingface.co/settings/tokens), or run: hf auth login",
+        )
+    if status == 403:
+        return Blocked(
+            f"The token may not change {what} ({status}){because}",
+            service=SERVICE,
+            http_status=status,
+            next_step="Set HF_TOKEN to a token with write access to it (huggingface.co/settings/tokens), or offer"
+            " the change as a pull request: create_pr.",
+        )
+    if status in (409, 412):
+        return Conflict(
+            f"{what} is in a state that forbids this ({status}){because}",
+            next_step="It may have been changed meanwhile: look with browse_hub, then call again.",
+        )
+    if status in (400, 413, 422):
+        return BadInput(f"The Hub does not take this for {what} ({status}){because}", next_step="Correct it.")
+    return None
 
 
 def _one_line(text: object) -> str:

@@ -1,0 +1,194 @@
+"""`publish_to_hub`: what this machine made goes to the Hub, after the user has agreed to exactly that.
+
+No standing allowance speaks for it. As with `submit_job`, the plan is made anew in every round of a call, so that a
+consent counts for the files and the repository as they are when it is given.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from mcp.server.apps import client_supports_apps
+from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from mlintern.server.approvals import Approval, Consent, Verdict
+from mlintern.server.apps.approval_card import CARD_META, card_of
+from mlintern.server.lab import Lab
+from mlintern.server.registry import Registry
+from mlintern.server.strict import as_result
+from mlintern.tools.approvals import Action
+from mlintern.tools.hub.publish_plan import Operation, Publication, PublishResult, result, sized, some
+
+BY_COMMAND = (
+    "This host cannot ask the user. Show them the command in how_to_approve and what it publishes; after they ran it,"
+    " call publish_to_hub again with the same arguments."
+)
+BY_CARD = (
+    "The user sees a card that asks them. Wait for their decision, then call publish_to_hub again with the same"
+    " arguments. If they see none, show them the command in how_to_approve."
+)
+
+RepoType = Annotated[
+    Literal["model", "dataset", "space"] | None,
+    Field(description="model, unless repo_id is a URL that says otherwise"),
+]
+What = Annotated[Operation, Field(description="What to do")]
+RepoId = Annotated[str, Field(description="org/name or URL; a bare name is the user's own")]
+Source = Annotated[
+    str | None,
+    Field(description="upload: a job_id (its model), file or folder. write_card: the job_id to write the card from"),
+]
+Text = Annotated[str | None, Field(description="write_card: the whole README.md, instead of source")]
+PathInRepo = Annotated[str | None, Field(description="upload: where it goes; delete_file: the file")]
+Include = Annotated[list[str] | None, Field(description="upload: only files that match a pattern: *.parquet")]
+Exclude = Annotated[list[str] | None, Field(description="upload: no files that match a pattern")]
+Message = Annotated[str | None, Field(description="One line; of a tag, its message")]
+Branch = Annotated[str | None, Field(description="main if omitted; tag and create_branch mark its newest commit")]
+PullRequest = Annotated[bool | None, Field(description="Offer the change as a pull request")]
+Name = Annotated[str | None, Field(description="tag, create_branch: the new name")]
+Private = Annotated[
+    bool | None, Field(description="create_repo: private if omitted; set_visibility: false makes it public")
+]
+
+
+async def plan_publication(
+    operation: Operation,
+    repo_id: str,
+    repo_type: Literal["model", "dataset", "space"] | None,
+    source: str | None,
+    text: str | None,
+    path_in_repo: str | None,
+    include: list[str] | None,
+    exclude: list[str] | None,
+    commit_message: str | None,
+    branch: str | None,
+    create_pr: bool | None,
+    name: str | None,
+    private: bool | None,
+    ctx: Context[Lab],
+) -> Publication:
+    """The exact change that the arguments describe; what a person is asked about and what is then made."""
+    return await ctx.request_context.lifespan_context.publisher.plan(
+        operation,
+        repo_id,
+        repo_type=repo_type,
+        source=source,
+        text=text,
+        path_in_repo=path_in_repo,
+        include=include,
+        exclude=exclude,
+        commit_message=commit_message,
+        branch=branch,
+        create_pr=create_pr,
+        name=name,
+        private=private,
+    )
+
+
+async def consent_to_publish(
+    plan: Annotated[Publication, Resolve(plan_publication)], ctx: Context[Lab]
+) -> Verdict | Elicit[Approval]:
+    if plan.done is not None:
+        return Verdict(status="approved", via="nothing to do")
+    return await ctx.request_context.lifespan_context.gate.ask(publishing(plan), ctx)
+
+
+def publishing(plan: Publication) -> Action:
+    """Publishing ``plan``, described for the person who decides."""
+    details = [
+        ("Repository", f"{plan.url} ({plan.repo_type}, {plan.visibility})"),
+        ("Branch", plan.branch + (" (as a pull request)" if plan.create_pr else "")),
+        ("Bound to commit", plan.at),
+        ("From", plan.source),
+        ("Files", some([f"{file.name} ({sized(file.size)})" for file in plan.files], most=12)),
+        ("Replaces there", some(plan.replaces, most=12)),
+        ("There already", f"{plan.unchanged} of {len(plan.files)} files" if plan.unchanged else ""),
+        ("Left out", some(plan.left_out, most=12)),
+        ("Not searched for secrets to the end", some(plan.not_searched, most=12)),
+        ("Commit message", plan.message),
+        ("Note", plan.note),
+    ]
+    return Action(
+        kind="publish_to_hub",
+        what=_headline(plan),
+        where="huggingface",
+        digest=plan.digest,
+        details=tuple((label, value) for label, value in details if value),
+    )
+
+
+def _headline(plan: Publication) -> str:
+    """One line in which whether strangers can read it comes before the name, which may be long."""
+    where = f"{plan.visibility} {plan.what}"
+    match plan.operation:
+        case "upload" | "write_card":
+            verb = "Propose" if plan.create_pr else "Upload"
+            count = "1 file" if len(plan.files) == 1 else f"{len(plan.files)} files"
+            return f"{verb} {count}, {sized(plan.bytes)}, to {where}"
+        case "delete_file":
+            return f"{'Propose to delete' if plan.create_pr else 'Delete'} a file of {where}"
+        case "create_repo":
+            return f"Create {where}"
+        case "set_visibility":
+            return f"Make {plan.what} private" if plan.private else f"Make public to everybody {plan.what}"
+        case "tag":
+            return f"Tag {where}"
+        case "create_branch":
+            return f"Make a branch in {where}"
+
+
+def register(registry: Registry, lab: Lab) -> None:
+    @registry.tool(title="Publish to Hub", read_only=False, open_world=True, destructive=True, meta=CARD_META)
+    async def publish_to_hub(
+        operation: What,
+        repo_id: RepoId,
+        ctx: Context[Lab],
+        plan: Annotated[Publication, Resolve(plan_publication)],
+        consent: Annotated[Consent, Resolve(consent_to_publish)],
+        repo_type: RepoType = None,
+        source: Source = None,
+        text: Text = None,
+        path_in_repo: PathInRepo = None,
+        include: Include = None,
+        exclude: Exclude = None,
+        commit_message: Message = None,
+        branch: Branch = None,
+        create_pr: PullRequest = None,
+        name: Name = None,
+        private: Private = None,
+    ) -> Annotated[CallToolResult, PublishResult]:
+        """Put a model, dataset or report of this machine on the Hugging Face Hub, after the user has agreed to it.
+
+        Always asks the user, about exactly these files. create_repo comes first and makes a private repository.
+        Checkpoints and optimizer state of a folder are left out; files with secrets are refused. Calling it again
+        with the same arguments publishes nothing twice: "already_published", or after "in_progress" what became of
+        the upload. "approval_required": the user must run the command in how_to_approve; "denied": read their note.
+        """
+        if plan.done is not None:
+            return _answer(lab.publisher.nothing_to_do(plan))
+        action = publishing(plan)
+        verdict = await lab.gate.settle(action, consent)
+        if verdict.status == "cannot_ask" and client_supports_apps(ctx):
+            return _answer(_not_published(plan, verdict, card=True), meta=card_of(action, lab.card_tokens, tool=TOOL))
+        if verdict.status != "approved":
+            return _answer(_not_published(plan, verdict))
+        published = await lab.publisher.publish(plan)
+        if verdict.note:
+            published.note = f"The user approved and wrote: {verdict.note}\n{published.note}".rstrip()
+        return _answer(published)
+
+
+TOOL = "publish_to_hub"
+
+
+def _answer(answer: PublishResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
+    return as_result(answer.model_dump(mode="json"), meta=meta)
+
+
+def _not_published(plan: Publication, verdict: Verdict, *, card: bool = False) -> PublishResult:
+    how = verdict.how_to_approve or None
+    if verdict.status == "denied":
+        return result(plan, "denied", how_to_approve=how, note=verdict.note or "The user declined.")
+    return result(plan, "approval_required", how_to_approve=how, note=BY_CARD if card else BY_COMMAND)
