@@ -107,7 +107,7 @@ class Gate:
             # Whoever declined in the dialog may have changed their mind; a no from the command line stands for a day.
             return self._approvals.pending(action)
         # What is a job already keeps the price that it began with.
-        settled = decision.state == "used" and self._approvals.was_begun(action.digest)
+        settled = decision.state == "used" and self._approvals.became_a_job(action.digest)
         if decision.state != "denied" and not settled and action.costs_more_than(decision.action):
             return self._approvals.pending(action)  # prices rose: a yes to less is no yes to more
         return decision

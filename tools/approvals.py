@@ -213,14 +213,10 @@ class Approvals:
         with self._ledger.read() as connection:
             return self._latest(connection, digest)
 
-    def was_begun(self, digest: str) -> bool:
-        """Whether the action was begun and is on record. A submission that was refused leaves nothing there."""
+    def became_a_job(self, digest: str) -> bool:
+        """Whether the action was started and is on record. A submission that was refused leaves nothing there."""
         with self._ledger.read() as connection:
-            found = connection.execute(
-                "SELECT 1 FROM jobs WHERE digest = :it UNION SELECT 1 FROM publications WHERE digest = :it",
-                {"it": digest},
-            ).fetchone()
-        return found is not None
+            return connection.execute("SELECT 1 FROM jobs WHERE digest = ?", (digest,)).fetchone() is not None
 
     def use(self, digest: str) -> Decision:
         """Spend an approval just before acting on it. Using it again is allowed: the action happens once by digest.
@@ -273,7 +269,7 @@ class Approvals:
 
     def _in_force(self, connection: sqlite3.Connection, row: sqlite3.Row) -> Decision | None:
         since = row["decided_at"] or row["created_at"]
-        if self._clock.now() - since > LIFETIME_SECONDS and not self.was_begun(row["digest"]):
+        if self._clock.now() - since > LIFETIME_SECONDS and not self.became_a_job(row["digest"]):
             return None
         return Decision(
             action=Action.from_json(row["action"]),

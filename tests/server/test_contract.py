@@ -36,6 +36,7 @@ PROMISED = {
         "read_doc",
         "search_code",
         "read_code",
+        "publish_to_hub",
     ],
 }
 """Tools that other programs rely on, by toolset."""
@@ -101,7 +102,7 @@ async def test_every_tool_says_what_it_does_to_the_world() -> None:
 
 async def test_what_asks_a_person_is_marked_as_destructive() -> None:
     tools = {tool.name: tool for tool in await list_tools()}
-    for name in ("submit_job", "cancel_job", "check_script"):
+    for name in ("submit_job", "cancel_job", "check_script", "publish_to_hub"):
         hints = tools[name].annotations
         assert hints and hints.destructive_hint and not hints.read_only_hint, name
 
@@ -132,7 +133,7 @@ async def test_every_tool_has_a_typed_structured_result() -> None:
 
 OUTSIDE = [
     *PROMISED["papers"],
-    *(set(PROMISED["hub"]) - {"inspect_model"}),
+    *(set(PROMISED["hub"]) - {"inspect_model", "publish_to_hub"}),
     "poll_job",
     "read_job_logs",
     "read_eval",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -69,7 +69,8 @@ class Repo:
 class HubStandIn(StandIn):
     """Serves ``repos`` and ``collections``; ``renamed`` maps old ids to new ones (307, as the Hub does)."""
 
-    def __init__(self) -> None:
+    def __init__(self, routes: Sequence[Route] = ()) -> None:
+        """``routes`` come before those that any Hub has."""
         self.repos: dict[tuple[str, str], Repo] = {}
         self.collections: list[dict[str, Any]] = []
         self.renamed: dict[str, str] = {}
@@ -78,6 +79,7 @@ class HubStandIn(StandIn):
         kinds = "{kind:str}"
         super().__init__(
             [
+                *routes,
                 Route("/docs/{path:path}", self._docs),
                 Route("/api/collections", self._collections),
                 Route("/api/agent-harnesses", lambda request: JSONResponse({})),
@@ -110,15 +112,15 @@ class HubStandIn(StandIn):
         repo = self.repos.get((kind, name))
         authorised = request.headers.get("authorization") == "Bearer hf_good"
         if repo is None or (repo.access == "private" and not authorised):
-            return _refusal(401 if not authorised else 404, "RepoNotFound", "Repository not found")
+            return refusal(401 if not authorised else 404, "RepoNotFound", "Repository not found")
         revision = request.path_params.get("revision", "main")
         if repo.at(revision) is None:
-            return _refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            return refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repo
 
     def _readable(self, request: Request, repo: Repo) -> Response | None:
         if repo.access == "gated" and request.headers.get("authorization") != "Bearer hf_good":
-            return _refusal(403, "GatedRepo", f"Access to {repo.id} is restricted. Visit its page to ask for access.")
+            return refusal(403, "GatedRepo", f"Access to {repo.id} is restricted. Visit its page to ask for access.")
         return None
 
     async def _list(self, request: Request) -> Response:
@@ -186,7 +188,7 @@ class HubStandIn(StandIn):
             else:
                 entries[name] = repo.entry(name, data)
         if folder and not entries:
-            return _refusal(404, "EntryNotFound", f"{folder} does not exist")
+            return refusal(404, "EntryNotFound", f"{folder} does not exist")
         start = int(request.query_params.get("cursor", 0))
         end = start + self.page
         more = request.url.include_query_params(cursor=end)
@@ -224,7 +226,7 @@ class HubStandIn(StandIn):
         path, revision = request.path_params["path"], request.path_params["revision"]
         files = repo.at(revision) or {}
         if path not in files:
-            return _refusal(404, "EntryNotFound", f"Entry not found: {path}")
+            return refusal(404, "EntryNotFound", f"Entry not found: {path}")
         data = files[path]
         entry = repo.entry(path, data)
         commit = revision if revision in repo.older else repo.sha
@@ -260,5 +262,5 @@ def git_hash(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\x00" % len(data) + data).hexdigest()
 
 
-def _refusal(status: int, code: str, message: str) -> Response:
+def refusal(status: int, code: str, message: str) -> Response:
     return JSONResponse({"error": message}, status, headers={"x-error-code": code, "x-error-message": message})

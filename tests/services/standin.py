@@ -31,7 +31,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Fault:
-    """What to do instead of answering: a status with a body, or one of ``reset``, ``cut``, ``stall``."""
+    """What to do instead of answering: a status with a body, or one of ``reset``, ``cut``, ``stall``.
+
+    ``lost`` does what was asked, and then closes the connection without the answer.
+    """
 
     kind: str = "status"
     status: int = 500
@@ -65,6 +68,7 @@ CAPTCHA = Fault(
 RESET = Fault(kind="reset")
 CUT = Fault(kind="cut", status=200, body=b'{"data": [')
 STALL = Fault(kind="stall")
+LOST = Fault(kind="lost")
 
 
 class StandIn:
@@ -131,6 +135,9 @@ class StandIn:
         fault = self._next_fault(scope["path"])
         if fault is None:
             await self._app(scope, receive, send)
+        elif fault.kind == "lost":
+            await self._app(scope, receive, _nowhere)
+            await _misbehave(RESET, receive, send)
         else:
             await _misbehave(fault, receive, send)
 
@@ -140,6 +147,10 @@ class StandIn:
                 del self._faults[index]
                 return fault
         return next((fault for where, fault in self._always if where in path), None)
+
+
+async def _nowhere(_: Any) -> None:
+    """Where an answer goes that nobody gets."""
 
 
 async def _misbehave(fault: Fault, receive: Receive, send: Send) -> None:

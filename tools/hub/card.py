@@ -83,7 +83,7 @@ def _top(run: RunRecord, recipe: Mapping[str, Any]) -> Iterator[str]:
     method = TRAINERS[str(recipe["trainer"])] + (" with LoRA" if recipe.get("lora") is not None else "")
     yield (
         f"{_name(recipe.get('model'))}, trained by {method} on {_name(recipe.get('dataset'))}"
-        f" (split {code(str(recipe.get('split', 'train')))})."
+        f", split {code(str(recipe.get('split', 'train')))}."
     )
     if run.state != "succeeded":
         yield f"The training job did not succeed: it is {run.state}."

@@ -193,7 +193,7 @@ def _names(
             f"{source} holds {len(kept):,} files; one commit takes {MOST_FILES:,} at most.",
             next_step="Pack them (parquet, tar), or upload subfolders one by one with path_in_repo.",
         )
-    return kept, tuple(left_out)
+    return dict(sorted(kept.items())), tuple(sorted(left_out))
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.evals.rows import EvalRow
+from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.ledger import Ledger
 
 
@@ -202,6 +203,15 @@ def add_job(
 ) -> str:
     """A job in the ledger as the jobs service leaves it; returns its script id."""
     script_id = f"s{job_id}"[:12].ljust(12, "0")
+    spec = JobSpec(
+        script_id=script_id,
+        script_sha256=script_id * 5,
+        backend="local",
+        hardware="cpu",
+        timeout_seconds=1800.0,
+        experiment=experiment,
+        run_name=run_name,
+    )
     with ledger.transaction() as connection:
         if experiment is not None:
             connection.execute(
@@ -214,11 +224,12 @@ def add_job(
         connection.execute(
             "INSERT INTO jobs (job_id, digest, script_id, backend, hardware, timeout_seconds, spec, experiment, "
             "run_name, state, state_since, created_at, started_at, finished_at, error) "
-            "VALUES (?, ?, ?, 'local', 'cpu', 1800, '{}', ?, ?, ?, ?, ?, ?, ?, ?)",
+            "VALUES (?, ?, ?, 'local', 'cpu', 1800, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 job_id,
                 f"digest-{job_id}",
                 script_id,
+                json.dumps(spec.to_json()),
                 experiment,
                 run_name,
                 state,
