@@ -30,27 +30,23 @@ BY_CARD = (
     " arguments. If they see none, show them the command in how_to_approve."
 )
 
-RepoType = Annotated[
-    Literal["model", "dataset", "space"] | None,
-    Field(description="model, unless repo_id is a URL that says otherwise"),
-]
 What = Annotated[Operation, Field(description="What to do")]
-RepoId = Annotated[str, Field(description="org/name or URL; a bare name is the user's own")]
+RepoId = Annotated[str, Field(description="Id or URL; a bare name is the user's own")]
+RepoType = Annotated[
+    Literal["model", "dataset", "space"] | None, Field(description="model, unless the URL says otherwise")
+]
 Source = Annotated[
-    str | None,
-    Field(description="upload: a job_id (its model), file or folder. write_card: the job_id to write the card from"),
+    str | None, Field(description="upload: a job_id (its model), file or folder; write_card: the job_id to tell of")
 ]
-Text = Annotated[str | None, Field(description="write_card: the whole README.md, instead of source")]
+Text = Annotated[str | None, Field(description="write_card: the README.md itself, instead of source")]
 PathInRepo = Annotated[str | None, Field(description="upload: where it goes; delete_file: the file")]
-Include = Annotated[list[str] | None, Field(description="upload: only files that match a pattern: *.parquet")]
-Exclude = Annotated[list[str] | None, Field(description="upload: no files that match a pattern")]
-Message = Annotated[str | None, Field(description="One line; of a tag, its message")]
+Include = Annotated[list[str] | None, Field(description="upload: only these, such as *.parquet")]
+Exclude = Annotated[list[str] | None, Field(description="upload: not these")]
+Message = Annotated[str | None, Field(description="One line")]
 Branch = Annotated[str | None, Field(description="main if omitted; tag and create_branch mark its newest commit")]
-PullRequest = Annotated[bool | None, Field(description="Offer the change as a pull request")]
-Name = Annotated[str | None, Field(description="tag, create_branch: the new name")]
-Private = Annotated[
-    bool | None, Field(description="create_repo: private if omitted; set_visibility: false makes it public")
-]
+PullRequest = Annotated[bool | None, Field(description="As a pull request")]
+Name = Annotated[str | None, Field(description="The new tag or branch")]
+Private = Annotated[bool | None, Field(description="For create_repo (true if omitted) and set_visibility")]
 
 
 async def plan_publication(
@@ -101,10 +97,13 @@ def publishing(plan: Publication) -> Action:
         ("Repository", f"{plan.url} ({plan.repo_type}, {plan.visibility})"),
         ("Branch", plan.branch + (" (as a pull request)" if plan.create_pr else "")),
         ("Bound to commit", plan.at),
+        ("Deletes", plan.path),
+        ("New name", plan.name),
         ("From", plan.source),
         ("Files", some([f"{file.name} ({sized(file.size)})" for file in plan.files], most=12)),
         ("Replaces there", some(plan.replaces, most=12)),
         ("There already", f"{plan.unchanged} of {len(plan.files)} files" if plan.unchanged else ""),
+        ("Text", plan.text),
         ("Left out", some(plan.left_out, most=12)),
         ("Not searched for secrets to the end", some(plan.not_searched, most=12)),
         ("Commit message", plan.message),
@@ -120,7 +119,7 @@ def publishing(plan: Publication) -> Action:
 
 
 def _headline(plan: Publication) -> str:
-    """One line in which whether strangers can read it comes before the name, which may be long."""
+    """One line that begins with the verb and says whether strangers can read it; it is cut where it is long."""
     where = f"{plan.visibility} {plan.what}"
     match plan.operation:
         case "upload" | "write_card":
@@ -128,15 +127,15 @@ def _headline(plan: Publication) -> str:
             count = "1 file" if len(plan.files) == 1 else f"{len(plan.files)} files"
             return f"{verb} {count}, {sized(plan.bytes)}, to {where}"
         case "delete_file":
-            return f"{'Propose to delete' if plan.create_pr else 'Delete'} a file of {where}"
+            return f"{'Propose to delete' if plan.create_pr else 'Delete'} {plan.path} of {where}"
         case "create_repo":
             return f"Create {where}"
         case "set_visibility":
             return f"Make {plan.what} private" if plan.private else f"Make public to everybody {plan.what}"
         case "tag":
-            return f"Tag {where}"
+            return f"Tag {where} as {plan.name}"
         case "create_branch":
-            return f"Make a branch in {where}"
+            return f"Make branch {plan.name} of {where}"
 
 
 def register(registry: Registry, lab: Lab) -> None:
@@ -161,10 +160,9 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> Annotated[CallToolResult, PublishResult]:
         """Put a model, dataset or report of this machine on the Hugging Face Hub, after the user has agreed to it.
 
-        Always asks the user, about exactly these files. create_repo comes first and makes a private repository.
-        Checkpoints and optimizer state of a folder are left out; files with secrets are refused. Calling it again
-        with the same arguments publishes nothing twice: "already_published", or after "in_progress" what became of
-        the upload. "approval_required": the user must run the command in how_to_approve; "denied": read their note.
+        Always asks, about exactly these files. create_repo comes first and makes a private repository. Checkpoints
+        and optimizer state are left out; files with secrets are refused. The same call again publishes nothing twice,
+        and after "in_progress" says how the upload went. "approval_required": show the user how_to_approve.
         """
         if plan.done is not None:
             return _answer(lab.publisher.nothing_to_do(plan))

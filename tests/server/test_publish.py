@@ -198,6 +198,40 @@ async def test_after_a_lost_answer_the_same_call_asks_nobody_and_commits_nothing
 
 
 @pytest.mark.parametrize(
+    "arguments, first, details",
+    [
+        (
+            {"operation": "delete_file", "path_in_repo": "a.txt"},
+            "Delete a.txt of private model me/model",
+            "Deletes: a.txt",
+        ),
+        ({"operation": "tag", "name": "v1"}, "Tag private model me/model as v1", "New name: v1"),
+        ({"operation": "create_branch", "name": "dev"}, "Make branch dev of private model me/model", "New name: dev"),
+        (
+            {"operation": "set_visibility", "private": False},
+            "Make public to everybody model me/model",
+            "(model, private)",
+        ),
+        (
+            {"operation": "write_card", "text": "# Hi"},
+            "Upload 1 file, 4 bytes, to private model me/model",
+            "Text: # Hi",
+        ),
+    ],
+)
+async def test_the_question_says_all_that_is_done(
+    home: Path, hub: WritableHub, arguments: dict[str, Any], first: str, details: str
+) -> None:
+    hub.make("me/model", files={"a.txt": b"x"})
+    person = Person(NO)
+    async with desk(home, person=person) as client:
+        await answer(client, "publish_to_hub", repo_id="me/model", **arguments)
+    [asked] = person.asked
+    assert asked.message.startswith(f"{first} on huggingface: free of charge (digest ")
+    assert details in asked.message
+
+
+@pytest.mark.parametrize(
     "arguments, complaint",
     [
         ({"operation": "upload"}, "upload needs source"),

@@ -13,6 +13,7 @@ import fnmatch
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +83,12 @@ class WritableHub(HubStandIn):
 
     Attributes:
         hold: commits wait until it is set.
+        before_commit: what somebody else does just before a commit arrives.
     """
 
     def __init__(self) -> None:
         self.hold: threading.Event | None = None
+        self.before_commit: Callable[[], object] | None = None
         repo = "/api/{kind}/{org}/{name}"
         super().__init__(
             [
@@ -255,6 +258,8 @@ class WritableHub(HubStandIn):
     async def _commit(self, request: Request) -> Response:
         if self.hold is not None:
             await asyncio.to_thread(self.hold.wait, 60)
+        if self.before_commit is not None:
+            self.before_commit()
         as_pull = request.query_params.get("create_pr") == "1"
         repo = self._find(request, request.path_params["kind"].rstrip("s")) if as_pull else self._writable(request)
         if not isinstance(repo, GitRepo):

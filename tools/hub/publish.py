@@ -212,8 +212,7 @@ class Publisher:
                 raise NotFound(
                     f"{plan.what} has no {plan.path} on {plan.branch}.", next_step="browse_hub lists its files."
                 )
-            _, outcome = deletion
-            return replace(plan, done=outcome or replace(plan.done, note="The file is gone."))
+            return replace(plan, done=deletion)
         while (before := publish_records.done(self._ledger, plan.digest)) is not None:
             if plan.done is not None or plan.create_pr:
                 return replace(plan, done=replace(before, note="This was published before."))
@@ -237,27 +236,36 @@ class Publisher:
             if before is not None:
                 return replace(before, note="This was published before.")
             first = publish_records.begin(self._ledger, plan, now=self._clock.now())
-            found = None if first or plan.operation not in COMMITS else publish_hub.find(api, plan, plan.digest)
+            found, head = None, None
+            if not first and plan.operation in COMMITS:
+                # A commit that is still on its way comes after this head, and then no other one may follow it.
+                head = publish_hub.head_of(api, plan)
+                found = publish_hub.find(api, plan, head=head)
             if found is not None:
                 done = replace(found, note="An earlier call had published it; its answer was lost.")
             else:
-                done = self._make(api, plan)
+                done = self._make(api, plan, parent=head, forget=first)
             publish_records.finish(self._ledger, plan.digest, done, now=self._clock.now())
             return done
 
-    def _make(self, api: HfApi, plan: Publication) -> Done:
+    def _make(self, api: HfApi, plan: Publication, *, parent: str | None, forget: bool) -> Done:
+        """``forget`` a refused attempt, unless an earlier one may still have come through."""
         try:
             with hub_errors(plan.what, writes=True):
-                return publish_hub.act(api, plan)
+                return publish_hub.act(api, plan, parent=parent)
         except (Offline, ServiceError) as error:
             if error.http_status is not None and error.http_status < 500:
-                publish_records.withdraw(self._ledger, plan.digest)
+                self._forget(plan, forget)
             else:
                 error.next_step = "Call again with the same arguments: if it was done all the same, that is found."
             raise
         except MlinternError:
-            publish_records.withdraw(self._ledger, plan.digest)
+            self._forget(plan, forget)
             raise
+
+    def _forget(self, plan: Publication, forget: bool) -> None:
+        if forget:
+            publish_records.withdraw(self._ledger, plan.digest)
 
 
 def _told(plan: Publication, done: Done) -> PublishResult:

@@ -118,10 +118,10 @@ class Publication:
     def url(self) -> str:
         return f"{self.endpoint}/{PREFIXES[self.repo_type]}{self.repo_id}"
 
-
-def mark(digest: str) -> str:
-    """Stands in the description of the commit, by which a commit whose answer never came is found."""
-    return f"mlintern {digest[:32]}"
+    @property
+    def mark(self) -> str:
+        """Stands in the description of the commit, by which a commit whose answer never came is found."""
+        return f"mlintern {self.digest[:32]}"
 
 
 class PublishResult(BaseModel):
@@ -134,6 +134,7 @@ class PublishResult(BaseModel):
     repo_id: str
     repo_type: RepoType
     url: str
+    visibility: str = Field(description="public or private")
     branch: str
     commit: str | None = None
     pull_request: str | None = Field(default=None, description="its page")
@@ -153,6 +154,9 @@ MOST_NAMED = 20
 
 def result(plan: Publication, status: Status, **more: Any) -> PublishResult:
     """``plan`` and what became of it."""
+    visibility = plan.visibility
+    if plan.operation == "set_visibility" and status == "published":
+        visibility = "private" if plan.private else "public"
     notes = [plan.note, str(more.pop("note", ""))]
     if plan.not_searched:
         notes.append(f"Not searched for secrets to the end, as they are binary: {some(plan.not_searched)}.")
@@ -162,6 +166,7 @@ def result(plan: Publication, status: Status, **more: Any) -> PublishResult:
         repo_id=plan.repo_id,
         repo_type=plan.repo_type,
         url=plan.url,
+        visibility=visibility,
         branch=plan.branch,
         files=len(plan.files),
         bytes=plan.bytes,

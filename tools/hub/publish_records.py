@@ -44,15 +44,18 @@ def done(ledger: Ledger, digest: str) -> Done | None:
     return None if row is None else _outcome(row)
 
 
-def deletion(ledger: Ledger, plan: Publication) -> tuple[str, Done | None] | None:
-    """Digest and outcome, if known, of the latest deletion of the file that ``plan`` would delete."""
+def deletion(ledger: Ledger, plan: Publication) -> Done | None:
+    """What became of the latest deletion of the plan's file; without a commit if that is not known.
+
+    None if it was never deleted from here.
+    """
     with ledger.read() as connection:
         row = connection.execute(
-            "SELECT digest, done_at, commit_sha, pull_request FROM publications WHERE operation = 'delete_file'"
+            "SELECT done_at, commit_sha, pull_request FROM publications WHERE operation = 'delete_file'"
             " AND repo_type = ? AND repo_id = ? AND branch = ? AND path = ? ORDER BY attempted_at DESC LIMIT 1",
             (plan.repo_type, plan.repo_id, plan.branch, plan.path),
         ).fetchone()
-    return None if row is None else (row["digest"], _outcome(row))
+    return None if row is None else _outcome(row) or Done(note="The file is gone.")
 
 
 def _outcome(row: sqlite3.Row) -> Done | None:

@@ -261,7 +261,7 @@ async def test_to_make_public_is_bound_to_what_is_there_now(desk: Desk) -> None:
     repo.commit("main", "more", {**repo.files, "secret plans": b"b"})
     assert (await desk.plan("set_visibility", private=False)).digest != plan.digest
     done = await desk.do("set_visibility", private=False)
-    assert (done.status, repo.access) == ("published", "open")
+    assert (done.status, done.visibility, repo.access) == ("published", "public", "open")
     assert (await desk.do("set_visibility", private=False)).status == "already_published"
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, Offline, RateLimited, ServiceError
+from mlintern.tools.errors import (
+    BadInput,
+    Blocked,
+    Conflict,
+    MlinternError,
+    NotFound,
+    Offline,
+    RateLimited,
+    ServiceError,
+)
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
@@ -230,6 +239,21 @@ async def test_a_commit_whose_answer_was_lost_is_found_and_not_made_again(
     assert len(desk.hub.asked("/commit/")) == 1 and len(repo.pulls) == create_pr
     if create_pr:
         assert found.pull_request == f"{desk.hub.url}/me/model/discussions/1"
+
+
+async def test_a_commit_that_is_late_is_not_followed_by_a_second_one(desk: Desk, model: Path) -> None:
+    repo = desk.hub.git("me/model")
+    plan = await desk.plan("upload", source=str(model))
+    desk.hub.fail(RESET, path="/commit/main")
+    with pytest.raises(Offline):
+        await desk.publisher.publish(plan)
+    # The first commit arrives after the second call has looked for it.
+    desk.hub.before_commit = lambda: repo.commit("main", plan.message, {**repo.files, "late": b""}, plan.mark)
+    with pytest.raises(Conflict, match="A commit has happened since"):
+        await desk.publisher.publish(plan)
+    desk.hub.before_commit = None
+    found = await desk.publisher.publish(plan)
+    assert (found.status, len(repo.history())) == ("already_published", 2)
 
 
 async def test_the_same_call_after_a_lost_answer_says_that_it_is_there(desk: Desk, model: Path) -> None:
