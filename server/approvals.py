@@ -38,8 +38,8 @@ class Approval(BaseModel):
 
     # Without a default the box starts unticked, and hosts do not take an empty Enter for a yes.
     approve: bool = Field(
-        title="Approve and start",
-        description="Nothing starts and nothing is spent unless this is ticked.",
+        title="Approve",
+        description="Nothing is started, spent, published or destroyed unless this is ticked.",
     )
     note: str | None = Field(
         default=None, title="Note to the agent", description="Passed on word for word.", max_length=2000

@@ -218,7 +218,7 @@ def _approvals(options: argparse.Namespace) -> int:
 def _approve(options: argparse.Namespace) -> int:
     decision = _lab(options).approvals.approve(options.digest, note=options.note, via="command line")
     print(f"Approved: {decision.action.headline}")
-    print("It starts when the agent asks again.")
+    print("It is done when the agent asks again.")
     return 0
 
 

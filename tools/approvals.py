@@ -204,7 +204,7 @@ class Approvals:
             if decision.state == "used":
                 raise Conflict(
                     f"Action {decision.digest} was approved and has been started.",
-                    next_step="Cancel the job instead.",
+                    next_step="Cancel the job instead, or undo on the Hub what was published.",
                 )
             return self._update(connection, row_id, state="denied", note=note, via=via)
 

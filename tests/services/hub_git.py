@@ -14,7 +14,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -22,60 +21,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.services.git_repo import GitRepo, apply, blob, entry, is_large
 from tests.services.hub import HubStandIn, Repo, refusal
 
 ACCOUNTS = {"hf_good": ("me", "write"), "hf_read": ("me", "read"), "hf_other": ("other", "write")}
 MAY_WRITE = {"me": {"me", "org"}, "other": {"other"}}
 DATE = "2026-11-26T12:00:00.000Z"
-LARGE = ("*.safetensors", "*.bin", "*.parquet", "*.arrow", "*.pt")
 LFS_JSON = "application/vnd.git-lfs+json"
-
-
-@dataclass(frozen=True)
-class Commit:
-    id: str
-    title: str
-    message: str
-    parent: str | None
-    files: dict[str, bytes]
-
-
-@dataclass
-class GitRepo(Repo):
-    """A repository with a history. ``files`` and ``sha`` are those of main."""
-
-    commits: dict[str, Commit] = field(default_factory=dict)
-    branches: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    pulls: list[str] = field(default_factory=list)
-    stored: dict[str, bytes] = field(default_factory=dict)
-    large: set[str] = field(default_factory=set)
-
-    def commit(self, branch: str, title: str, files: dict[str, bytes], message: str = "") -> Commit:
-        """Put a commit with exactly ``files`` on ``branch``."""
-        parent = self.branches.get(branch)
-        name = hashlib.sha1(f"{len(self.commits)} {parent} {title} {sorted(files)}".encode()).hexdigest()
-        made = Commit(name, title, message, parent, files)
-        self.commits[name] = made
-        self.branches[branch] = name
-        if branch == "main":
-            self.files = files
-        return made
-
-    def at(self, revision: str) -> Commit | None:
-        name = self.branches.get(revision) or self.tags.get(revision) or revision
-        return self.commits.get(name)
-
-    def history(self, revision: str = "main") -> list[Commit]:
-        """The newest first."""
-        found, commit = [], self.at(revision)
-        while commit is not None:
-            found.append(commit)
-            commit = self.commits.get(commit.parent or "")
-        return found
-
-    def described(self) -> dict[str, Any]:
-        return {**super().described(), "sha": self.branches["main"]}
 
 
 class WritableHub(HubStandIn):
@@ -163,7 +115,7 @@ class WritableHub(HubStandIn):
             paths = json.loads(body)["paths"]
         except ValueError:
             paths = (await request.form()).getlist("paths")
-        found = [_entry(repo, path, commit.files[path]) for path in paths if path in commit.files]
+        found = [entry(repo, path, commit.files[path]) for path in paths if path in commit.files]
         folders = [path for path in paths if any(name.startswith(f"{path}/") for name in commit.files)]
         return JSONResponse(
             [*found, *({"type": "directory", "oid": commit.id, "size": 0, "path": path} for path in folders)]
@@ -244,14 +196,14 @@ class WritableHub(HubStandIn):
         answers = []
         for asked in (await request.json())["files"]:
             path, there = asked["path"], commit.files.get(asked["path"])
-            large = _is_large(path, base64.b64decode(asked["sample"]), asked["size"])
+            large = is_large(path, base64.b64decode(asked["sample"]), asked["size"])
             answer = {
                 "path": path,
                 "uploadMode": "lfs" if large else "regular",
                 "shouldIgnore": any(fnmatch.fnmatch(path, pattern) for pattern in ignored),
             }
             if there is not None:
-                answer["oid"] = hashlib.sha256(there).hexdigest() if large else _blob(there)
+                answer["oid"] = hashlib.sha256(there).hexdigest() if large else blob(there)
             answers.append(answer)
         return JSONResponse({"files": answers})
 
@@ -272,7 +224,7 @@ class WritableHub(HubStandIn):
             return JSONResponse({"error": "A commit has happened since. Please refresh and try again."}, 412)
         files = dict(base.files)
         for operation in operations:
-            problem = _apply(repo, files, operation["key"], operation["value"])
+            problem = apply(repo, files, operation["key"], operation["value"])
             if problem:
                 return problem
         if as_pull:
@@ -387,42 +339,8 @@ class WritableHub(HubStandIn):
         return Response(status_code=200 if there is not None and len(there) == asked["size"] else 404)
 
 
-def _apply(repo: GitRepo, files: dict[str, bytes], key: str, value: dict[str, Any]) -> Response | None:
-    path = value["path"]
-    match key:
-        case "file":
-            files[path] = base64.b64decode(value["content"])
-        case "lfsFile" if value["oid"] in repo.stored:
-            files[path] = repo.stored[value["oid"]]
-            repo.large.add(path)
-        case "lfsFile":
-            return JSONResponse({"error": f"LFS pointer of {path} points to a file that does not exist"}, 400)
-        case "deletedFile" if path in files:
-            del files[path]
-        case _:
-            return refusal(404, "EntryNotFound", f"A file with this name doesn't exist: {path}")
-    return None
-
-
 def _refs(kind: str, refs: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in refs.items()]
-
-
-def _is_large(path: str, sample: bytes, size: int) -> bool:
-    return size > 10_000_000 or b"\0" in sample or any(fnmatch.fnmatch(path, pattern) for pattern in LARGE)
-
-
-def _entry(repo: GitRepo, path: str, data: bytes) -> dict[str, Any]:
-    if path not in repo.large:
-        return {"type": "file", "oid": _blob(data), "size": len(data), "path": path}
-    sha256 = hashlib.sha256(data).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(data)}\n".encode()
-    lfs = {"oid": sha256, "size": len(data), "pointerSize": len(pointer)}
-    return {"type": "file", "oid": _blob(pointer), "size": len(data), "path": path, "lfs": lfs}
-
-
-def _blob(data: bytes) -> str:
-    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
 
 
 def _no_credentials() -> Response:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from mlintern.common.redact import tokens_in_bytes
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.hub.publish_plan import LocalFile
 
 MOST_FILES = 1_000
 """In one commit; the Hub's answer to a larger one takes longer than it waits."""
@@ -35,25 +36,6 @@ SECRET_NAMES = (
     *("credentials.json", "token", "stored_tokens", "secrets.json", "secrets.toml", "secrets.yaml", "secrets.yml"),
 )
 HARMLESS_NAMES = (".env.example", ".env.sample", ".env.template")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalFile:
-    """One file to upload, as it was when it was read.
-
-    Attributes:
-        path: where it lies.
-        name: where it goes, relative to the repository, with ``/``.
-        size: bytes.
-        sha256: of its content; names it on the Hub if it is stored as a large file.
-        blob_id: git's name of its content, by which the Hub knows a small file.
-    """
-
-    path: Path
-    name: str
-    size: int
-    sha256: str
-    blob_id: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlintern.tools.errors import BadInput, Blocked, Conflict, MlinternError, Offline, ServiceError
 from mlintern.tools.hub.client import SERVICE
-from mlintern.tools.hub.publish_files import LocalFile
-from mlintern.tools.hub.publish_plan import Done, Publication
+from mlintern.tools.hub.publish_plan import Done, LocalFile, Publication
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -6,12 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from mlintern.tools.hub.client import RepoType
-from mlintern.tools.hub.publish_files import LocalFile
 
 Operation = Literal["create_repo", "upload", "write_card", "tag", "create_branch", "set_visibility", "delete_file"]
 Status = Literal["published", "already_published", "in_progress", "approval_required", "denied"]
@@ -21,6 +21,25 @@ COMMITS: frozenset[Operation] = frozenset({"upload", "write_card", "delete_file"
 
 MAIN = "main"
 PREFIXES = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalFile:
+    """One file to upload, as it was when it was read.
+
+    Attributes:
+        path: where it lies.
+        name: where it goes, relative to the repository, with ``/``.
+        size: bytes.
+        sha256: of its content; names it on the Hub if it is stored as a large file.
+        blob_id: git's name of its content, by which the Hub knows a small file.
+    """
+
+    path: Path
+    name: str
+    size: int
+    sha256: str
+    blob_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
