@@ -50,6 +50,7 @@ class WritableHub(HubStandIn):
                 Route(f"{repo}/auth-check/write", self._may_write),
                 Route(f"{repo}/preupload/{{revision:path}}", self._preupload, methods=["POST"]),
                 Route(f"{repo}/commit/{{revision:path}}", self._commit, methods=["POST"]),
+                Route(f"{repo}/xet-write-token/{{revision:path}}", self._xet_token),
                 Route(f"{repo}/commits/{{revision:path}}", self._commits),
                 Route(f"{repo}/refs", self._refs),
                 Route(f"{repo}/tag/{{revision:path}}", self._tag, methods=["POST"]),
@@ -300,6 +301,11 @@ class WritableHub(HubStandIn):
         return JSONResponse({"discussions": shown, "count": len(shown), "start": 0})
 
     # Large files
+
+    async def _xet_token(self, request: Request) -> Response:
+        """Leave to write into the storage that this stand-in has not."""
+        repo = self._writable(request)
+        return repo if isinstance(repo, Response) else JSONResponse({"error": "no such storage"}, 404)
 
     def _lfs_repo(self, request: Request) -> GitRepo:
         prefix = request.url.path.split("/")[1]

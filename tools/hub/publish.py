@@ -18,7 +18,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock
 from mlintern.common.redact import secrets_of
-from mlintern.tools.errors import MlinternError, NotFound, Offline, ServiceError
+from mlintern.tools.errors import Blocked, MlinternError, NotFound, Offline, ServiceError
 from mlintern.tools.hub import publish_hub, publish_records
 from mlintern.tools.hub.client import HubClient, RepoType, Unanswered, hub_errors, repo_id_of
 from mlintern.tools.hub.publish_files import FileReader, path_in_repo
@@ -254,7 +254,7 @@ class Publisher:
             with hub_errors(plan.what, writes=True):
                 return publish_hub.act(api, plan, parent=parent)
         except (Offline, ServiceError) as error:
-            if error.http_status is not None and error.http_status < 500:
+            if isinstance(error, Blocked) or (error.http_status is not None and error.http_status < 500):
                 self._forget(plan, forget)
             else:
                 error.next_step = "Call again with the same arguments: if it was done all the same, that is found."

@@ -5,6 +5,7 @@ All functions block; they run on a worker thread inside `hub_errors`. Text of th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +252,12 @@ def _cause(error: BaseException, plan: Publication) -> BaseException:
         return BadInput(f"The Hub does not take the card: {said}", next_step="Correct the lines between the ---.")
     if isinstance(error, FileNotFoundError) or (isinstance(error, ValueError) and "is not a file" in said):
         return Conflict(f"A file is gone: {said}. Nothing was published.", next_step="Call again with what is there.")
+    if isinstance(error, PermissionError) or re.search(r"client error \((?:401|403)\b", said):
+        return Blocked(
+            f"The Hub's storage does not let this token send files to {plan.what}: {said}",
+            service=SERVICE,
+            next_step="Set HF_TOKEN to a token with write access to it (huggingface.co/settings/tokens).",
+        )
     if isinstance(error, ConnectionError | TimeoutError):
         return Offline(
             f"The connection to the Hub's storage broke off: {said}.",

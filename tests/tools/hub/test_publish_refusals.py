@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from mlintern.tools.errors import (
@@ -299,6 +301,51 @@ async def test_a_large_file_that_the_storage_refuses_is_named(desk: Desk, model:
     assert len(repo.history()) == 1
     await desk.do("upload", source=str(model))
     assert repo.files["model.safetensors"] == WEIGHTS
+
+
+BY_XET = """
+import asyncio, sys
+from pathlib import Path
+from mlintern.common.clock import SystemClock
+from mlintern.tools.errors import MlinternError
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.publish import Publisher
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+
+async def main():
+    workspace = Workspace.open(sys.argv[1])
+    publisher = Publisher(
+        workspace=workspace, ledger=Ledger(workspace.ledger), clock=SystemClock(), hub=HubClient()
+    )
+    plan = await publisher.plan("upload", "me/model", source=sys.argv[2])
+    try:
+        await publisher.publish(plan)
+    except MlinternError as error:
+        print(f"{type(error).__name__}: {error}")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "fault, named",
+    [
+        (Fault(status=403, body=b"{}", headers=JSON), "Blocked: The Hub's storage does not let"),
+        (None, "Offline: The conn"),
+    ],
+)
+async def test_the_storage_of_xet_fails_by_name_and_commits_nothing(
+    desk: Desk, model: Path, tmp_path: Path, fault: Fault | None, named: str
+) -> None:
+    """In a process of its own, as huggingface_hub decides for or against Xet when it is imported."""
+    if fault is not None:
+        desk.hub.fail_always(fault, path="/xet-write-token/")
+    environ = {**os.environ, "HF_ENDPOINT": desk.hub.url, "HF_TOKEN": "hf_good", "HF_HUB_DISABLE_XET": "0"}
+    command = [sys.executable, "-c", BY_XET, str(tmp_path / "elsewhere"), str(model)]
+    done = await anyio.run_process(command, env=environ, check=False)
+    assert done.stdout.decode().startswith(named), (done.stdout, done.stderr)
+    assert desk.hub.asked("/xet-write-token/") and desk.hub.asked("/commit/") == []
 
 
 async def test_an_upload_that_takes_longer_goes_on_and_is_made_once(
