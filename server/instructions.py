@@ -16,8 +16,8 @@ before a job that costs money. Measure the untrained model first: a recipe with 
 
 What to know
 - submit_job, publish_to_hub and check_script at level dry_run ask the user before anything happens. A denial is an \
-answer: read its note. With "approval_required", show the user the command in how_to_approve, and call again with the \
-same arguments after they ran it.
+answer: read its note. With "approval_required", show the user the command in how_to_approve, and call again with \
+the same arguments after they ran it.
 - The same arguments give the same job, not a second one.
 - Structured results are short. Where something was cut, next_cursor or next_offset gets the rest.
 - Results of services on the network carry a status. "rate_limited" or "offline" does not mean that nothing exists.

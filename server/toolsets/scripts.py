@@ -132,11 +132,10 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> CheckResult:
         """Check a script for what would waste a job. Each finding names the rule, the line and the fix.
 
-        static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows with the
-        model's chat template and tokenizer: prompts, stop token, roles, truncation, empty or equal answers. Both run
-        nothing of the script and ask nobody. dry_run runs the script itself on this machine for two steps with a tiny
-        random model and a few rows, after the user has agreed; status "running" means: call again with the same
-        arguments. It does not show whether the real run fits into memory.
+        static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows as the trainer
+        would: prompts, stop token, roles, truncation, empty or equal answers. dry_run runs the script itself on this
+        machine for two steps with a tiny random model and a few rows, after the user has agreed; status "running"
+        means: call again. It does not show whether the real run fits into memory.
         """
         action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
         if action is not None:

@@ -71,7 +71,9 @@ def test_the_members_of_a_tagged_union_share_their_fields() -> None:
 
 def test_a_field_that_stands_in_two_places_is_described_once() -> None:
     schema = input_schema(Arguments.model_json_schema())
-    assert schema["properties"]["recipe"]["properties"]["prompt"]["description"] == "(eval) As in Plan."
+    fields = schema["properties"]["recipe"]["properties"]
+    assert fields["prompt"] == {"type": "string", "description": "(eval)"}
+    assert fields["trainer"]["description"] == "What is only marked (eval) is told in Plan."
     assert schema["$defs"]["Plan"]["properties"]["prompt"]["description"] == "What is asked."
 
 
