@@ -65,8 +65,8 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
     ) -> Annotated[CallToolResult, CancelResult]:
         """Stop a job and everything it started; what it has written so far stays. Ends a schedule with its runs.
 
-        Checkpoints, metrics, logs and the cost up to now are kept. A job that is over cannot be cancelled. About a job
-        that was not submitted from this workspace the user is asked first, with the statuses of submit_job.
+        Checkpoints, metrics, logs and the cost up to now are kept. A job that is over cannot be cancelled. About a
+        job that was not submitted from this workspace the user is asked first, with the statuses of submit_job.
         """
         if foreign is None:
             own = await lab.foreign_jobs.own(job_id)

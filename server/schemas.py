@@ -2,8 +2,9 @@
 
 Every tool's schema is sent with every request to the model. Generated titles repeat the name ("Script Id" of
 ``script_id``), ``anyOf [X, null], default null`` and an empty default say of an optional argument only that it may be
-left out, lengths are beyond what anybody gives, a discriminator repeats the constants of its branches, and a union of recipes repeats every field that its
-members share. Without all that the list is half as long. Arguments are validated as before, by the models themselves.
+left out, lengths are beyond what anybody gives, a discriminator repeats the constants of its branches, and a union of
+recipes repeats every field that its members share. Without all that the list is half as long. Arguments are validated
+as before, by the models themselves.
 """
 
 from __future__ import annotations

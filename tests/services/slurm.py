@@ -3,11 +3,13 @@
     python -m tests.services.slurm FOLDER      starts one and keeps it until Ctrl-C
 
 Needs Debian's ``slurm-wlm`` and ``munge`` (`slurm_is_installed`) and root, since slurmd starts jobs as their users.
+With ``--accounting`` before FOLDER it keeps accounts too (`tests.services.slurm_accounting`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import shutil
 import signal
@@ -15,9 +17,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.services import slurm_accounting
 
 READY_SECONDS = 30.0
 
@@ -39,8 +43,7 @@ SlurmdPort={daemon}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
+{accounting}JobCompType=jobcomp/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SwitchType=switch/none
@@ -65,6 +68,7 @@ class Slurm:
     """A running cluster. ``environment`` is what a client needs to find it."""
 
     folder: Path
+    daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,52 +81,107 @@ class Slurm:
         )
         return done.stdout + done.stderr
 
-
-@contextlib.contextmanager
-def running_slurm(folder: Path, *, min_job_age: int = 600) -> Iterator[Slurm]:
-    """Start a cluster of this one machine in ``folder``; it is gone when the block ends."""
-    for name in ("state", "spool"):
-        (folder / name).mkdir(parents=True)
-    folder.chmod(0o755)
-    host = socket.gethostname().split(".")[0]
-    configuration = folder / "slurm.conf"
-    configuration.write_text(
-        CONFIGURATION.format(
-            host=host,
-            folder=folder,
-            controller=free_port(),
-            daemon=free_port(),
-            cpus=os.cpu_count(),
-            min_job_age=min_job_age,
+    def start(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start a daemon of the cluster; it is known by its program's name from then on."""
+        self.daemons[command[0]] = subprocess.Popen(
+            command,
+            env={**os.environ, **self.environment, **(environment or {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-    )
-    key = folder / "munge.key"
-    key.write_bytes(os.urandom(128))
-    key.chmod(0o400)
-    environment = {**os.environ, "SLURM_CONF": str(configuration)}
-    munge = [
-        "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket",
-        f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed",
-    ]  # fmt: skip
-    daemons = []
-    try:
-        for command in (munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
-            daemons.append(
-                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
-            if command is munge:
-                _until(lambda: (folder / "munge.socket").exists(), daemons, folder)
-        slurm = Slurm(folder)
-        _until(lambda: "idle" in slurm.run("sinfo", "-h", "-o", "%T"), daemons, folder)
-        yield slurm
-    finally:
-        for daemon in reversed(daemons):
-            daemon.terminate()
-        for daemon in reversed(daemons):
+
+    def stop(self, *names: str, kill: bool = False) -> None:
+        """End daemons, together and then one by one."""
+        ending = [self.daemons.pop(name) for name in names if name in self.daemons]
+        for daemon in ending:
+            daemon.kill() if kill else daemon.terminate()
+        for daemon in ending:
             try:
                 daemon.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+                daemon.wait()
+
+    def start_accounting(self) -> None:
+        self.start("slurmdbd", "-D", environment=slurm_accounting.daemon_environment(self.folder))
+
+    def forget_everything(self) -> None:
+        """Start the controller without its memory, as after the loss of its state: it counts jobs from 1 again."""
+        self.stop("slurmctld")
+        shutil.rmtree(self.folder / "state")
+        (self.folder / "state").mkdir()
+        self.start("slurmctld", "-D", "-c")
+        self.until(lambda: "idle" in self.run("sinfo", "-h", "-o", "%T"))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for ``condition``, while every daemon lives."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not condition():
+            dead = [name for name, daemon in self.daemons.items() if daemon.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                logs = "\n".join(path.read_text()[-500:] for path in sorted(self.folder.glob("*.log")))
+                raise RuntimeError(f"Slurm did not start (ended: {dead}):\n{logs}")
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running_slurm(
+    folder: Path, *, min_job_age: int = 600, accounting: bool = False, more: Sequence[str] = ()
+) -> Iterator[Slurm]:
+    """Start a cluster of this one machine in ``folder``; it is gone when the block ends.
+
+    Args:
+        min_job_age: seconds after which Slurm may forget a job that is over.
+        accounting: remember jobs for good, with slurmdbd and MariaDB.
+        more: lines for ``slurm.conf``.
+    """
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    folder.chmod(0o755)
+    host = socket.gethostname().split(".")[0]
+    keeps = "AccountingStorageType=accounting_storage/none\n"
+    if accounting:
+        port = free_port()
+        keeps = slurm_accounting.configure(folder, port=port)
+    configuration = CONFIGURATION.format(
+        host=host,
+        folder=folder,
+        controller=free_port(),
+        daemon=free_port(),
+        cpus=os.cpu_count(),
+        min_job_age=min_job_age,
+        accounting=keeps,
+    )
+    (folder / "slurm.conf").write_text("\n".join([configuration, *more, ""]))
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    slurm = Slurm(folder)
+    try:
+        slurm.start(
+            "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket",
+            f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed",
+        )  # fmt: skip
+        slurm.until((folder / "munge.socket").exists)
+        if accounting:
+            slurm_accounting.make_database(folder)
+            slurm.start(*slurm_accounting.database_command(folder))
+            slurm.until((folder / "database.socket").exists)
+            slurm.start_accounting()
+            slurm.until(lambda: _listens(port))
+        slurm.start("slurmctld", "-D")
+        slurm.until(
+            lambda: "debug" in slurm.run("sinfo", "-h")
+        )  # a slurmd that finds none waits long before it asks again
+        slurm.start("slurmd", "-D", "-N", host)
+        slurm.until(lambda: "idle" in slurm.run("sinfo", "-h", "-o", "%T"))
+        yield slurm
+    finally:
+        if "slurmctld" in slurm.daemons:  # what a test leaves running would outlive its slurmd
+            slurm.run("scancel", "--signal=KILL", "--full", f"--user={getpass.getuser()}")
+            slurm.until(lambda: not slurm.run("squeue", "-h", "-o", "%A").strip())
+        slurm.stop("slurmd", "slurmctld", "slurmdbd", "munged")
+        slurm.stop("mariadbd", kill=True)
 
 
 def free_port() -> int:
@@ -132,18 +191,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _until(condition, daemons: list[subprocess.Popen[bytes]], folder: Path) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + READY_SECONDS
-    while not condition():
-        dead = [daemon.args for daemon in daemons if daemon.poll() is not None]
-        if dead or time.monotonic() > deadline:
-            logs = "\n".join(path.read_text()[-500:] for path in sorted(folder.glob("*.log")))
-            raise RuntimeError(f"Slurm did not start (ended: {dead}):\n{logs}")
-        time.sleep(0.05)
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":
+    *options, place = sys.argv[1:]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), running_slurm(Path(sys.argv[1]).resolve()) as cluster:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        running_slurm(Path(place).resolve(), accounting="--accounting" in options) as cluster,
+    ):
         print(f"export SLURM_CONF={cluster.folder}/slurm.conf", flush=True)
         signal.pause()

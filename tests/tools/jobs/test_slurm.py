@@ -114,7 +114,7 @@ async def test_a_script_that_ignores_term_is_killed_and_timed_out_not_failed(slu
     )
     (tmp_path / "work").mkdir()
     number = await anyio.run_process(
-        ["sbatch", "--parsable", f"--output={tmp_path}/log.txt"],
+        ["sbatch", "--parsable", f"--job-name={tmp_path.name}", f"--output={tmp_path}/log.txt"],
         input=script.encode(),
         env={**os.environ, **slurm.environment},
     )
@@ -140,14 +140,18 @@ async def test_a_job_that_somebody_else_ends_on_the_cluster_is_cancelled_not_tim
 
 async def test_a_controller_that_is_down_loses_no_job(tmp_path: Path) -> None:
     with running_slurm(tmp_path / "slurm") as cluster:
-        backend = backend_of(cluster, hardware={"whole": SlurmHardware(partition="debug", cpus=os.cpu_count() or 1)})
+        backend = backend_of(cluster)
         script = "import time; print('ready', flush=True); time.sleep(100)"
-        handle = await backend.submit(submission(tmp_path, script, hardware="whole"))
+        handle = await backend.submit(submission(tmp_path, script, hardware="debug"))
         await has_logged(backend, handle, b"ready")
-    with pytest.raises(Offline):
-        await backend.status(handle)
-    with pytest.raises(Offline):
-        await backend.find("job-unknown")
+        cluster.stop("slurmctld")
+        with pytest.raises(Offline):
+            await backend.status(handle)
+        with pytest.raises(Offline):
+            await backend.find("job-unknown")
+        cluster.start("slurmctld", "-D")
+        cluster.until(lambda: "debug" in cluster.run("sinfo", "-h"))
+        assert (await backend.status(handle)).state == "running"
 
 
 async def test_a_job_that_slurm_has_forgotten_is_found_by_the_record_it_left(

@@ -1,18 +1,19 @@
-"""Slurm, by its own commands: ``sbatch``, ``squeue --json``, ``scontrol``, ``sacct``, ``scancel``.
+"""Slurm, by its own commands: ``sbatch``, ``squeue``, ``scontrol``, ``sacct``, ``scancel``.
 
 The batch script carries the script, so nothing but the commands has to reach the cluster (``prefix`` may be an ssh).
+They are asked for plain text, which every release writes alike; their JSON changes from one to the next, is not built
+in everywhere, and names every job of the cluster in Slurm 22.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
@@ -24,21 +25,20 @@ from mlintern.tools.jobs.backends.remote_launch import (
     processes_for,
 )
 from mlintern.tools.jobs.backends.slurm_batch import RECORD, Record, batch_script
-from mlintern.tools.jobs.backends.slurm_states import STATES, Known, answered, jobs_in, moment, status_of
+from mlintern.tools.jobs.backends.slurm_login import COMMAND_SECONDS, Login
+from mlintern.tools.jobs.backends.slurm_states import FORGOTTEN, STATES, Known, moment, shown_jobs, status_of
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import BackendStatus, Capabilities, ForeignJob, JobHandle, LogChunk, Submission
 from mlintern.tools.workspace import Workspace
 
-COMMAND_SECONDS = 30.0
-"""How long one command may take, an ssh included."""
-
 LOG_CHUNK_BYTES = 1 << 20
 PASSED_ON = "HOME,PATH,USER,LOGNAME,SHELL,LANG,HF_HOME,UV_CACHE_DIR,SSL_CERT_FILE,SSL_CERT_DIR,HTTPS_PROXY,NO_PROXY"
 
-FORGOTTEN = "Invalid job id"
-"""What Slurm answers about a job that it does not know. Any other silence says nothing about the job."""
+SBATCH_SECONDS = 20
+"""How long ``sbatch`` may try. A connection that is cut does not end it over there, so that it ends itself: after
+`COMMAND_SECONDS` and these, a job that cannot be found does not come any more (`Capabilities.lookup_seconds`)."""
 
-UNREACHABLE = ("Unable to contact slurm", "Socket timed out", "Connection refused", "Zero Bytes were transmitted")
+ACCOUNTS = "JobName,State,ExitCode,Start,End,ElapsedRaw,TimelimitRaw"
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,14 @@ class SlurmHardware:
     usd_per_hour: float = 0.0
     options: tuple[str, ...] = ()
     """Further ``sbatch`` options, such as ``("--account=lab",)``."""
+
+    def __post_init__(self) -> None:
+        for option in self.options:
+            if re.match(r"--array\b|-a|--wrap\b", option):
+                raise BadInput(
+                    f"The Slurm option {option!r} cannot be used: one job runs one script, once.",
+                    next_step="Leave it out; submit a job for each run_name instead.",
+                )
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class SlurmSettings:
     prologue: str = ""
     hardware: Mapping[str, SlurmHardware] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables for Slurm's commands themselves, such as ``SLURM_CONF``."""
+    """Variables for Slurm's commands themselves, such as ``SLURM_CONF``; behind a prefix too."""
 
 
 class SlurmBackend:
@@ -84,12 +92,21 @@ class SlurmBackend:
 
     name = "slurm"
 
-    def __init__(self, *, settings: SlurmSettings, workspace: Workspace | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        settings: SlurmSettings,
+        workspace: Workspace | None = None,
+        command_seconds: float = COMMAND_SECONDS,
+    ) -> None:
         """``workspace`` is where job folders lie when ``settings`` name no other place."""
         self._settings = settings
         self._workspace = workspace
+        self._login = Login(prefix=settings.prefix, environment=settings.environment, seconds=command_seconds)
         self.capabilities = Capabilities(
-            shares_files=settings.folder is None and not settings.prefix, lookup_seconds=30.0, poll_seconds=5.0
+            shares_files=settings.folder is None and not settings.prefix,
+            lookup_seconds=COMMAND_SECONDS + SBATCH_SECONDS + 10.0,
+            poll_seconds=5.0,
         )
 
     async def hardware(self) -> Sequence[Hardware]:
@@ -97,7 +114,7 @@ class SlurmBackend:
         configured = self._settings.hardware
         if configured:
             return [_described(name, hardware) for name, hardware in configured.items()]
-        out = await self._command(["sinfo", "-h", "-o", "%P|%c|%m|%G|%l|%a"])
+        out = await self._login.run("sinfo -h -o '%P|%c|%m|%G|%l|%a'")
         rows = [line.split("|") for line in out.splitlines() if line.count("|") == 5]
         rows.sort(key=lambda row: not row[0].endswith("*"))  # the default partition first
         return [
@@ -116,28 +133,26 @@ class SlurmBackend:
         folder = self._folder(submission)
         limit = submission.spec.timeout_seconds + GRACE_SECONDS
         options = [
-            f"--job-name={submission.job_id}",
             f"--comment={submission.job_id}",
-            f"--output={folder}/log.txt",
+            f"--signal=B:TERM@{GRACE_SECONDS}",
+            f"--time={math.ceil(limit / 60) + 1}",
+            *self._resources(submission.spec.hardware),
+            # What finding, following and starting once rest on comes last, and wins.
+            f"--job-name={submission.job_id}",
+            f"--output={folder.replace('%', '%%')}/log.txt",
             "--open-mode=append",
             "--no-requeue",
             f"--chdir={folder}/work",
             f"--export={','.join([PASSED_ON, *submission.secrets])}",
-            f"--signal=B:TERM@{GRACE_SECONDS}",
-            f"--time={math.ceil(limit / 60) + 1}",
-            *self._resources(submission.spec.hardware),
         ]
-        # Secrets come as the first lines of the input: no command line shows them, and an ssh prefix carries them.
-        read = "".join(
-            f'IFS= read -r line && {name}=$(printf %s "$line" | base64 -d) && export {name} || exit 1; '
-            for name in submission.secrets
+        script, path = self._batch_script(submission, folder).encode(), shlex.quote(f"{folder}/batch.sh")
+        # A connection that breaks here must not leave half a script to sbatch, so that it is counted first.
+        line = (
+            f"umask 077; {shlex.join(['mkdir', '-p', f'{folder}/work', f'{folder}/output'])} && cat > {path} && "
+            f'{{ [ "$(wc -c < {path})" -eq {len(script)} ] || {{ echo "Half the script came." >&2; exit 1; }}; }} '
+            f"&& exec {shlex.join(['timeout', str(SBATCH_SECONDS), 'sbatch', '--parsable', *options])} {path}"
         )
-        values = "".join(f"{base64.b64encode(value.encode()).decode()}\n" for value in submission.secrets.values())
-        make = shlex.join(["mkdir", "-p", f"{folder}/work", f"{folder}/output"])
-        out = await self._command(
-            ["sh", "-c", f"{read}{make} && exec {shlex.join(['sbatch', '--parsable', *options])}"],
-            stdin=(values + self._batch_script(submission, folder)).encode(),
-        )
+        out = await self._login.run(line, stdin=script, variables=submission.secrets)
         reference = out.strip().splitlines()[-1].split(";")[0] if out.strip() else ""
         if not reference.isdigit():
             raise Offline(f"sbatch answered {out.strip()[:300]!r} instead of a job number.", service=self.name)
@@ -146,17 +161,14 @@ class SlurmBackend:
     async def find(self, job_id: str) -> JobHandle | None:
         """By the job's name, which is its id; when Slurm has forgotten it, by the record that it left."""
         folder = self._known_folder(job_id)
-        line = f"squeue --json --states=all --name={job_id}; echo; echo @record;"
+        line = f"squeue -h --states=all --name={shlex.quote(job_id)} -o '%A %Z' || exit; echo @record;"
         if folder is not None:
             line += f" cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null;"
-        squeue, _, recorded = (await self._command(["sh", "-c", f"{line} true"])).partition("@record")
-        if not answered(squeue):
-            raise Offline("Slurm did not answer squeue.", service=self.name, next_step="Ask again later.")
+        queued, _, recorded = (await self._login.run(f"{line} true")).partition("@record\n")
         claimed = Record.read(recorded).number
-        for job in jobs_in(squeue, name=job_id):
-            if claimed in (None, str(job["job_id"])):
-                there = str(Path(str(job.get("current_working_directory", ""))).parent)
-                return JobHandle(self.name, str(job["job_id"]), {"folder": folder or there})
+        for number, _, work in (row.partition(" ") for row in queued.splitlines()):
+            if number.isdigit() and claimed in (None, number):
+                return JobHandle(self.name, number, {"folder": folder or str(PurePosixPath(work).parent)})
         return JobHandle(self.name, claimed, {"folder": folder}) if claimed else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
@@ -166,37 +178,45 @@ class SlurmBackend:
             Offline: Slurm did not answer, which says nothing about the job.
         """
         number, folder = handle.reference, handle.details["folder"]
+        # The accounts are asked only about what the controller has forgotten: they may be slow, or many.
         line = (
-            f"echo @now; date +%s.%N; cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null; echo;"
-            f" echo @squeue; squeue --json --states=all --jobs={number} 2>/dev/null; echo;"
-            f" echo @scontrol; scontrol show job -o {number} 2>&1; echo;"
-            f" echo @sacct; sacct -X -n -P -j {number} -o State,ExitCode 2>/dev/null; true"
+            f"export SLURM_TIME_FORMAT=%s; date +%s.%N; cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null; echo;"
+            f" echo @scontrol; said=$(scontrol show job -o {number} 2>&1); printf '%s\\n' \"$said\"; echo @sacct;"
+            f' case "$said" in *"{FORGOTTEN}"*)'
+            f" sacct -X -D -n -P -j {number} -S 1970-01-01 -o {ACCOUNTS} 2>&1;; esac; true"
         )
-        out = await self._command(["sh", "-c", line])
-        recorded, _, rest = out.partition("@now\n")[2].partition("@squeue")
-        squeue, _, rest = rest.partition("@scontrol")
-        scontrol, _, sacct = rest.partition("@sacct")
+        recorded, _, rest = (await self._login.run(line)).partition("@scontrol\n")
+        scontrol, _, sacct = rest.partition("@sacct\n")
         now, _, recorded = recorded.partition("\n")
         ours = Record.read(recorded)
         if ours.number not in (None, number):  # another copy of it claimed the folder first
             return await self.status(JobHandle(self.name, str(ours.number), handle.details))
-        theirs = Known.first(jobs_in(squeue, job_id=int(number)), scontrol=scontrol, sacct=sacct)
-        if theirs.state is None and ours.exit_code is None and FORGOTTEN not in scontrol:
-            raise Offline(f"Slurm did not answer: {scontrol.strip()[-300:]}", service=self.name)
+        theirs = Known.read(scontrol=scontrol, sacct=sacct, name=PurePosixPath(folder).name, now=float(now))
+        if theirs.silent and ours.exit_code is None:
+            raise Offline(
+                f"Slurm did not say what became of the job: {(sacct.strip() or scontrol.strip())[-300:]}",
+                service=self.name,
+                next_step="Ask again later.",
+            )
         return replace(status_of(ours, theirs, now=float(now)), output=f"{folder}/output")
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         start = int(cursor or 0)
         path = shlex.quote(f"{handle.details['folder']}/log.txt")
         line = f"tail -c +{start + 1} {path} 2>/dev/null | head -c {LOG_CHUNK_BYTES} | base64 -w0"
-        data = base64.b64decode(await self._command(["sh", "-c", line]))
+        data = base64.b64decode(await self._login.run(line))
         return LogChunk(data, str(start + len(data)), complete=len(data) < LOG_CHUNK_BYTES)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         """Say in our record that it is a cancellation, then ``scancel``; TERM reaches the script first."""
-        record = shlex.quote(f"{handle.details['folder']}/{RECORD}")
-        line = f"echo cancel $(date +%s) >> {record} 2>/dev/null; exec scancel --full {handle.reference}"
-        await self._command(["sh", "-c", line])
+        folder = handle.details["folder"]
+        record, name = shlex.quote(f"{folder}/{RECORD}"), shlex.quote(PurePosixPath(folder).name)
+        # With its name, since a cluster that was started anew counts from 1 again and the number is another job's.
+        line = (
+            f"echo cancel $(date +%s) >> {record} 2>/dev/null; said=$(scancel --full --name={name} {handle.reference}"
+            f' 2>&1) && exit; code=$?; case "$said" in *"{FORGOTTEN}"*) exit 0;; esac; echo "$said" >&2; exit $code'
+        )
+        await self._login.run(line)
 
     async def foreign(self, reference: str) -> ForeignJob:
         """The job of that number, whoever submitted it."""
@@ -204,44 +224,48 @@ class SlurmBackend:
             raise BadInput(
                 f"{reference!r} is no job number of Slurm.", next_step="Give slurm:NUMBER, as squeue does."
             )
-        out = await self._command(["sh", "-c", f"squeue --json --states=all --jobs={reference} 2>&1; true"])
-        if not answered(out) and FORGOTTEN not in out:
-            raise Offline("Slurm did not answer squeue.", service=self.name, next_step="Ask again later.")
-        found = jobs_in(out, job_id=int(reference))
-        if not found:
+        out = await self._login.run(f"export SLURM_TIME_FORMAT=%s; scontrol show job -o {reference} 2>&1; true")
+        jobs = shown_jobs(out)
+        if not jobs and FORGOTTEN not in out:
+            raise Offline(f"Slurm did not say: {out.strip()[-300:]}", service=self.name, next_step="Ask again later.")
+        if not jobs:
             raise NotFound(
                 f"Slurm knows no job {reference} (any more).", next_step="squeue lists those that wait or run."
             )
-        known = Known.first(found, scontrol="", sacct="")
-        submitted = moment(found[0].get("submit_time"))
+        job = jobs[0]
+        owner, submitted = job.get("UserId", "").partition("(")[0], moment(job.get("SubmitTime"))
         details = [
-            ("Submitted by", str(found[0].get("user_name") or "")),
+            ("Submitted by", owner),
             ("Created", iso(submitted) if submitted else ""),
-            ("Hardware", f"partition {found[0].get('partition')}, {found[0].get('nodes') or 'no node yet'}"),
-            ("Command", str(found[0].get("command") or "")),
+            ("Hardware", f"partition {job.get('Partition')}, {job.get('NodeList') or 'no node yet'}"),
+            ("Command", job.get("Command", "").replace("(null)", "")),
         ]
         return ForeignJob(
             backend=self.name,
             reference=reference,
-            name=str(found[0].get("name") or reference),
-            state=STATES.get(str(known.state), "running"),
+            name=job.get("JobName") or reference,
+            state=STATES.get(job.get("JobState", ""), "running"),
             details=tuple((label, value) for label, value in details if value),
-            identity=f"{found[0].get('user_name')} {submitted}",
+            identity=f"{owner} {submitted}",
         )
 
     async def cancel_foreign(self, job: ForeignJob) -> None:
-        await self._command(["scancel", job.reference])
+        await self._login.run(f"scancel {shlex.quote(job.reference)}")
 
     async def examine(self) -> str:
-        """Which Slurm answers, its partitions, and whether job folders can be written from here.
+        """Which Slurm answers and where, its partitions, its accounting, and whether job folders can be written.
 
         Raises:
-            BackendError, Offline: what is missing.
+            BackendError, Blocked, Offline: what is missing.
         """
         base = self._settings.folder or (str(self._workspace.root / "jobs") if self._workspace else "/tmp")
         make = f"mkdir -p {shlex.quote(base)} && test -w {shlex.quote(base)} || echo unwritable"
-        out = await self._command(["sh", "-c", f"sbatch --version && sinfo -h -o '%R %a %D' && {{ {make}; }}"])
-        version, *partitions = out.splitlines()
+        out = await self._login.run(
+            f"sbatch --version && sinfo -h -o '%R %a %D' && {{ {make}; }} && echo @sacct &&"
+            " { sacct -n -X -S now 2>&1; echo @code $?; }"
+        )
+        answers, _, accounts = out.partition("@sacct\n")
+        version, *partitions = answers.splitlines()
         if "unwritable" in partitions:
             raise BackendError(
                 f"{base} cannot be written on the cluster.", next_step="Set folder in [slurm] of config.toml."
@@ -249,7 +273,11 @@ class SlurmBackend:
         if not partitions:
             raise BackendError("Slurm answers, but shows you no partition.", next_step="Ask the cluster's operators.")
         listed = ", ".join("{} ({}, {} nodes)".format(*line.split()) for line in partitions if len(line.split()) == 3)
-        return f"{version}; partitions {listed}; jobs lie in {base}, which compute nodes must see"
+        through = f" through {self._login.place}" if self._settings.prefix else ""
+        return (
+            f"{version}{through}; partitions {listed}; {_accounting(accounts)};"
+            f" jobs lie in {base}, which compute nodes must see"
+        )
 
     def _folder(self, submission: Submission) -> str:
         base = self._settings.folder
@@ -304,47 +332,6 @@ class SlurmBackend:
             ),
         )
 
-    async def _command(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes | None = None,
-    ) -> str:
-        """Standard output of a command on the cluster.
-
-        Raises:
-            Offline: no answer in time, or ssh did not get through: what was asked may have been done.
-            BackendError: the command ran and refused, or is not installed.
-        """
-        import anyio
-
-        prefix = self._settings.prefix
-        command = [*prefix, shlex.join(argv)] if prefix else list(argv)
-        surroundings = {**os.environ, **self._settings.environment}
-        try:
-            with anyio.fail_after(COMMAND_SECONDS):
-                done = await anyio.run_process(command, input=stdin or b"", check=False, env=surroundings)
-        except FileNotFoundError as error:
-            raise BackendError(
-                f"{command[0]} is not installed on this machine.",
-                next_step="Install Slurm's client commands, or set prefix in [slurm] of config.toml to reach them.",
-            ) from error
-        except TimeoutError as error:
-            raise Offline(
-                f"{argv[0]} did not answer in {COMMAND_SECONDS:g} s.", service=self.name, next_step="Ask again later."
-            ) from error
-        out, complaint = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace").strip()
-        if done.returncode == 0:
-            return out
-        unreachable = done.returncode == 255 and bool(prefix)
-        if unreachable or any(words in complaint for words in UNREACHABLE):
-            raise Offline(
-                f"The cluster did not answer: {complaint[-300:]}",
-                service=self.name,
-                next_step="Check that the login node and slurmctld are up.",
-            )
-        raise BackendError(f"{argv[0]} failed ({done.returncode}): {complaint[-500:] or out[-500:]}")
-
 
 def _described(name: str, hardware: SlurmHardware) -> Hardware:
     memory = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", hardware.memory, re.IGNORECASE)
@@ -360,6 +347,16 @@ def _described(name: str, hardware: SlurmHardware) -> Hardware:
         usd_per_hour=hardware.usd_per_hour,
         note=f"partition {hardware.partition}" if hardware.partition else "",
     )
+
+
+def _accounting(sacct: str) -> str:
+    """What ``examine`` says of the answer of ``sacct``."""
+    said, _, code = sacct.partition("@code ")
+    if code.strip() == "0":
+        return "accounting answers"
+    if "disabled" in said or "not found" in said or "not running a supported" in said:
+        return "no accounting, so a job's own record tells how it ended"
+    return f"accounting does not answer ({' '.join(said.split())[-120:]}), so a job's own record tells how it ended"
 
 
 def _number(text: str) -> float:

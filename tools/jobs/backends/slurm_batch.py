@@ -7,6 +7,7 @@ happened, and that is believed first.
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -78,14 +79,22 @@ def batch_script(
         record=RECORD,
         taken=TAKEN,
         script=base64.b64encode(script.encode()).decode(),
-        environment="\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
+        environment="\n".join(f"export {name}={_word(value)}" for name, value in environment.items()),
         modules="\n".join(loads),
-        prologue=prologue,
+        prologue=prologue.replace("\r\n", "\n"),
         seconds=f"{seconds:g}",
         whole_seconds=int(seconds),
         grace=grace,
-        launch=shlex.quote(launch),
+        launch=_word(launch),
     )
+
+
+def _word(text: str) -> str:
+    """``text`` as one word of bash, without a DOS line end in it: ``sbatch`` takes no script that has one."""
+    if "\r" not in text:
+        return shlex.quote(text)
+    escaped = re.sub(r"[\\']", r"\\\g<0>", text).replace("\r", r"\r")
+    return f"$'{escaped}'"
 
 
 @dataclass(frozen=True)
