@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,12 +41,10 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 SlurmctldPort={controller}
 SlurmdPort={daemon}
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/linux
+{processes}JobAcctGatherType=jobacct_gather/linux
 {accounting}JobCompType=jobcomp/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters={counted}
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
@@ -57,6 +56,29 @@ Waittime=0
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=01:00:00 State=UP
 """
+
+
+FREE_PROCESSES = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+"""
+HELD_PROCESSES = """\
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup
+"""
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+CONTROL_GROUPS_CONFIGURATION = f"""\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint={CONTROL_GROUPS}
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=yes
+AllowedSwapSpace=0
+"""
+
+
+def memory_can_be_limited() -> bool:
+    """Whether Slurm 22 can end here what uses more memory than it asked for: by control groups of version 1."""
+    return all(os.access(CONTROL_GROUPS / name, os.W_OK) for name in ("memory", "freezer"))
 
 
 def slurm_is_installed() -> bool:
@@ -126,14 +148,15 @@ class Slurm:
 
 @contextlib.contextmanager
 def running_slurm(
-    folder: Path, *, min_job_age: int = 600, accounting: bool = False, more: Sequence[str] = ()
+    folder: Path, *, min_job_age: int = 600, accounting: bool = False, memory_limits: bool = False
 ) -> Iterator[Slurm]:
     """Start a cluster of this one machine in ``folder``; it is gone when the block ends.
 
     Args:
         min_job_age: seconds after which Slurm may forget a job that is over.
         accounting: remember jobs for good, with slurmdbd and MariaDB.
-        more: lines for ``slurm.conf``.
+        memory_limits: end jobs that use more memory than they asked for (`memory_can_be_limited`). Slurm makes its
+            control groups outside of ``folder``; they are removed.
     """
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
@@ -151,8 +174,12 @@ def running_slurm(
         cpus=os.cpu_count(),
         min_job_age=min_job_age,
         accounting=keeps,
+        processes=HELD_PROCESSES if memory_limits else FREE_PROCESSES,
+        counted="CR_Core_Memory" if memory_limits else "CR_Core",
     )
-    (folder / "slurm.conf").write_text("\n".join([configuration, *more, ""]))
+    (folder / "slurm.conf").write_text(configuration)
+    if memory_limits:
+        (folder / "cgroup.conf").write_text(CONTROL_GROUPS_CONFIGURATION)
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
@@ -177,18 +204,31 @@ def running_slurm(
         slurm.until(lambda: "idle" in slurm.run("sinfo", "-h", "-o", "%T"))
         yield slurm
     finally:
-        if "slurmctld" in slurm.daemons:  # what a test leaves running would outlive its slurmd
-            slurm.run("scancel", "--signal=KILL", "--full", f"--user={getpass.getuser()}")
-            slurm.until(lambda: not slurm.run("squeue", "-h", "-o", "%A").strip())
-        slurm.stop("slurmd", "slurmctld", "slurmdbd", "munged")
-        slurm.stop("mariadbd", kill=True)
+        try:
+            if "slurmctld" in slurm.daemons and slurm.daemons["slurmctld"].poll() is None:
+                # What a test leaves running would outlive its slurmd.
+                slurm.run("scancel", "--signal=KILL", "--full", f"--user={getpass.getuser()}")
+                slurm.until(lambda: not slurm.run("squeue", "-h", "-o", "%A").strip())
+        finally:
+            slurm.stop("slurmd", "slurmctld", "slurmdbd", "munged")
+            slurm.stop("mariadbd", kill=True)
+            if memory_limits:
+                for group in CONTROL_GROUPS.glob(f"*/slurm_{host}"):
+                    with contextlib.suppress(OSError):  # another cluster of this machine uses it
+                        group.rmdir()
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on at this moment, and that no client is given as its own.
+
+    Whoever asks for a service that is not up yet, on a port that the system may give out, can be given that very
+    port: then it talks to itself, and the service cannot have it.
+    """
+    while True:
+        port = 15000 + secrets.randbelow(15000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _listens(port: int) -> bool:

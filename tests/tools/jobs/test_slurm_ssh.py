@@ -93,7 +93,7 @@ async def test_a_job_brings_its_results_home_through_ssh(
 
 async def test_a_job_is_followed_and_cancelled_through_ssh(slurm: Slurm, ssh: Ssh, tmp_path: Path) -> None:
     backend = backend_of(slurm, ssh, tmp_path / "scratch")
-    handle = await backend.submit(submission(tmp_path, WAITS, hardware="debug"))
+    handle = await backend.submit(submission(tmp_path, WAITS, hardware="debug", run_name=tmp_path.name))
     assert await logged(backend, handle, b"ready") == b"ready\n"
     assert (await backend.status(handle)).state == "running"
     await backend.cancel(handle, reason="enough")
@@ -122,7 +122,9 @@ async def test_whatever_stands_in_arguments_environment_secrets_and_paths_arrive
     )
     environment = {f"ODD{number}": text for number, text in enumerate(odd)}
     secrets = {f"SECRET{number}": f"{text}\n" for number, text in enumerate(odd)}
-    job = submission(tmp_path, script, hardware="debug", args=odd, env=environment, secrets=secrets)
+    job = submission(
+        tmp_path, script, hardware="debug", run_name=tmp_path.name, args=odd, env=environment, secrets=secrets
+    )
     handle = await backend.submit(job)
     status = await ended(backend, handle)
     assert (status.state, status.error) == ("succeeded", None)
@@ -137,7 +139,7 @@ async def test_what_a_login_prints_by_itself_is_taken_for_no_answer(slurm: Slurm
     backend = backend_of(slurm, ssh, tmp_path / "scratch")
     assert [hardware.name for hardware in await backend.hardware()] == ["debug"]
     assert (await backend.examine()).startswith("slurm")
-    job = submission(tmp_path, "print('ready')", hardware="debug")
+    job = submission(tmp_path, "print('ready')", hardware="debug", run_name=tmp_path.name)
     assert await backend.find(job.job_id) is None
     handle = await backend.submit(job)
     assert await backend.find(job.job_id) == handle
@@ -152,7 +154,9 @@ async def test_a_secret_is_in_no_process_list_and_in_no_file_of_the_job(
     backend = backend_of(slurm, ssh, tmp_path / "scratch")
     script = "import os; print(len(os.environ['HF_TOKEN']), flush=True)"
     with command_lines_seen() as seen:
-        handle = await backend.submit(submission(tmp_path, script, hardware="debug", secrets={"HF_TOKEN": secret}))
+        handle = await backend.submit(
+            submission(tmp_path, script, hardware="debug", run_name=tmp_path.name, secrets={"HF_TOKEN": secret})
+        )
         assert (await ended(backend, handle)).state == "succeeded"
     assert (await backend.logs(handle, None)).data == b"37\n"
     assert any("sbatch\0--parsable" in line for line in seen), "the watch was quick enough to see it at all"
@@ -164,7 +168,7 @@ async def test_a_secret_is_in_no_process_list_and_in_no_file_of_the_job(
 
 async def test_half_a_script_is_not_submitted(slurm: Slurm, ssh: Ssh, tmp_path: Path) -> None:
     backend = backend_of(slurm, ssh, tmp_path / "scratch")
-    job = submission(tmp_path, "print('ran')", hardware="debug")
+    job = submission(tmp_path, "print('ran')", hardware="debug", run_name=tmp_path.name)
     # sshd dies while the script is on its way; what was started over there lives on and sees the end of its input.
     ssh.at_login('head -c 700 | sh -c "$SSH_ORIGINAL_COMMAND" 2>>$HOME/complaint; kill -9 $PPID')
     with pytest.raises(Offline):
@@ -224,7 +228,7 @@ async def test_a_login_node_that_is_down_or_hangs_is_offline_in_bounded_time(
     slurm: Slurm, ssh: Ssh, tmp_path: Path
 ) -> None:
     backend = backend_of(slurm, ssh, tmp_path / "scratch", command_seconds=2.0)
-    handle = await backend.submit(submission(tmp_path, WAITS, hardware="debug"))
+    handle = await backend.submit(submission(tmp_path, WAITS, hardware="debug", run_name=tmp_path.name))
     ssh.at_login("kill -STOP $PPID; sleep 100")
     with anyio.fail_after(10):
         with pytest.raises(Offline, match=r"No answer came from ssh .* in 2 s"):
@@ -279,7 +283,7 @@ async def test_a_shared_connection_is_used_again_and_its_end_is_survived(
     control = Path("/tmp") / f"mlintern-{os.getpid()}.control"  # a socket's path has at most 107 bytes
     ssh.configure_client("ControlMaster auto", f"ControlPath {control}", "ControlPersist 60")
     backend = backend_of(slurm, ssh, tmp_path / "scratch")
-    handle = await backend.submit(submission(tmp_path, "print('ready')", hardware="debug"))
+    handle = await backend.submit(submission(tmp_path, "print('ready')", hardware="debug", run_name=tmp_path.name))
     assert control.exists()
     assert (await ended(backend, handle)).state == "succeeded"
     assert (ssh.folder / "sshd.log").read_text().count("Accepted publickey") == 1

@@ -178,11 +178,12 @@ class SlurmBackend:
             Offline: Slurm did not answer, which says nothing about the job.
         """
         number, folder = handle.reference, handle.details["folder"]
+        name = PurePosixPath(folder).name
         # The accounts are asked only about what the controller has forgotten: they may be slow, or many.
         line = (
             f"export SLURM_TIME_FORMAT=%s; date +%s.%N; cat {shlex.quote(f'{folder}/{RECORD}')} 2>/dev/null; echo;"
             f" echo @scontrol; said=$(scontrol show job -o {number} 2>&1); printf '%s\\n' \"$said\"; echo @sacct;"
-            f' case "$said" in *"{FORGOTTEN}"*)'
+            f' case "$said" in *" JobName={name} "*) ;; *"{FORGOTTEN}"*|*JobId=*)'
             f" sacct -X -D -n -P -j {number} -S 1970-01-01 -o {ACCOUNTS} 2>&1;; esac; true"
         )
         recorded, _, rest = (await self._login.run(line)).partition("@scontrol\n")
@@ -191,7 +192,7 @@ class SlurmBackend:
         ours = Record.read(recorded)
         if ours.number not in (None, number):  # another copy of it claimed the folder first
             return await self.status(JobHandle(self.name, str(ours.number), handle.details))
-        theirs = Known.read(scontrol=scontrol, sacct=sacct, name=PurePosixPath(folder).name, now=float(now))
+        theirs = Known.read(scontrol=scontrol, sacct=sacct, name=name, now=float(now))
         if theirs.silent and ours.exit_code is None:
             raise Offline(
                 f"Slurm did not say what became of the job: {(sacct.strip() or scontrol.strip())[-300:]}",

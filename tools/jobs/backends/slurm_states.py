@@ -68,6 +68,9 @@ FORGOTTEN = "Invalid job id"
 NO_ACCOUNTS_NOW = ("talking to the database", "persistent connection", "PersistInit", "Unable to contact")
 """What ``sacct`` says when there is accounting that does not answer."""
 
+UNNAMED = "allocation"
+"""What ``sacct`` calls a job of whose end alone the accounts heard, since slurmdbd was away when it started."""
+
 ACCOUNTS_BEHIND_SECONDS = 600.0
 """How long after a job's limit the accounts may still hear of its end."""
 
@@ -115,7 +118,8 @@ class Known:
                 )
         if not jobs and FORGOTTEN not in scontrol:
             return cls(silent=True)
-        rows = [row for row in (line.split("|") for line in sacct.splitlines()) if row[0] == name and len(row) == 7]
+        every = [row for row in (line.split("|") for line in sacct.splitlines()) if len(row) == 7]
+        rows = [row for row in every if row[0] == name] or [row for row in every if row[0] == UNNAMED]
         return _accounted(rows, now=now) if rows else cls(silent=any(words in sacct for words in NO_ACCOUNTS_NOW))
 
 
