@@ -37,10 +37,10 @@ def test_the_example_of_the_documentation_is_read_whole(tmp_path: Path) -> None:
 def test_every_config_file_in_the_guide_to_compute_is_read(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "compute.md").read_text()
     examples = re.findall(r"^```toml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 2
-    for example in examples:
-        read = load(tmp_path, example)
+    first, behind_ssh, complete = (load(tmp_path, example) for example in examples)
+    for read in (first, complete):
         assert read.slurm is not None and read.ray is not None and read.budget.workspace
+    assert behind_ssh.slurm is not None and behind_ssh.slurm.prefix[0] == "ssh"
 
 
 def test_ray_is_found_by_its_variable_alone(tmp_path: Path) -> None:
