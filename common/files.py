@@ -59,6 +59,20 @@ def write_json_durably(path: Path, value: Any, *, mode: int = 0o600) -> None:
     write_durably(path, (json.dumps(value, allow_nan=False) + "\n").encode(), mode=mode)
 
 
+def read_json(path: Path) -> Any:
+    """The JSON in ``path``, None where there is no such file.
+
+    Raises:
+        OSError: it cannot be read, or holds no JSON (``EBADMSG``).
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError) as error:
+        raise OSError(errno.EBADMSG, "it is damaged", str(path)) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename or a new name in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -5,11 +5,10 @@ Ray cannot end a job that still waits for its turn; until then, whoever polls it
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlintern.common.files import write_json_durably
+from mlintern.common.files import read_json, write_json_durably
 
 FILE = "cancellation.json"
 
@@ -30,7 +29,5 @@ def remember(folder: Path, *, reason: str, now: float) -> None:
 
 def asked(folder: Path) -> Cancellation | None:
     """The request that was made and accepted, or None."""
-    try:
-        return Cancellation(**json.loads((folder / FILE).read_bytes()))
-    except FileNotFoundError:
-        return None
+    found = read_json(folder / FILE)
+    return None if found is None else Cancellation(**found)

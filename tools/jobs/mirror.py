@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from mlintern.common.files import exclusive_lock, write_json_durably
+from mlintern.common.files import exclusive_lock, read_json, write_json_durably
 from mlintern.tools.jobs import samples
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import Backend, JobHandle
@@ -105,7 +105,5 @@ def _write_at(path: Path, position: int, data: bytes) -> int:
 
 
 def _read_mark(folder: Path) -> _Mark:
-    try:
-        return _Mark(**json.loads((folder / "mirror.json").read_bytes()))
-    except FileNotFoundError:
-        return _Mark()
+    found = read_json(folder / "mirror.json")
+    return _Mark() if found is None else _Mark(**found)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.errors import MlinternError, RateLimited
 from mlintern.tools.jobs import cancellation, logs, money, records
+from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.results import JobFinding
@@ -121,7 +122,8 @@ class Watcher:
             if self._clock.monotonic() < live.ask_again_at:
                 return record
             try:
-                return await self._ask(record, live)
+                with named_disk_errors(self._workspace.job(job_id)):
+                    return await self._ask(record, live)
             except MlinternError as error:
                 if isinstance(error, RateLimited):
                     live.ask_again_at = self._clock.monotonic() + min(

@@ -229,3 +229,14 @@ async def test_a_node_whose_clock_is_a_day_behind_does_not_make_a_job_overdue() 
 async def test_half_a_character_in_a_log_is_replaced() -> None:
     chunk = await cluster_that_says({}, logs=(200, '{"logs": "a\\udcffb\\n"}')).logs(JobHandle("ray", "job-1"), None)
     assert chunk.data == b"a?b\n"
+
+
+@pytest.mark.parametrize("text", ["null", "[]", '"RUNNING"', "{}", '{"error": "upstream"}'])
+async def test_json_of_another_shape_is_not_taken_for_rays(text: str) -> None:
+    import httpx
+
+    proxy = httpx.MockTransport(lambda request: httpx.Response(200, text=text))
+    backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=proxy)
+    for question in (backend.status(JobHandle("ray", "job-1")), backend.logs(JobHandle("ray", "job-1"), None)):
+        with pytest.raises(BackendError, match="not as Ray's job server"):
+            await question

@@ -294,6 +294,26 @@ async def test_a_backend_that_asks_to_wait_is_left_alone_so_long(lab: DistantLab
     assert (await lab.jobs.poll(job_id)).state == "running"
 
 
+@pytest.mark.parametrize("name", ["cancellation.json", "mirror.json", "log.txt"])
+async def test_a_damaged_job_folder_is_named_and_does_not_stop_the_others(lab: DistantLab, name: str) -> None:
+    damaged, sound = await lab.start(run_name="damaged"), await lab.start(run_name="sound")
+    lab.backend.log = b"line\n"
+    for job_id in (damaged, sound):
+        lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0)
+    (lab.workspace.job(damaged) / name).mkdir()
+    assert (await lab.server().reconcile()).checked == 2
+    assert (await lab.jobs.poll(sound)).state == "running"
+    status = await lab.jobs.poll(damaged)
+    assert "cannot be" in status.detail and "folder" in status.detail
+
+
+async def test_half_a_file_in_a_job_folder_is_named(lab: DistantLab) -> None:
+    job_id = await lab.start()
+    lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0)
+    (lab.workspace.job(job_id) / "cancellation.json").write_text('{"at": 1')
+    assert "damaged" in (await lab.jobs.poll(job_id)).detail
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled", "timed_out", "lost"])
 async def test_no_bad_ending_is_reported_as_success(lab: DistantLab, state: Any) -> None:
     job_id = await lab.start()

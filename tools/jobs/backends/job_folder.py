@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlintern.common.files import sync_folder, write_json_durably
+from mlintern.common.files import read_json, sync_folder, write_json_durably
 from mlintern.tools.jobs.backends import process_table
 
 RESERVED_BYTES = 4096
@@ -60,11 +60,8 @@ class JobFolder:
         return self.path / "supervisor.log"
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """The JSON object in ``<name>.json``, None where there is none. Files are written whole or not at all."""
-        try:
-            value = json.loads((self.path / f"{name}.json").read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        """The JSON object in ``<name>.json``, None where there is none. Raises OSError when it is damaged."""
+        value = read_json(self.path / f"{name}.json")
         return value if isinstance(value, dict) else None
 
     def write(self, name: str, value: dict[str, Any]) -> None:

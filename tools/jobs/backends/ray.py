@@ -189,7 +189,7 @@ class RayBackend:
             answer = await self._answer("GET", f"/api/jobs/{handle.reference}")
         except NotFound:
             return BackendStatus(state="lost", error="Ray knows no such job; was the cluster started anew?")
-        job = _json(answer)
+        job = _json(answer, holding="status")
         state = STATES.get(str(job["status"]), "running")
         exit_code = job.get("driver_exit_code")
         if state == "failed" and exit_code == ENDED:
@@ -220,7 +220,7 @@ class RayBackend:
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         """Ray gives a job's whole log at once; what was seen before is cut off here."""
         try:
-            answer = await self._ask("GET", f"/api/jobs/{handle.reference}/logs")
+            answer = _json(await self._answer("GET", f"/api/jobs/{handle.reference}/logs"), holding="logs")
         except NotFound:
             return LogChunk(b"", cursor or "0")
         data = str(answer["logs"]).encode(errors="replace")  # a script may print half characters
@@ -389,14 +389,18 @@ class RayBackend:
         return answer
 
 
-def _json(answer: httpx.Response) -> Any:
+def _json(answer: httpx.Response, *, holding: str | None = None) -> Any:
+    """The answer's JSON; with ``holding`` an object that has this key."""
     try:
-        return json.loads(answer.content or b"{}")
-    except json.JSONDecodeError as error:
+        value = json.loads(answer.content or b"{}")
+    except ValueError:
+        value = None
+    if value is None or (holding is not None and not (isinstance(value, dict) and holding in value)):
         raise BackendError(
             f"{answer.request.url} answers, but not as Ray's job server does.",
             next_step="Set url in [ray] of config.toml to the dashboard's address.",
-        ) from error
+        )
+    return value
 
 
 def _date(answer: httpx.Response) -> float | None:
