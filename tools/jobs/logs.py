@@ -27,6 +27,8 @@ LINE_COST_BYTES = 64
 """What a line costs to look at, however short, in bytes that could be read instead: else a log of empty lines would
 take minutes."""
 CONTEXT_BYTES = 4096
+BYTES_PER_CHARACTER = 4
+"""At most in UTF-8; colours may take more, and then a little less is shown than was asked for."""
 LINE_BYTES = 1 << 16
 """A longer line is matched by its beginning."""
 
@@ -53,11 +55,17 @@ def read_tail(path: Path, *, lines: int, max_chars: int, known: Sequence[str] = 
     """The last ``lines`` lines; telemetry lines are not counted and left out unless asked for."""
     with _Log(path) as log:
         start, enough = _start_of_tail(log, lines, telemetry=telemetry)
-        text = log.clean(start, log.size, known=known)
-    shown = [line for line in text.split("\n") if telemetry or MARK not in line]
+        before, written = log.read(max(0, start - CONTEXT_BYTES), start), log.read(start, log.size)
+    cut_above = start > 0 and not enough
+    seen = (_last_written(line) for line in written.split(b"\n"))
+    visible = b"\n".join(line for line in seen if telemetry or MARK.encode() not in line)
+    room = max_chars * BYTES_PER_CHARACTER
+    if len(visible) > room:  # cleaning takes longest, so that it is done to what is shown alone
+        before, visible = visible[-room - CONTEXT_BYTES : -room], visible[-room:]
+        cut_above = True
+    shown = _cleaned(before, visible, b"", known=known).split("\n")
     while shown and not shown[-1]:
         shown.pop()
-    cut_above = start > 0 and not enough
     text = "\n".join(shown[-lines:])
     if len(text) > max_chars:
         text, cut_above = text[-max_chars:], True
@@ -192,16 +200,8 @@ class _Log:
 
     def clean(self, start: int, end: int, *, known: Sequence[str]) -> str:
         """The text of a range, redacted with what stands around it, decoded with errors replaced."""
-        before, text, after = (
-            _ANSI.sub("", _without_pieces(self.read(*span)).decode(errors="replace"))
-            for span in (
-                (max(0, start - CONTEXT_BYTES), start),
-                (start, end),
-                (end, min(self.size, end + CONTEXT_BYTES)),
-            )
-        )
-        whole = before + text + after
-        return clean_text(redact(whole, known=known, start=len(before), end=len(before) + len(text)))
+        before, after = (max(0, start - CONTEXT_BYTES), start), (end, min(self.size, end + CONTEXT_BYTES))
+        return _cleaned(self.read(*before), self.read(start, end), self.read(*after), known=known)
 
     def lines_backward(self, end: int) -> Iterator[_Lines]:
         """Blocks of whole lines, the last block first."""
@@ -238,6 +238,21 @@ def _without_pieces(data: bytes) -> bytes:
     if _PIECE not in data:
         return data
     return b"\n".join(line for line in data.split(b"\n") if _PIECE not in line)
+
+
+def _cleaned(before: bytes, text: bytes, after: bytes, *, known: Sequence[str]) -> str:
+    """``text``, redacted with what stands around it."""
+    parts = [_ANSI.sub("", _without_pieces(part).decode(errors="replace")) for part in (before, text, after)]
+    first = len(parts[0])
+    return clean_text(redact("".join(parts), known=known, start=first, end=first + len(parts[1])))
+
+
+def _last_written(line: bytes) -> bytes:
+    """As `_fold`, before anything is decoded: of a progress bar of megabytes only its last state is looked at."""
+    if b"\r" not in line:
+        return line
+    parts = reversed(line.split(b"\r"))
+    return next((part for part in parts if clean_text(part.decode(errors="replace")).strip()), b"")
 
 
 def _split(block: bytes, start: int) -> _Lines:

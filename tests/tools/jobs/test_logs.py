@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,21 @@ def test_a_search_through_empty_lines_is_bounded_and_says_how_far_it_came(path: 
     found = logs.search(path, pattern="needle", limit=5, max_chars=1000)
     assert found.truncated and not found.matches and found.note.startswith("Searched bytes ")
     assert logs.search(path, pattern="needle", limit=5, max_chars=1000, offset=0).matches == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"x y=1 " * 3_000, b"\r 10%|##   | 100/1000 [00:01<00:20]" * 500, b"token=" * 3_000]
+)
+def test_the_tail_of_very_long_lines_takes_no_longer_than_that_of_short_ones(path: Path, line: bytes) -> None:
+    path.write_bytes((line + b"\n") * 250)
+    began = time.process_time()
+    tail = logs.read_tail(path, lines=200, max_chars=8_000)
+    assert time.process_time() - began < 0.5  # 2 s when all of it was cleaned
+    assert 4_000 < len(tail.text) <= 8_000
+
+
+def test_a_secret_at_the_edge_of_a_tail_of_long_lines_is_hidden(path: Path) -> None:
+    for place in range(31_900, 32_100, 7):
+        path.write_text("é" * 20_000 + " " + TOKEN + " " + "z" * place + "\n")
+        tail = logs.read_tail(path, lines=5, max_chars=8_000)
+        assert not any(TOKEN[start : start + 12] in tail.text for start in range(len(TOKEN) - 12))
