@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ MAX_METRICS = 1_000
 MAX_CHECKPOINTS = 10_000
 MAX_TEXT = 500
 """Characters of a metric that is no number."""
+MAX_PATH = 4096
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63 - 1
 
@@ -91,8 +92,10 @@ class Telemetry:
     being written and is read the next time. A file that became shorter was written anew and is read from the start.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clean: Callable[[str], str] = str) -> None:
+        """``clean`` takes the secrets out of a text that a script reports as a value or a path."""
         self.path = path
+        self._clean = clean
         self._forget()
 
     def _forget(self) -> None:
@@ -161,15 +164,18 @@ class Telemetry:
         if kind == "metrics" and isinstance(values := row.get("values"), dict):
             for name, value in values.items():
                 if isinstance(value, int | float | str) and (name in self.metrics or len(self.metrics) < MAX_METRICS):
-                    self.metrics[name[:MAX_TEXT]] = value[:MAX_TEXT] if isinstance(value, str) else value
+                    self.metrics[name[:MAX_TEXT]] = self._short(value) if isinstance(value, str) else value
             if isinstance(moment := row.get("time"), int | float):
                 self._pace.append((float(moment), self.step))
         elif kind == "checkpoint" and isinstance(path := row.get("path"), str):
-            self.checkpoints = [*self.checkpoints[1 - MAX_CHECKPOINTS :], path]
+            self.checkpoints = [*self.checkpoints[1 - MAX_CHECKPOINTS :], self._short(path, MAX_PATH)]
         elif kind == "evaluation" and isinstance(evaluation := row.get("evaluation"), dict):
             self.evaluations.append(evaluation)
         elif kind == "end" and isinstance(path := row.get("model_path"), str):
-            self.model_path = path
+            self.model_path = self._short(path, MAX_PATH)
+
+    def _short(self, text: str, limit: int = MAX_TEXT) -> str:
+        return self._clean(text[: 2 * limit])[:limit]  # a secret is seen before it is cut
 
 
 def evaluation_rows(evaluation: dict[str, Any]) -> list[dict[str, Any]]:

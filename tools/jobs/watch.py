@@ -11,6 +11,7 @@ import anyio.to_thread
 from pydantic import BaseModel
 
 from mlintern.common.clock import Clock, iso
+from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError, RateLimited
 from mlintern.tools.jobs import cancellation, logs, money, records
 from mlintern.tools.jobs.disk import named_disk_errors
@@ -101,7 +102,8 @@ class Watcher:
 
     def live(self, job_id: str) -> Live:
         if job_id not in self._live:
-            self._live[job_id] = Live(Telemetry(self._workspace.job(job_id) / "output" / "metrics.jsonl"))
+            path = self._workspace.job(job_id) / "output" / "metrics.jsonl"
+            self._live[job_id] = Live(Telemetry(path, clean=lambda text: redact(text, known=self._known_secrets())))
         return self._live[job_id]
 
     async def refresh(self, job_id: str) -> JobRecord:

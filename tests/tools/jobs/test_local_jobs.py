@@ -506,3 +506,24 @@ async def test_the_time_a_job_ran_is_told_by_the_clock_that_stands_still_while_t
     lab.folder(job_id).write("state", {**state, "started_monotonic": ago})
     assert (await lab.backend.status(handle)).run_seconds == pytest.approx(time.monotonic() - ago, abs=5)
     assert (await lab.jobs.cancel(job_id)).state == "cancelled"
+
+
+async def test_a_secret_that_a_script_reports_as_a_metric_is_not_shown_nor_kept(lab: LocalLab) -> None:
+    value = "plain-but-secret-value"
+    lab.environ = {**lab.environ, "MY_API_KEY": value}
+    lab = lab.another_server()
+    text = """if True:
+        import json, os
+        key, folder = os.environ["MY_API_KEY"], os.environ["MLINTERN_OUTPUT_DIR"]
+        rows = [
+            {"kind": "metrics", "step": 1, "values": {"note": "with " + key, "loss": 1.0}},
+            {"kind": "end", "model_path": "model-" + key},
+        ]
+        with open(folder + "/metrics.jsonl", "w") as file:
+            file.writelines(json.dumps({"v": 1, **row}) + "\\n" for row in rows)
+    """
+    status = await lab.end_of(await lab.start(text, secrets=["MY_API_KEY"]))
+    assert status.metrics == {"note": "with [REDACTED]", "loss": 1.0}
+    assert value not in status.model_dump_json()
+    with lab.ledger.read() as connection:
+        assert value not in "\n".join(connection.iterdump())
