@@ -40,6 +40,11 @@ def test_a_requirement_counts_as_met_only_when_it_really_is(requirements: list[s
     assert [text.replace(" @", "@") for text in unmet(HAVE, requirements, ">=3.11")] == missing
 
 
+def test_a_package_whose_own_requirements_cannot_be_read_does_not_do() -> None:
+    old = Installed("3.11.7", {"x": ("1.0", ("foo >=1.*; extra == 'e'",))})
+    assert unmet(old, ["x"], None) == [] and unmet(old, ["x[e]"], None) == ["x[e]"]
+
+
 def test_a_python_that_is_too_old_does_not_do() -> None:
     assert unmet(HAVE, [], ">=3.13") == ["Python >=3.13"]
 

@@ -109,7 +109,10 @@ def unmet(installed: Installed, requirements: Sequence[str], python: str | None)
             continue
         for extra in requirement.extras - seen:
             seen.add(extra)
-            waiting += _of_extra(found[1], extra)
+            try:
+                waiting += _of_extra(found[1], extra)
+            except InvalidRequirement:  # old packages have metadata that nobody can read today
+                missing.append(str(requirement))
     return missing
 
 
