@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import anyio
@@ -165,6 +166,8 @@ class Watcher:
         if status.restartable:
             await self._submitter.act(record.job_id, answer_to_caller=False, restart=True)
             status = await backend.status(record.handle)
+        if not math.isfinite(status.run_seconds or 0.0):
+            status = replace(status, run_seconds=None)  # no measurement, and no sum of money would be one after it
         live.detail, live.url, live.run_seconds = status.detail, status.url, status.run_seconds
         over, problem = status.state in FINAL, ""
         if not backend.capabilities.shares_files:

@@ -423,6 +423,15 @@ async def test_a_job_whose_end_nobody_saw_is_charged_in_full(lab: DistantLab) ->
     assert (await lab.jobs.poll(job_id)).usd_so_far == 1.0
 
 
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan")])
+async def test_a_time_that_is_no_number_is_not_charged(lab: DistantLab, seconds: float) -> None:
+    job_id = await lab.start(timeout="30m")
+    lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0, run_seconds=seconds)
+    assert (await lab.jobs.poll(job_id)).usd_so_far == 0.0
+    lab.backend.jobs[job_id] = BackendStatus("failed", started_at=5.0, run_seconds=seconds, error="?")
+    assert (await lab.jobs.poll(job_id)).usd_so_far == 1.0  # nobody measured it
+
+
 async def test_a_budget_counts_what_running_jobs_have_reserved(
     workspace: Workspace, ledger: Ledger, clock: FakeClock
 ) -> None:
