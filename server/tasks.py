@@ -28,6 +28,7 @@ from mlintern.common.clock import iso
 from mlintern.server.following import in_short
 from mlintern.server.lab import Lab
 from mlintern.server.strict import as_result
+from mlintern.server.toolsets.jobs import MOST_WAIT_SECONDS
 from mlintern.tools.errors import MlinternError, NotFound
 from mlintern.tools.jobs.results import JobStatus
 from mlintern.tools.jobs.spec import FINAL
@@ -86,7 +87,7 @@ class JobTasks(Extension):
     ) -> HandlerResult:
         arguments = params.arguments or {}
         waits = params.name == "poll_job" and set(arguments) == {"job_id", "wait_seconds"}
-        if not waits or not arguments["wait_seconds"] or not _declares_tasks(ctx):
+        if not waits or not _is_a_wait(arguments["wait_seconds"]) or not _declares_tasks(ctx):
             return await call_next(ctx)
         try:
             status = await self._lab.lookout.poll(str(arguments["job_id"]))
@@ -142,6 +143,13 @@ class JobTasks(Extension):
             "pollIntervalMs": POLL_INTERVAL_MS,
         }
         return {**task, "statusMessage": message} if message else task
+
+
+def _is_a_wait(seconds: object) -> bool:
+    """Whether `poll_job` itself would wait so long; what it would refuse, it shall refuse."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return 0 < seconds <= MOST_WAIT_SECONDS
 
 
 def _declares_tasks(ctx: ServerRequestContext[Any, Any]) -> bool:

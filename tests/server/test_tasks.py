@@ -117,6 +117,15 @@ async def test_a_look_without_waiting_is_never_a_task(home: Path) -> None:
         assert (await answer(client, "poll_job", job_id=job_id))["state"] in ("queued", "running")
 
 
+@pytest.mark.parametrize("seconds", ["soon", -5, 600, True])
+async def test_a_wait_that_the_tool_refuses_is_never_a_task(home: Path, seconds: object) -> None:
+    async with watching(home) as client:
+        job_id = await start(client)
+        arguments = {"job_id": job_id, "wait_seconds": seconds}
+        result = await client.session.call_tool("poll_job", arguments, allow_claimed=True)
+        assert isinstance(result, CallToolResult) and (result.is_error or seconds is True)
+
+
 async def test_to_cancel_the_task_ends_the_watch_and_not_the_job(home: Path) -> None:
     async with watching(home) as client:
         job_id = await start(client)
