@@ -29,6 +29,10 @@ MAX_CHUNKS = 64
 SAMPLES_BYTES = 16 << 20
 """So far back in what was copied before the pieces of an evaluation's samples are looked for; they take 3 MiB."""
 
+MAX_LINE_BYTES = 16 << 20
+"""A longer line is copied, and not looked at for telemetry: it would have to be held in memory, and read again with
+every piece that is added to it."""
+
 
 @dataclass
 class _Mark:
@@ -71,7 +75,8 @@ def _append(folder: Path, mark: _Mark, data: bytes) -> None:
     rows = list(rows_in_log(whole.decode(errors="replace")))
     lines = "".join(json.dumps(row) + "\n" for row in rows if row["kind"] != SAMPLES_KIND).encode()
     mark.rows_bytes = _write_at(folder / "output" / "metrics.jsonl", mark.rows_bytes, lines)
-    start, mark.parsed_bytes = mark.parsed_bytes, mark.parsed_bytes + len(whole)
+    start = mark.parsed_bytes
+    mark.parsed_bytes += len(whole) if whole or len(unparsed) <= MAX_LINE_BYTES else len(unparsed)
     for row in rows:
         if row["kind"] == "evaluation" and isinstance(row.get("evaluation"), dict):
             _keep_evaluation(folder, row, chain(_rows_before(folder, start), rows))

@@ -354,6 +354,21 @@ async def test_the_log_of_a_distant_job_is_copied_without_loss_or_repetition(
     assert "line 1" in status.log_tail and "@mlintern" not in status.log_tail
 
 
+async def test_a_log_without_a_newline_is_copied_and_not_held_in_memory(lab: DistantLab) -> None:
+    job_id = await lab.start()
+    lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0)
+    lab.backend.chunk_bytes = 4 << 20
+    row = {"v": 1, "kind": "metrics", "step": 7, "values": {"loss": 0.5}}
+    lab.backend.log = b"x" * (60 << 20)
+    await lab.jobs.poll(job_id)
+    folder = lab.workspace.job(job_id)
+    mark = json.loads((folder / "mirror.json").read_text())
+    assert mark["log_bytes"] == 60 << 20 and mark["log_bytes"] - mark["parsed_bytes"] <= 20 << 20
+    lab.backend.log += f"\n@mlintern {json.dumps(row)}\n".encode()
+    assert (await lab.jobs.poll(job_id)).metrics == {"loss": 0.5}
+    assert (folder / "log.txt").read_bytes() == lab.backend.log
+
+
 async def test_what_was_collected_stays_when_the_storage_of_the_job_is_gone(
     workspace: Workspace, ledger: Ledger, clock: FakeClock
 ) -> None:
