@@ -128,7 +128,7 @@ class Submitter:
             found = await self._looked_up(record, backend)
             if found is not None:
                 self._unfound.pop(record.job_id, None)
-                await anyio.to_thread.run_sync(self._keep, record.job_id, found)
+                await self._confirm(record.job_id, found)
                 return
             patience = backend.capabilities.lookup_seconds
             # Reckoned from the first look in vain, by a clock that nobody can set: a server whose wall clock is
@@ -149,7 +149,7 @@ class Submitter:
             )
             write_json_durably(folder / "submission.json", {"attempted_at": self._clock.now()})
         handle = await backend.submit(submission)
-        await anyio.to_thread.run_sync(self._keep, record.job_id, handle)
+        await self._confirm(record.job_id, handle)
 
     async def _looked_up(self, record: JobRecord, backend: Backend) -> JobHandle | None:
         """What the backend says about a submission that may have reached it. Only an answer counts as one."""
@@ -181,6 +181,17 @@ class Submitter:
     def _load(self, job_id: str) -> JobRecord:
         with self._ledger.read() as connection:
             return records.get(connection, job_id)
+
+    async def _confirm(self, job_id: str, handle: JobHandle) -> None:
+        """Record that the backend has the job. Where that fails the job is there all the same: it stays intended."""
+        try:
+            await anyio.to_thread.run_sync(self._keep, job_id, handle)
+        except MlinternError as error:
+            raise Offline(
+                f"{handle.backend} has {job_id}, but that could not be written down: {error.message}",
+                service=handle.backend,
+                next_step="It is looked up at the next poll_job.",
+            ) from error
 
     def _keep(self, job_id: str, handle: JobHandle) -> None:
         with self._ledger.transaction() as connection:

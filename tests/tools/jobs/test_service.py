@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from mlintern.tools.errors import (
     OutOfBudget,
     RateLimited,
     ServiceError,
+    WorkspaceError,
 )
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import BackendStatus, JobSpec
@@ -134,6 +137,36 @@ async def test_a_submission_that_cannot_be_looked_up_now_is_neither_failed_nor_r
     lab.backend.jobs[spec.job_id] = BackendStatus("running", started_at=5.0)
     assert (await lab.server().poll(spec.job_id)).state == "running"
     assert lab.backend.created == [spec.job_id]
+
+
+class LedgerOnAFullDisk(Ledger):
+    """``writes_left`` counts down to the one write that fails; the disk has room again after it."""
+
+    writes_left = -1
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        self.writes_left -= 1
+        if self.writes_left == 0:
+            raise WorkspaceError("The disk is full.")
+        with super().transaction() as connection:
+            yield connection
+
+
+async def test_a_job_that_was_started_is_not_forgotten_when_that_cannot_be_written_down(
+    workspace: Workspace, clock: FakeClock
+) -> None:
+    ledger = LedgerOnAFullDisk(workspace.ledger)
+    lab = DistantLab(workspace, ledger, clock)
+    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    ledger.writes_left = 2  # the intent is the first, the handle the second
+    result = await lab.jobs.submit(spec)
+    assert (result.status, result.state) == ("submitted", "queued")
+    again = await lab.server().submit(spec)
+    assert again.status == "already_submitted"
+    assert lab.backend.created == [spec.job_id]
+    lab.backend.jobs[spec.job_id] = BackendStatus("running", started_at=5.0)
+    assert (await lab.server().poll(spec.job_id)).state == "running"
 
 
 async def test_a_server_without_the_backend_leaves_a_submission_to_those_that_have_it(lab: DistantLab) -> None:
