@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -65,6 +66,12 @@ class HubClient:
         from huggingface_hub import get_token
 
         return get_token() or False
+
+    def cache(self) -> Path:
+        """Where files of the Hub are kept; huggingface_hub itself reads the environment at import alone."""
+        given = self._environ.get("HF_HUB_CACHE") or self._environ.get("HUGGINGFACE_HUB_CACHE")
+        home = self._environ.get("HF_HOME") or f"{self._environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+        return Path(given or f"{home}/hub").expanduser()
 
     def api(self) -> HfApi:
         """An `HfApi` for this moment's endpoint and token; its calls block and may wait `READ_SECONDS`."""

@@ -100,7 +100,9 @@ class Materials:
     async def _fetch(self, model: str, revision: str | None) -> Path:
         found = await self._hub.call(
             f"model {model}",
-            lambda api: api.snapshot_download(model, revision=revision, allow_patterns=list(SMALL_FILES)),
+            lambda api: api.snapshot_download(
+                model, revision=revision, allow_patterns=list(SMALL_FILES), cache_dir=self._hub.cache()
+            ),
         )
         folder = Path(found)
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
