@@ -22,7 +22,8 @@ import anyio
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlintern.common.clock import SystemClock
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
+from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
 from mlintern.tools.jobs.backends.ray import RayBackend, RaySettings
 from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmSettings
 from mlintern.tools.jobs.spec import Backend

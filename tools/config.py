@@ -53,7 +53,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsSettings
+from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
 from mlintern.tools.jobs.backends.local import LocalSettings
 from mlintern.tools.jobs.backends.ray import RaySettings
 from mlintern.tools.jobs.backends.slurm import SlurmSettings

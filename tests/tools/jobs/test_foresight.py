@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
+from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
 from mlintern.tools.jobs.backends.ray import RayBackend, RaySettings
 from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmSettings
 from mlintern.tools.jobs.foresight import warnings

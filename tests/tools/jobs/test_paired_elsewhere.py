@@ -12,7 +12,8 @@ from huggingface_hub import HfApi
 from mlintern.common.clock import SystemClock
 from mlintern.tools.evals.compare import Comparison
 from mlintern.tools.evals.service import EvalService
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend, HfJobsSettings
+from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
+from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
 from mlintern.tools.jobs.backends.local import LocalBackend
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL

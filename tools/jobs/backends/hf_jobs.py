@@ -1,37 +1,24 @@
 """Hugging Face Jobs, through `huggingface_hub` on worker threads.
 
-A script goes along compressed in environment variables, which need no upload and no token inside the job; a very
-large one goes to a private repository that is mounted at its commit. The job's id is a label, so that a submission
-whose answer never came is found again.
+The job's id is a label, so that a submission whose answer never came is found again.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
-import io
-import math
-import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.jobs.backends import hf_schedules
+from mlintern.tools.jobs.backends.hf_answers import described, missing_right, status_of
 from mlintern.tools.jobs.backends.hf_errors import ask, no_token
 from mlintern.tools.jobs.backends.hf_logs import read_logs
-from mlintern.tools.jobs.backends.remote_launch import (
-    ENDED,
-    GRACE_SECONDS,
-    KILLED,
-    SAMPLES_IN_LOG,
-    launch_line,
-    limit_seconds,
-    processes_for,
-)
-from mlintern.tools.jobs.inputs import MAX_ARGUMENT_BYTES
+from mlintern.tools.jobs.backends.hf_request import HfJobsSettings, request_for
+from mlintern.tools.jobs.backends.hf_schedules import LABEL
+from mlintern.tools.jobs.backends.remote_launch import limit_seconds
 from mlintern.tools.jobs.prices import hf_jobs_fallback
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import (
@@ -40,7 +27,6 @@ from mlintern.tools.jobs.spec import (
     Capabilities,
     ForeignJob,
     JobHandle,
-    JobState,
     LogChunk,
     StartedRun,
     Submission,
@@ -54,57 +40,6 @@ Result = TypeVar("Result")
 REQUEST_SECONDS = 60.0
 LIST_SECONDS = 10.0
 """The list of hardware is asked for among those of other backends, and there is a dated one."""
-
-LABEL = hf_schedules.LABEL
-IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
-"""The image that Hugging Face's own ``hf jobs uv run`` uses: uv, and no CUDA toolkit, which PyTorch brings along."""
-
-PIECE_CHARACTERS = 96 * 1024
-"""Linux takes at most 128 KiB in one environment string."""
-
-MAX_PIECES = 4
-STAGES: Mapping[str, JobState] = {
-    "SCHEDULING": "queued",
-    "RUNNING": "running",
-    "COMPLETED": "succeeded",
-    "CANCELED": "cancelled",
-    "CANCELLED": "cancelled",
-    "ERROR": "failed",
-    "DELETED": "lost",
-}
-
-
-@dataclass(frozen=True)
-class HfVolume:
-    """A repository or bucket mounted into the job, authorised by whoever submits."""
-
-    type: Literal["bucket", "model", "dataset", "space"]
-    source: str
-    mount_path: str
-    revision: str | None = None
-    read_only: bool = True
-
-
-@dataclass(frozen=True)
-class HfJobsSettings:
-    """The ``[hf_jobs]`` table of the workspace's ``config.toml``.
-
-    Attributes:
-        namespace: who runs and pays for jobs; None is the token's own user.
-        image: container image; it must have uv unless ``launch`` names an interpreter.
-        launch: the interpreter inside the image, such as ``("python",)``; None uses ``uv run``.
-        folder: where inside the container the script lies and works.
-        output: a folder on a writable volume that keeps each job's output, below its id. None: what the job neither
-            prints nor pushes is gone with it.
-        volumes: what is mounted, besides the script's own repository if it needs one.
-    """
-
-    namespace: str | None = None
-    image: str = IMAGE
-    launch: tuple[str, ...] | None = None
-    folder: str = "/tmp/mlintern"
-    output: str | None = None
-    volumes: tuple[HfVolume, ...] = field(default_factory=tuple)
 
 
 class HfJobsBackend:
@@ -134,13 +69,19 @@ class HfJobsBackend:
         except MlinternError:
             return hf_jobs_fallback()
         dated = {each.name: each for each in hf_jobs_fallback("its live price is not understood")}
-        described = (_described(each) or dated.get(each.name) for each in listed)
-        return [each for each in described if each is not None]
+        known = (described(each) or dated.get(each.name) for each in listed)
+        return [each for each in known if each is not None]
 
     async def submit(self, submission: Submission) -> JobHandle:
         """``run_job`` with the script inside, always with a time limit; on a schedule, if the job has one."""
         namespace = submission.spec.billed_to or await self._resolved_namespace()
-        request = await self._request(submission, namespace)
+        request = await request_for(
+            submission,
+            self._settings,
+            namespace=namespace,
+            accelerators=await self._accelerators(submission.spec.hardware),
+            ask=self._ask,
+        )
         limit = limit_seconds(submission.spec.timeout_seconds)
         if submission.spec.schedule is not None:
             return await hf_schedules.create(
@@ -152,59 +93,8 @@ class HfJobsBackend:
                 limit=limit,
             )
         info = await self._ask(lambda api: api.run_job(**request), doing="start the job")
-        details = {"namespace": namespace, "limit": limit, "output": self._kept(submission.job_id)}
+        details = {"namespace": namespace, "limit": limit, "output": self._settings.kept_output_of(submission.job_id)}
         return JobHandle(self.name, info.id, details)
-
-    async def _request(self, submission: Submission, namespace: str) -> dict[str, Any]:
-        """The arguments of ``run_job`` and ``create_scheduled_job``."""
-        from huggingface_hub import Volume
-
-        volumes = [
-            Volume(
-                type=volume.type,
-                source=volume.source,
-                mount_path=volume.mount_path,
-                revision=volume.revision,
-                read_only=volume.read_only,
-            )
-            for volume in self._settings.volumes
-        ]
-        pieces = _packed(submission.script.text)
-        if len(pieces) <= MAX_PIECES:
-            environment = {f"MLINTERN_SCRIPT_{index}": piece for index, piece in enumerate(pieces)}
-            unpack = "".join(f'"$MLINTERN_SCRIPT_{index}"' for index in range(len(pieces)))
-            fetch = f"printf %s {unpack} | base64 -d | gzip -d > script.py"
-        else:
-            environment = {}
-            volumes.append(await self._uploaded(submission, namespace))
-            fetch = f"cp /mlintern-script/{submission.spec.script_id}.py script.py"
-        environment |= {
-            **dict(submission.spec.env),
-            **SAMPLES_IN_LOG,
-            "MLINTERN_JOB_ID": submission.job_id,
-            "MLINTERN_OUTPUT_DIR": self._output(submission.job_id),
-            "PYTHONUNBUFFERED": "1",
-            "UV_NO_PROGRESS": "1",
-        }
-        accelerators = await self._accelerators(submission.spec.hardware)
-        processes = processes_for(submission.script, accelerators)
-        command = self._command(submission, fetch=fetch, processes=processes)
-        if len(command.encode()) >= MAX_ARGUMENT_BYTES:
-            raise BadInput(
-                "The arguments together are over 128 KiB, which no container could be started with.",
-                next_step="Put them in a dataset, or in the script.",
-            )
-        return {
-            "image": self._settings.image,
-            "command": ["/bin/sh", "-c", command],
-            "env": environment,
-            "secrets": dict(submission.secrets) or None,
-            "flavor": submission.spec.hardware,
-            "timeout": math.ceil(submission.spec.timeout_seconds),
-            "labels": {LABEL: submission.job_id},
-            "volumes": volumes or None,
-            "namespace": namespace,
-        }
 
     async def find(self, job_id: str) -> JobHandle | None:
         namespace = await self._resolved_namespace()
@@ -217,7 +107,7 @@ class HfJobsBackend:
             return next((job for job in jobs if (job.labels or {}).get(LABEL) == job_id), None)
 
         job = await self._ask(look, doing="look the job up")
-        details = {"namespace": namespace, "output": self._kept(job_id)}
+        details = {"namespace": namespace, "output": self._settings.kept_output_of(job_id)}
         return JobHandle(self.name, job.id, details) if job else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
@@ -236,7 +126,7 @@ class HfJobsBackend:
                 raise
             await self._demand_sight_of(handle.details["namespace"])
             return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
-        return replace(_status(info, limit=handle.details.get("limit")), output=handle.details.get("output"))
+        return replace(status_of(info, limit=handle.details.get("limit")), output=handle.details.get("output"))
 
     async def _status_of_schedule(self, handle: JobHandle) -> BackendStatus:
         status = await hf_schedules.status(self._ask, handle)
@@ -248,7 +138,9 @@ class HfJobsBackend:
     async def runs(self, handle: JobHandle) -> Sequence[StartedRun]:
         """What a schedule has started so far."""
         job_id = handle.details["job_id"]
-        return await hf_schedules.runs(self._ask, handle, output=lambda run: self._kept(job_id, run=run))
+        return await hf_schedules.runs(
+            self._ask, handle, output=lambda run: self._settings.kept_output_of(job_id, run=run)
+        )
 
     async def end_schedule(self, handle: JobHandle) -> None:
         await hf_schedules.delete(self._ask, handle)
@@ -305,7 +197,7 @@ class HfJobsBackend:
             backend=self.name,
             reference=reference,
             name=(info.labels or {}).get("name") or job_id,
-            state=_status(info, limit=None).state,
+            state=status_of(info, limit=None).state,
             details=tuple((label, value) for label, value in details if value),
         )
 
@@ -337,53 +229,6 @@ class HfJobsBackend:
             )
         pays = "" if who.get("canPay", True) else "; no way to pay is set: huggingface.co/settings/billing"
         return f"{namespace} pays for jobs, with the token of {who['name']}{pays}"
-
-    def _output(self, job_id: str, *, run: str = "") -> str:
-        """Where a job writes. The runs of a schedule, by their own ids, do not share a folder: none goes on with the
-        checkpoints of another."""
-        base = self._settings.output
-        folder = f"{base.rstrip('/')}/{job_id}" if base else self._settings.folder
-        return f"{folder}/{run}/output" if run else f"{folder}/output"
-
-    def _kept(self, job_id: str, *, run: str = "") -> str | None:
-        return self._output(job_id, run=run) if self._settings.output else None
-
-    def _command(self, submission: Submission, *, fetch: str, processes: int) -> str:
-        """What the container runs: the script from a file, so that it has a path and can start workers."""
-        seconds = limit_seconds(submission.spec.timeout_seconds)
-        folder = self._settings.folder
-        line = launch_line(
-            self._settings.launch, script=f"{folder}/script.py", args=submission.spec.args, processes=processes
-        )
-        begin = "set -e; "
-        if submission.until is not None:
-            begin += hf_schedules.not_after(submission.until)
-            if self._settings.output:  # on a volume, which all runs of a schedule see; the service sets JOB_ID
-                begin += 'MLINTERN_OUTPUT_DIR="${MLINTERN_OUTPUT_DIR%/output}/${JOB_ID:?}/output"; '
-        return (
-            f'{begin}mkdir -p {shlex.quote(folder)} "$MLINTERN_OUTPUT_DIR"; cd {shlex.quote(folder)}; '
-            f"{fetch}; exec timeout -k {GRACE_SECONDS} {seconds:g} /bin/sh -c {shlex.quote(line)}"
-        )
-
-    async def _uploaded(self, submission: Submission, namespace: str) -> Any:
-        """The script in a private repository, as a volume at the commit that holds just it."""
-        from huggingface_hub import Volume
-
-        repository = f"{namespace}/mlintern-scripts"
-
-        def upload(api: HfApi) -> str:
-            api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-            commit = api.upload_file(
-                path_or_fileobj=io.BytesIO(submission.script.text.encode()),
-                path_in_repo=f"{submission.spec.script_id}.py",
-                repo_id=repository,
-                repo_type="dataset",
-                commit_message=f"Script {submission.spec.script_id}",
-            )
-            return str(commit.oid)
-
-        revision = await self._ask(upload, doing="upload the script")
-        return Volume(type="dataset", source=repository, mount_path="/mlintern-script", revision=revision)
 
     async def _accelerators(self, flavor: str) -> int:
         listed = {each.name: each for each in await self.hardware()}
@@ -419,75 +264,6 @@ class HfJobsBackend:
         self, question: Callable[[HfApi], Result], *, doing: str, seconds: float = REQUEST_SECONDS
     ) -> Result:
         return await ask(question, self._api(), doing=doing, seconds=seconds)
-
-
-def missing_right(who: Mapping[str, Any], namespace: str) -> str:
-    """Why the token that ``whoami`` describes may not start jobs for ``namespace``; empty if nothing says so."""
-    token = who.get("auth", {}).get("accessToken", {})
-    if token.get("role") == "read":
-        return "may only read"
-    if token.get("role") != "fineGrained":
-        return ""
-    scopes = token.get("fineGrained", {}).get("scoped", [])
-    mine = [scope for scope in scopes if scope.get("entity", {}).get("name") == namespace]
-    allowed = any("job.write" in scope.get("permissions", []) for scope in mine)
-    return "" if allowed else f"lacks the right job.write for {namespace}"
-
-
-def _status(info: JobInfo, *, limit: float | None) -> BackendStatus:
-    """``limit`` is when the script gets TERM: before the service's own limit, which says "Job timeout"."""
-    stage = str(getattr(info.status.stage, "value", info.status.stage))
-    state = STAGES.get(stage, "running")
-    message = str(info.status.message or "")
-    said = re.search(r"exit code: (\d+)", message)
-    exit_code = int(said[1]) if said else (0 if state == "succeeded" else None)
-    ran_out = limit is not None and info.durations and (info.durations.running_secs or 0) >= limit
-    if state == "failed" and (
-        "job timeout" in message.lower() or exit_code == ENDED or (exit_code == KILLED and ran_out)
-    ):
-        state = "timed_out"
-    durations = info.durations
-    running = float(durations.running_secs) if durations and durations.running_secs is not None else None
-    waited = f" for {durations.scheduling_secs:.0f} s" if durations and durations.scheduling_secs is not None else ""
-    return BackendStatus(
-        state=state,
-        started_at=info.started_at.timestamp() if info.started_at else None,
-        finished_at=info.finished_at.timestamp() if info.finished_at else None,
-        run_seconds=running,
-        exit_code=exit_code,
-        error=(message or stage) if state in ("failed", "timed_out", "lost") else None,
-        detail=f"{stage}{waited if state == 'queued' else ''}{': ' + message if message else ''}",
-        url=info.url,
-    )
-
-
-def _packed(text: str) -> list[str]:
-    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-    return [packed[start : start + PIECE_CHARACTERS] for start in range(0, len(packed), PIECE_CHARACTERS)]
-
-
-def _described(info: Any) -> Hardware | None:
-    """None if it is not clear what an hour costs."""
-    accelerator = info.accelerator
-    hours = {"second": 3600, "minute": 60, "hour": 1}.get(info.unit_label)
-    if hours is None:
-        return None
-    return Hardware(
-        name=info.name,
-        backend="hf_jobs",
-        cpus=_amount(info.cpu),
-        memory_gib=_amount(info.ram),
-        accelerator=accelerator.model if accelerator else None,
-        accelerators=int(accelerator.quantity) if accelerator else 0,
-        accelerator_memory_gib=_amount(accelerator.vram) if accelerator else None,
-        usd_per_hour=round(info.unit_cost_micro_usd * hours / 1e6, 4),
-        note=info.pretty_name,
-    )
-
-
-def _amount(text: str | None) -> float | None:
-    found = re.match(r"\s*([\d.]+)", text or "")
-    return float(found[1]) if found else None
 
 
 def _token(api: HfApi) -> str | None:
