@@ -101,7 +101,7 @@ async def test_more_than_one_gpu_is_launched_as_so_many_processes(
     service: HfJobs, backend: HfJobsBackend, tmp_path: Path
 ) -> None:
     handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="a10g-largex2"))
-    assert "accelerate.commands.launch --num_processes 2" in job_of(service, handle).body["command"][-1]
+    assert "torch.distributed.run --standalone --nproc_per_node=2" in job_of(service, handle).body["command"][-1]
 
 
 async def test_a_job_that_waits_says_for_how_long(service: HfJobs, backend: HfJobsBackend, tmp_path: Path) -> None:

@@ -192,6 +192,22 @@ async def test_a_job_for_more_gpus_than_a_server_sees_does_not_hold_up_the_queue
     assert (await restarted.end_of(await restarted.start("print(1)", hardware="gpu"))).state == "succeeded"
 
 
+async def test_a_training_script_runs_once_on_each_of_its_gpus_and_an_evaluation_once(workspace: Workspace) -> None:
+    gpus = tuple(Gpu(device=str(index), model="H200", memory_gib=140) for index in range(2))
+    lab = LocalLab(workspace, backend_options={"machine": Machine((0, 1), 8, gpus)})
+    text = """
+import os
+ranks = [os.environ.get(name, "-") for name in ("RANK", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES")]
+os.write(1, ("ran " + " ".join(ranks) + chr(10)).encode())
+"""
+    for trainer, ran in (("sft", ["ran 0 2 0,1", "ran 1 2 0,1"]), ("evaluation", ["ran - - 0,1"])):
+        script_id = lab.scripts.add(f"# {trainer}\n{text}", recipe={"trainer": trainer})
+        spec = await lab.jobs.plan(script_id=script_id, hardware="gpux2", timeout="1m")
+        await lab.jobs.submit(spec)
+        assert (await lab.end_of(spec.job_id)).state == "succeeded"
+        assert sorted(line for line in lab.log(spec.job_id).splitlines() if line.startswith("ran")) == ran
+
+
 async def test_slices_of_gpus_are_given_one_to_a_job(workspace: Workspace) -> None:
     gpus = tuple(Gpu(device=f"MIG-{index}/7/0", model="H200 MIG 1g.18gb", memory_gib=18) for index in range(2))
     lab = LocalLab(workspace, backend_options={"machine": Machine((0, 1), 8, gpus)})

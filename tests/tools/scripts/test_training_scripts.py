@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mlintern.tools.jobs.backends.script_launch import spread
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
 from tests.tools.scripts.conftest import Materials, Run
@@ -236,9 +237,8 @@ def test_two_processes_train_one_model_and_one_of_them_reports(
     }
     script = tmp_path / "script.py"
     script.write_text(render(parse_recipe(recipe)).text, encoding="utf-8")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [sys.executable, *launch, str(script)],
+        [sys.executable, *spread(2), str(script)],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.PIPE,

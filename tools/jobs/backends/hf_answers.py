@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlintern.tools.jobs.backends.remote_launch import ENDED, KILLED
+from mlintern.tools.jobs.backends.script_launch import ENDED, KILLED
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import BackendStatus, JobState
 

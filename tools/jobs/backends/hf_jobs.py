@@ -18,7 +18,7 @@ from mlintern.tools.jobs.backends.hf_errors import ask, no_token
 from mlintern.tools.jobs.backends.hf_logs import read_logs
 from mlintern.tools.jobs.backends.hf_request import HfJobsSettings, request_for
 from mlintern.tools.jobs.backends.hf_schedules import LABEL
-from mlintern.tools.jobs.backends.remote_launch import limit_seconds
+from mlintern.tools.jobs.backends.script_launch import limit_seconds
 from mlintern.tools.jobs.prices import hf_jobs_fallback
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import (

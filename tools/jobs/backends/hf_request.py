@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backends.hf_schedules import LABEL, Ask, not_after
-from mlintern.tools.jobs.backends.remote_launch import (
+from mlintern.tools.jobs.backends.script_launch import (
     GRACE_SECONDS,
     SAMPLES_IN_LOG,
     launch_line,

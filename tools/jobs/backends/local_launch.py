@@ -13,6 +13,7 @@ from mlintern.tools.errors import BackendError
 from mlintern.tools.jobs.backends.environment import job_environment
 from mlintern.tools.jobs.backends.interpreter import Interpreter
 from mlintern.tools.jobs.backends.job_folder import JobFolder
+from mlintern.tools.jobs.backends.script_launch import processes_for, spread
 from mlintern.tools.jobs.local_hardware import Machine
 from mlintern.tools.jobs.spec import Submission
 
@@ -85,7 +86,7 @@ def plan(
     return {
         "job_id": submission.job_id,
         "created_at": created_at,
-        "argv": [*interpreter.command, *argv],
+        "argv": [*interpreter.command, *spread(processes_for(submission.script, needed)), *argv],
         "interpreter": interpreter.reason,
         "environment": job_environment(
             server=server,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, Blocked, NotFound, Offline
-from mlintern.tools.jobs.backends.remote_launch import (
+from mlintern.tools.jobs.backends.script_launch import (
     ENDED,
     GRACE_SECONDS,
     KILLED,

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
-from mlintern.tools.jobs.backends.remote_launch import (
+from mlintern.tools.jobs.backends.script_launch import (
     GRACE_SECONDS,
     SAMPLES_IN_LOG,
     launch_line,

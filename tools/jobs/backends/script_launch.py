@@ -1,4 +1,4 @@
-"""How a rendered script is started on a machine that is not ours."""
+"""How a rendered script is started: on one device or several, here or on a machine that is not ours."""
 
 from __future__ import annotations
 
@@ -30,27 +30,32 @@ def processes_for(script: ScriptFile, accelerators: int) -> int:
     return 1 if evaluates else max(1, accelerators)
 
 
+def spread(processes: int) -> list[str]:
+    """Arguments of ``python`` before a script that ``processes`` of it run together on one machine; none for one.
+
+    That is torchrun, which TRL's trainers (through accelerate) take part in wherever there are devices, and also on
+    the CPU, where it is tested. ``--standalone`` takes a free port, since two such jobs may meet on a machine.
+    """
+    return [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+
+
 def launch_line(command: Sequence[str] | None, *, script: str, args: Sequence[str], processes: int = 1) -> str:
     """A POSIX shell line that runs ``script`` (a path on that machine) with ``args``.
 
     Args:
         command: the interpreter to use, such as ``["python"]`` of a prepared environment. None uses ``uv run``, which
             installs what the script's PEP 723 header names, and ``python3`` where there is no uv.
-        processes: how many processes train together on the node; more than one are started by ``accelerate launch``,
-            since the trainers do not spread over several GPUs by themselves.
+        processes: how many processes train together on the node; the trainers do not spread over several GPUs by
+            themselves.
     """
     tail = shlex.join([script, *args])
     if command is not None:
-        python = shlex.join(command)
-        if processes > 1:
-            return f"{python} -m accelerate.commands.launch --num_processes {processes} {tail}"
-        return f"{python} {tail}"
+        return f"{shlex.join([*command, *spread(processes)])} {tail}"
     if processes > 1:
         requirements = shlex.quote(f"{script}.requirements.txt")
         return (
             f"uv export --quiet --script {shlex.quote(script)} -o {requirements} && "
-            f"uv run --no-project --with-requirements {requirements} "
-            f"accelerate launch --num_processes {processes} {tail}"
+            f"uv run --no-project --with-requirements {requirements} python {shlex.join(spread(processes))} {tail}"
         )
     return (
         f"if command -v uv >/dev/null; then exec uv run {tail}; fi; "

@@ -1,4 +1,4 @@
-"""How scripts are started on machines that are not ours."""
+"""How scripts are started, on one device or several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlintern.tools.jobs.backends.remote_launch import launch_line, limit_seconds, processes_for
+from mlintern.tools.jobs.backends.script_launch import launch_line, limit_seconds, processes_for
 from mlintern.tools.jobs.backends.slurm_batch import batch_script
 from tests.tools.jobs.local_lab import WrittenScript
 
