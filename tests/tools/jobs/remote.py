@@ -20,9 +20,10 @@ def submission(
     env: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
     run_name: str | None = None,
+    requirements: tuple[str, ...] = (),
 ) -> Submission:
     """A job of ``text``, its folder made below ``folder``."""
-    script = WrittenScript(text)
+    script = WrittenScript(text, requirements=requirements)
     spec = JobSpec(
         script_id=script.script_id,
         script_sha256=script.sha256,

@@ -97,11 +97,15 @@ async def test_a_large_script_is_split_and_a_huge_one_goes_to_a_private_reposito
     assert not any(name.startswith("MLINTERN_SCRIPT") for name in body["environment"])
 
 
-async def test_more_than_one_gpu_is_launched_as_so_many_processes(
+async def test_training_on_more_than_one_gpu_really_starts_so_many_processes(
     service: HfJobs, backend: HfJobsBackend, tmp_path: Path
 ) -> None:
-    handle = await backend.submit(submission(tmp_path, "", backend="hf_jobs", hardware="a10g-largex2"))
-    assert "torch.distributed.run --standalone --nproc_per_node=2" in job_of(service, handle).body["command"][-1]
+    text = "import os\nos.write(1, f\"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}\\n\".encode())"
+    job = submission(tmp_path, text, backend="hf_jobs", hardware="a10g-largex2", requirements=("trl==1.16.0",))
+    handle = await backend.submit(job)
+    assert service.run(job_of(service, handle)) == 0
+    printed = (await backend.logs(handle, None)).data.decode().splitlines()
+    assert sorted(line for line in printed if line.startswith("rank")) == ["rank 0 of 2", "rank 1 of 2"]
 
 
 async def test_a_job_that_waits_says_for_how_long(service: HfJobs, backend: HfJobsBackend, tmp_path: Path) -> None:

@@ -13,13 +13,22 @@ from tests.tools.jobs.local_lab import WrittenScript
 
 
 @pytest.mark.parametrize(
-    ("recipe", "accelerators", "processes"),
-    [({"trainer": "sft"}, 4, 4), ({"trainer": "evaluation"}, 4, 1), (None, 2, 2), ({"trainer": "sft"}, 0, 1)],
+    ("recipe", "requirements", "accelerators", "processes"),
+    [
+        ({"trainer": "sft"}, (), 4, 4),
+        ({"trainer": "evaluation"}, ("trl==1.16.0",), 4, 1),
+        ({"trainer": "sft"}, (), 0, 1),
+        (None, ("torch>=2.9", "trl[peft]>=1.16"), 2, 2),
+        (None, ("TRL",), 2, 2),
+        (None, ("torch", "trl-jobs==0.4"), 2, 1),
+        (None, (), 2, 1),
+    ],
 )
-def test_trainers_spread_over_all_devices_and_an_evaluation_runs_once(
-    recipe: dict[str, str] | None, accelerators: int, processes: int
+def test_trainers_spread_over_all_devices_and_anything_else_runs_once(
+    recipe: dict[str, str] | None, requirements: tuple[str, ...], accelerators: int, processes: int
 ) -> None:
-    assert processes_for(WrittenScript("", recipe=recipe), accelerators) == processes
+    script = WrittenScript("", recipe=recipe, requirements=requirements)
+    assert processes_for(script, accelerators) == processes
 
 
 @pytest.mark.parametrize(("timeout", "limit"), [(3600, 3480), (241, 121), (240, 240), (0.2, 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 
@@ -25,9 +26,15 @@ def limit_seconds(timeout_seconds: float) -> float:
 
 
 def processes_for(script: ScriptFile, accelerators: int) -> int:
-    """How many processes to start on ``accelerators`` devices: trainers spread over all, an evaluation runs once."""
-    evaluates = script.recipe is not None and script.recipe.get("trainer") == "evaluation"
-    return 1 if evaluates else max(1, accelerators)
+    """How many processes to start on ``accelerators`` devices: a trainer on each of them, anything else once.
+
+    An edited script has no recipe any more; what uses TRL's trainers names trl in its header.
+    """
+    if script.recipe is not None:
+        trains = script.recipe.get("trainer") != "evaluation"
+    else:
+        trains = any(re.match(r"trl\b(?![-_.])", requirement, re.IGNORECASE) for requirement in script.requirements)
+    return max(1, accelerators) if trains else 1
 
 
 def spread(processes: int) -> list[str]:
