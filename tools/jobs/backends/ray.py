@@ -8,27 +8,16 @@ to wait began to run (its ``start_time`` is that of the submission), so the job 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import re
-import shlex
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from mlintern.common.clock import iso
-from mlintern.tools.errors import BackendError, BadInput, Blocked, NotFound, Offline
-from mlintern.tools.jobs.backends.script_launch import (
-    ENDED,
-    GRACE_SECONDS,
-    KILLED,
-    SAMPLES_IN_LOG,
-    launch_line,
-    limit_seconds,
-    processes_for,
-)
+from mlintern.tools.errors import BackendError, BadInput, NotFound
+from mlintern.tools.jobs.backends.ray_package import STARTED, archive_of
+from mlintern.tools.jobs.backends.ray_rest import REQUEST_SECONDS, RayRest, date_of, json_of
+from mlintern.tools.jobs.backends.script_launch import ENDED, GRACE_SECONDS, SAMPLES_IN_LOG, processes_for
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import (
     FINAL,
@@ -44,22 +33,8 @@ from mlintern.tools.jobs.spec import (
 if TYPE_CHECKING:
     import httpx
 
-REQUEST_SECONDS = 30.0
 HEAD_BYTES = 64 * 1024
 """Ray writes a few lines of its own before a job's first one, which is looked for in so much of its log."""
-
-STARTED = re.compile(rb"mlintern: started at (\d+)")
-_RUN = """\
-# {job_id}
-export MLINTERN_OUTPUT_DIR={output}
-mkdir -p "$MLINTERN_OUTPUT_DIR" || exit 1
-echo "mlintern: started at $(date +%s) on $(hostname)"
-timeout --kill-after={grace} {seconds} bash -c {launch}
-code=$?
-# A script that ignored TERM was killed instead of ended.
-[ "$code" = {killed} ] && [ "$SECONDS" -ge {whole_seconds} ] && exit {ended}
-exit "$code"
-"""
 
 STATES: Mapping[str, JobState] = {
     "PENDING": "queued",
@@ -122,14 +97,14 @@ class RayBackend:
         self.capabilities = Capabilities(lookup_seconds=0.0, poll_seconds=2.0, keeps_output=kept)
         self._settings = settings
         self._grace_seconds = grace_seconds
-        self._transport = transport
+        self._rest = RayRest(url=settings.url, token=settings.token, transport=transport)
         self._started: dict[str, float] = {}
 
     async def hardware(self) -> Sequence[Hardware]:
         """The configured names, else ``default`` (one CPU), with what the cluster has in all as its note."""
         if self._settings.hardware:
             return [_described(name, hardware) for name, hardware in self._settings.hardware.items()]
-        answer = await self._ask("GET", "/api/cluster_status")
+        answer = await self._rest.ask("GET", "/api/cluster_status")
         usage = _deep(answer, "data", "clusterStatus", "loadMetricsReport", "usage") or {}
         parts = [f"{used[1]:g} {name} ({used[0]:g} used)" for name, used in usage.items() if name in ("CPU", "GPU")]
         note = f"the cluster has {', '.join(parts)}; " if parts else ""
@@ -144,8 +119,15 @@ class RayBackend:
                 next_step="Set it on the cluster and leave it out of secrets, or set send_secrets in [ray].",
             )
         hardware = self._hardware(submission.spec.hardware)
-        processes = processes_for(submission.script, int(hardware.gpus))
-        package = await self._upload(self._archive(submission, processes=processes))
+        package = await self._upload(
+            archive_of(
+                submission,
+                launch=self._settings.launch,
+                processes=processes_for(submission.script, int(hardware.gpus)),
+                output=self._output(submission.job_id),
+                grace_seconds=self._grace_seconds,
+            )
+        )
         body: dict[str, Any] = {
             "entrypoint": "bash run.sh",
             "submission_id": submission.job_id,
@@ -169,7 +151,7 @@ class RayBackend:
         if hardware.resources:
             body["entrypoint_resources"] = dict(hardware.resources)
         try:
-            await self._ask("POST", "/api/jobs/", body=body)
+            await self._rest.ask("POST", "/api/jobs/", body=body)
         except BackendError:
             if (known := await self.find(submission.job_id)) is not None:  # it was submitted before
                 return known
@@ -178,7 +160,7 @@ class RayBackend:
 
     async def find(self, job_id: str) -> JobHandle | None:
         try:
-            await self._ask("GET", f"/api/jobs/{job_id}")
+            await self._rest.ask("GET", f"/api/jobs/{job_id}")
         except NotFound:
             return None
         return JobHandle(self.name, job_id)
@@ -186,10 +168,10 @@ class RayBackend:
     async def status(self, handle: JobHandle) -> BackendStatus:
         """Ray's state; an entry point that ``timeout`` had to end is ``timed_out``."""
         try:
-            answer = await self._answer("GET", f"/api/jobs/{handle.reference}")
+            answer = await self._rest.answer("GET", f"/api/jobs/{handle.reference}")
         except NotFound:
             return BackendStatus(state="lost", error="Ray knows no such job; was the cluster started anew?")
-        job = _json(answer, holding="status")
+        job = json_of(answer, holding="status")
         state = STATES.get(str(job["status"]), "running")
         exit_code = job.get("driver_exit_code")
         if state == "failed" and exit_code == ENDED:
@@ -201,7 +183,7 @@ class RayBackend:
             began = max(began, submitted)  # the clock of its node may be behind that of the head
         if state in FINAL and not known:  # its node is gone: it ran, and for how long nobody can tell
             began, ended = submitted, None
-        until = ended if state in FINAL else _date(answer)
+        until = ended if state in FINAL else date_of(answer)
         never = 0.0 if state in FINAL and known else None
         return BackendStatus(
             state=state,
@@ -213,14 +195,14 @@ class RayBackend:
             if state in ("succeeded", "cancelled")
             else message.partition(", last available logs")[0] or None,
             detail=message if state in ("queued", "running") else "",
-            url=self._url(f"/#/jobs/{handle.reference}"),
+            url=self._rest.address(f"/#/jobs/{handle.reference}"),
             output=self._output(handle.reference),
         )
 
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         """Ray gives a job's whole log at once; what was seen before is cut off here."""
         try:
-            answer = _json(await self._answer("GET", f"/api/jobs/{handle.reference}/logs"), holding="logs")
+            answer = json_of(await self._rest.answer("GET", f"/api/jobs/{handle.reference}/logs"), holding="logs")
         except NotFound:
             return LogChunk(b"", cursor or "0")
         data = str(answer["logs"]).encode(errors="replace")  # a script may print half characters
@@ -228,14 +210,14 @@ class RayBackend:
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         """Ask Ray to stop it. A job that still waits for resources ends only when its turn comes, as it starts."""
-        await self._ask("POST", f"/api/jobs/{handle.reference}/stop")
+        await self._rest.ask("POST", f"/api/jobs/{handle.reference}/stop")
 
     async def foreign(self, reference: str) -> ForeignJob:
         """The job of that submission id, whoever submitted it."""
         if not re.fullmatch(r"[\w-]+", reference):
             raise BadInput(f"{reference!r} names no job of Ray.", next_step="Give ray:SUBMISSION_ID.")
         try:
-            job = await self._ask("GET", f"/api/jobs/{reference}")
+            job = await self._rest.ask("GET", f"/api/jobs/{reference}")
         except NotFound as error:
             raise NotFound(f"Ray knows no job {reference}.", next_step="Ray's dashboard lists them.") from error
         began = _seconds(job.get("start_time"))
@@ -258,7 +240,7 @@ class RayBackend:
         Raises:
             Offline, Blocked, BackendError: what is missing.
         """
-        version = await self._ask("GET", "/api/version")
+        version = await self._rest.ask("GET", "/api/version")
         if not isinstance(version, dict) or "ray_version" not in version:
             raise BackendError(
                 f"{self._settings.url} answers, but not as Ray's job server does.",
@@ -280,32 +262,12 @@ class RayBackend:
             raise BadInput(f"Ray hardware {name!r} is not configured.", next_step=f"Known: {', '.join(known)}.")
         return known[name]
 
-    def _archive(self, submission: Submission, *, processes: int) -> bytes:
-        seconds = limit_seconds(submission.spec.timeout_seconds)
-        run = _RUN.format(
-            job_id=submission.job_id,  # makes the package this job's own: Ray deletes one when its job is over
-            output=shlex.quote(output) if (output := self._output(submission.job_id)) else '"$PWD/output"',
-            grace=self._grace_seconds,
-            seconds=f"{seconds:g}",
-            whole_seconds=int(seconds),
-            launch=shlex.quote(
-                launch_line(self._settings.launch, script="script.py", args=submission.spec.args, processes=processes)
-            ),
-            killed=KILLED,
-            ended=ENDED,
-        )
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in (("script.py", submission.script.text), ("run.sh", run)):
-                archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)  # same content, same name below
-        return buffer.getvalue()
-
     async def _upload(self, archive: bytes) -> str:
         name = f"_ray_pkg_{hashlib.sha256(archive).hexdigest()[:16]}.zip"
         try:
-            await self._ask("GET", f"/api/packages/gcs/{name}")
+            await self._rest.ask("GET", f"/api/packages/gcs/{name}")
         except NotFound:
-            await self._ask("PUT", f"/api/packages/gcs/{name}", content=archive)
+            await self._rest.ask("PUT", f"/api/packages/gcs/{name}", content=archive)
         return f"gcs://{name}"
 
     async def _began(self, job_id: str) -> tuple[float | None, bool]:
@@ -320,8 +282,10 @@ class RayBackend:
         head, whole = b"", True
         try:
             async with (
-                httpx.AsyncClient(transport=self._transport, timeout=REQUEST_SECONDS) as client,
-                client.stream("GET", self._url(f"/api/jobs/{job_id}/logs"), headers=self._headers()) as answer,
+                httpx.AsyncClient(transport=self._rest.transport, timeout=REQUEST_SECONDS) as client,
+                client.stream(
+                    "GET", self._rest.address(f"/api/jobs/{job_id}/logs"), headers=self._rest.headers()
+                ) as answer,
             ):
                 async for data in answer.aiter_bytes():
                     head += data
@@ -329,84 +293,11 @@ class RayBackend:
                         whole = False
                         break
         except httpx.TransportError as error:
-            raise self._offline(error) from error
+            raise self._rest.offline(error) from error
         if answer.is_success and (found := STARTED.search(head)):
             self._started[job_id] = float(found[1])
             return self._started[job_id], True
         return None, answer.is_success and whole
-
-    def _url(self, path: str) -> str:
-        return f"{self._settings.url.rstrip('/')}{path}"
-
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._settings.token}"} if self._settings.token else {}
-
-    def _offline(self, reason: object) -> Offline:
-        said = f"{type(reason).__name__} {reason}".rstrip() if isinstance(reason, Exception) else str(reason)
-        return Offline(
-            f"Ray at {self._settings.url} does not answer: {said}",
-            service=self.name,
-            next_step="Check that the cluster is up and that url in [ray] of config.toml is its dashboard.",
-        )
-
-    async def _ask(self, method: str, path: str, *, body: Any = None, content: bytes | None = None) -> Any:
-        """`_answer`, as JSON; {} for packages, whose answers are none."""
-        answer = await self._answer(method, path, body=body, content=content)
-        return {} if path.startswith("/api/packages/") else _json(answer)
-
-    async def _answer(
-        self, method: str, path: str, *, body: Any = None, content: bytes | None = None
-    ) -> httpx.Response:
-        """A good answer.
-
-        Raises:
-            NotFound: Ray says that what ``path`` names does not exist. Blocked: 401 or 403.
-            BackendError: another refusal.
-            Offline: no answer, or a proxy's that nobody answers: what was asked may have been done.
-        """
-        import httpx
-
-        try:
-            async with httpx.AsyncClient(transport=self._transport, timeout=REQUEST_SECONDS) as client:
-                answer = await client.request(
-                    method, self._url(path), headers=self._headers(), json=body, content=content
-                )
-        except httpx.TransportError as error:
-            raise self._offline(error) from error
-        if answer.status_code == 404 and "does not exist" in answer.text:
-            raise NotFound(f"Ray has no {path}.")
-        if answer.status_code in (401, 403):
-            raise Blocked("Ray refuses us; set token in [ray].", service=self.name, http_status=answer.status_code)
-        if answer.status_code in (502, 503, 504):
-            raise self._offline(f"status {answer.status_code}")
-        if answer.is_error:
-            last = answer.text.strip().splitlines()[-1:] or [""]
-            starting = "No available agent" in last[0]
-            raise BackendError(
-                f"Ray refused {method} {path} ({answer.status_code}): {last[0][:300]}",
-                next_step="The cluster is still starting: submit again in some seconds." if starting else "",
-            )
-        return answer
-
-
-def _json(answer: httpx.Response, *, holding: str | None = None) -> Any:
-    """The answer's JSON; with ``holding`` an object that has this key."""
-    try:
-        value = json.loads(answer.content or b"{}")
-    except ValueError:
-        value = None
-    if value is None or (holding is not None and not (isinstance(value, dict) and holding in value)):
-        raise BackendError(
-            f"{answer.request.url} answers, but not as Ray's job server does.",
-            next_step="Set url in [ray] of config.toml to the dashboard's address.",
-        )
-    return value
-
-
-def _date(answer: httpx.Response) -> float | None:
-    """The moment of the answer by the cluster's clock, Unix seconds."""
-    text = answer.headers.get("date")
-    return parsedate_to_datetime(text).timestamp() if text else None
 
 
 def _described(name: str, hardware: RayHardware, *, note: str = "") -> Hardware:

@@ -1,0 +1,159 @@
+"""What a job would be: the exact specification that a person is asked about, its cost, and what would go wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import anyio.to_thread
+
+from mlintern.tools.errors import BackendError, BadInput, MlinternError
+from mlintern.tools.jobs import cron, foresight, inputs, money
+from mlintern.tools.jobs import hardware as hardware_of
+from mlintern.tools.jobs.results import Hardware, HardwareList, JobEstimate
+from mlintern.tools.jobs.spec import Backend, Billed, JobSpec, Schedule, SchedulingBackend, ScriptFile
+from mlintern.tools.jobs.submission import Scripts
+from mlintern.tools.sources import answered, failed, overall
+
+
+class Planner:
+    """Plans jobs on the backends of one workspace; starts and records nothing.
+
+    Args:
+        backends: by name.
+        model_shape: the sizes of a model that is not a local folder, for estimates; None if unknown.
+        environ: where the values of a job's named secrets come from.
+    """
+
+    def __init__(
+        self,
+        *,
+        scripts: Scripts,
+        backends: Mapping[str, Backend],
+        model_shape: hardware_of.FindModelShape | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._scripts = scripts
+        self._backends = dict(backends)
+        self._model_shape = model_shape
+        self._environ = os.environ if environ is None else environ
+
+    async def plan(
+        self,
+        *,
+        script_id: str,
+        backend: str = "local",
+        hardware: str | None = None,
+        timeout: str | float | None = None,
+        args: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        secrets: Sequence[str] | None = None,
+        experiment: str | None = None,
+        run_name: str | None = None,
+        schedule: str | None = None,
+        schedule_runs: int | None = None,
+    ) -> JobSpec:
+        """The exact job that the arguments describe, with its worst cost. Starts and records nothing.
+
+        With a ``schedule`` (`mlintern.tools.jobs.cron`) the backend starts it again and again, ``schedule_runs``
+        times at most; ``timeout`` is that of each run.
+
+        Raises:
+            NotFound: there is no such script.
+            BadInput: an argument cannot be used; the message says which and how to put it right.
+        """
+        script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
+        seconds = inputs.parse_timeout(timeout)
+        times = self._check_schedule(backend, schedule, schedule_runs)
+        chosen = await self._hardware_named(backend, hardware)
+        place = self._backend(backend)
+        available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
+        named = inputs.check_secrets(secrets, available=available)
+        foresight.demand_token_to_push(script, named)
+        spec = JobSpec(
+            script_id=script.script_id,
+            script_sha256=script.sha256,
+            backend=backend,
+            hardware=chosen.name,
+            timeout_seconds=seconds,
+            args=inputs.check_args(args),
+            env=inputs.check_env(env),
+            secrets=named,
+            experiment=inputs.check_label(experiment, what="experiment"),
+            run_name=inputs.check_label(run_name, what="run_name"),
+            usd_per_hour=chosen.usd_per_hour,
+            schedule=times,
+            billed_to=await place.payer() if isinstance(place, Billed) else None,
+        )
+        return replace(spec, usd_worst=money.worst(spec))
+
+    async def hardware(self, backend: str | None = None) -> HardwareList:
+        """What every backend (or one) offers. A backend that does not answer is named in ``sources``."""
+        chosen = self._backends if backend is None else {backend: self._backend(backend)}
+        items: list[Hardware] = []
+        sources = []
+        for name, place in chosen.items():
+            try:
+                items += await place.hardware()
+                sources.append(answered(name, http_status=None))
+            except MlinternError as error:
+                sources.append(failed(name, error))
+        return HardwareList(status=overall(sources), items=items, sources=sources)
+
+    async def estimate(
+        self,
+        *,
+        script_id: str,
+        backend: str = "local",
+        hardware: str | None = None,
+        timeout: str | float | None = None,
+    ) -> JobEstimate:
+        """Memory and worst cost of a script on some hardware, with what the numbers rest on."""
+        script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
+        chosen = await self._hardware_named(backend, hardware)
+        seconds = inputs.parse_timeout(timeout)
+        found = await hardware_of.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
+        return found.model_copy(update={"warnings": self.warnings(script, backend)})
+
+    def warnings(self, script: ScriptFile, backend: str) -> list[str]:
+        """What will go wrong with a job of ``script`` there, as far as it is known before."""
+        return foresight.warnings(script, backend=backend, capabilities=self._backend(backend).capabilities)
+
+    def _check_schedule(self, backend: str, cron_text: str | None, runs: int | None) -> Schedule | None:
+        schedule = cron.check_schedule(cron_text, runs)
+        if schedule is not None and not isinstance(self._backend(backend), SchedulingBackend):
+            able = [name for name, other in self._backends.items() if isinstance(other, SchedulingBackend)]
+            raise BadInput(
+                f"The backend {backend!r} starts no jobs on a schedule.",
+                next_step=f"Use {' or '.join(able)}, or submit without schedule." if able else "Leave schedule out.",
+            )
+        return schedule
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self._backends:
+            raise BadInput(
+                f"There is no backend {name!r} in this server.", next_step=inputs.did_you_mean(name, self._backends)
+            )
+        return self._backends[name]
+
+    async def _hardware_named(self, backend: str, name: str | None) -> Hardware:
+        offered = {item.name: item for item in await self._backend(backend).hardware()}
+        if not offered:
+            raise BackendError(f"The backend {backend!r} offers no hardware.", next_step="list_hardware shows why.")
+        if name is None:
+            return next(iter(offered.values()))
+        if name not in offered:
+            raise BadInput(f"{backend} has no hardware {name!r}.", next_step=inputs.did_you_mean(name, offered))
+        return offered[name]
+
+    def _secret_value(self, name: str) -> str | None:
+        """The value of a secret that a job names: from the environment; ``HF_TOKEN`` also from its login file."""
+        if value := self._environ.get(name):
+            return value
+        if name != "HF_TOKEN":
+            return None
+        home = self._environ.get("HF_HOME") or "~/.cache/huggingface"
+        path = Path(self._environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+        return path.read_text().strip() or None if path.is_file() else None
