@@ -15,10 +15,9 @@ from mlintern.server.registry import Registry
 from mlintern.tools.hub.browse import HubPage
 from mlintern.tools.hub.client import repo_id_of
 from mlintern.tools.hub.code import CodePage, CodeSearch
-from mlintern.tools.hub.contamination import ContaminationResult
 from mlintern.tools.hub.docs import DocPage, DocSearch
 from mlintern.tools.hub.inspect_model import ModelInspection
-from mlintern.tools.hub.results import DatasetInspection
+from mlintern.tools.hub.results import ContaminationResult, DatasetInspection
 from mlintern.tools.hub.search import HubSearch
 from mlintern.tools.hub.sources import looks_local
 from mlintern.tools.workspace import Workspace

@@ -15,11 +15,10 @@ from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.tools.approvals import Action
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.check_result import LEVELS, CheckResult, digest_of_trial, not_tried
 from mlintern.tools.scripts.describe import TrainerDescription
 from mlintern.tools.scripts.describe import describe_trainer as describe
 from mlintern.tools.scripts.recipe import Recipe, parse_recipe
-from mlintern.tools.scripts.store import ScriptResult
+from mlintern.tools.scripts.results import LEVELS, CheckResult, ScriptResult, digest_of_trial, not_tried
 
 WAIT_SECONDS = 40.0
 """Desktop hosts end a call after about 60 seconds; a dry run that takes longer goes on, and is asked for again."""

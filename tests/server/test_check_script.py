@@ -16,9 +16,9 @@ from mlintern.server.lab import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.scripts.checking import ScriptChecker
-from mlintern.tools.scripts.checks import Check
 from mlintern.tools.scripts.dry_run import Trial
 from mlintern.tools.scripts.dry_settings import SEAM
+from mlintern.tools.scripts.results import Check
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.scripts.template_checks import TemplateChecker
 from tests.server.asking import NO, YES, Person

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
-from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.overlap import EvaluationIndex, Match
+from mlintern.tools.hub.results import ContaminationMatch, ContaminationResult
 from mlintern.tools.hub.rows import stream_batches, stream_rows
 from mlintern.tools.hub.sides import Part, Side, check_columns, find_part, open_side
 from mlintern.tools.hub.sources import LocalSplit
@@ -21,36 +21,6 @@ from mlintern.tools.hub.sources import LocalSplit
 MOST_MATCHES = 50
 MOST_REMOTE_ROWS = 1_000_000
 SHOWN_TEXT = 300
-
-
-class ContaminationMatch(BaseModel):
-    evaluation_row: int = Field(description="row number in the evaluation set, from 0")
-    train_row: int = Field(description="row number in the training set, from 0")
-    overlap: float = Field(description="share of the evaluation text's tokens that stand in the training row")
-    text: str = Field(description="longest shared run, normalised (untrusted text of the dataset)")
-    kind: str = Field(description="exact: the whole text; ngram: a part of it")
-
-
-class ContaminationResult(BaseModel):
-    """How much of an evaluation set stands in a training set."""
-
-    train: str
-    evaluation: str
-    train_rows: int
-    evaluation_rows: int
-    flagged: int = Field(description="evaluation rows of which a text stands in the training data")
-    rate: float = Field(description="flagged / evaluation_rows")
-    train_rows_flagged: int = Field(description="training rows that hold a text of the evaluation set")
-    matches: list[ContaminationMatch] = Field(description="one per flagged evaluation row, the largest overlap first")
-    matches_left_out: int = Field(default=0, description="further flagged evaluation rows that are not listed")
-    columns: dict[str, list[str]] = Field(description="columns that were read, by side")
-    method: str
-    splits: dict[str, str] = Field(description="split that was read, by side; of a Hub dataset config/split")
-    revisions: dict[str, str] = Field(default_factory=dict, description="commit that was read of a Hub side")
-    partial: list[str] = Field(default_factory=list, description="what was not read; empty: all rows were compared")
-    short_texts: int = Field(description="evaluation texts too short to prove anything; they were not searched")
-    filtered: str | None = Field(default=None, description="path of the training copy without the flagged rows")
-    untrusted: bool = True
 
 
 class ContaminationChecker:

@@ -138,3 +138,33 @@ class DatasetInspection(NetworkedResult):
     )
     trl: str = Field(default="", description="TRL version whose rules `formats` follows")
     untrusted: bool = True
+
+
+class ContaminationMatch(BaseModel):
+    evaluation_row: int = Field(description="row number in the evaluation set, from 0")
+    train_row: int = Field(description="row number in the training set, from 0")
+    overlap: float = Field(description="share of the evaluation text's tokens that stand in the training row")
+    text: str = Field(description="longest shared run, normalised (untrusted text of the dataset)")
+    kind: str = Field(description="exact: the whole text; ngram: a part of it")
+
+
+class ContaminationResult(BaseModel):
+    """How much of an evaluation set stands in a training set."""
+
+    train: str
+    evaluation: str
+    train_rows: int
+    evaluation_rows: int
+    flagged: int = Field(description="evaluation rows of which a text stands in the training data")
+    rate: float = Field(description="flagged / evaluation_rows")
+    train_rows_flagged: int = Field(description="training rows that hold a text of the evaluation set")
+    matches: list[ContaminationMatch] = Field(description="one per flagged evaluation row, the largest overlap first")
+    matches_left_out: int = Field(default=0, description="further flagged evaluation rows that are not listed")
+    columns: dict[str, list[str]] = Field(description="columns that were read, by side")
+    method: str
+    splits: dict[str, str] = Field(description="split that was read, by side; of a Hub dataset config/split")
+    revisions: dict[str, str] = Field(default_factory=dict, description="commit that was read of a Hub side")
+    partial: list[str] = Field(default_factory=list, description="what was not read; empty: all rows were compared")
+    short_texts: int = Field(description="evaluation texts too short to prove anything; they were not searched")
+    filtered: str | None = Field(default=None, description="path of the training copy without the flagged rows")
+    untrusted: bool = True

@@ -6,10 +6,10 @@ import anyio
 import anyio.to_thread
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.check_result import LEVELS, CheckResult, result
 from mlintern.tools.scripts.dry_run import DryRunner, without_seam
 from mlintern.tools.scripts.dry_settings import has_seam
-from mlintern.tools.scripts.store import Script, ScriptResult, ScriptStore
+from mlintern.tools.scripts.results import LEVELS, CheckResult, ScriptResult, result
+from mlintern.tools.scripts.store import Script, ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
 
 CALL_AGAIN = "Still running, and it goes on by itself: call check_script again with the same arguments."

@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
-from typing import Literal
-
-from pydantic import BaseModel, Field
 
 from mlintern.common.redact import find_tokens
 from mlintern.tools.errors import BadInput
@@ -15,18 +12,7 @@ from mlintern.tools.marks import MARK
 from mlintern.tools.scripts.code import UNPARSED, Code, why_unparsed
 from mlintern.tools.scripts.config_checks import configuration_checks
 from mlintern.tools.scripts.header import Header, read_header
-
-Severity = Literal["error", "warning", "note"]
-
-
-class Check(BaseModel):
-    """One finding about a script."""
-
-    rule: str
-    severity: Severity = Field(description="error: it will fail. warning: it may mislead. note: worth knowing.")
-    message: str
-    fix: str = ""
-    line: int | None = Field(default=None, description="Line of the script, from 1.")
+from mlintern.tools.scripts.results import Check, Severity
 
 
 def static_checks(text: str) -> list[Check]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.marks import MARK
-from mlintern.tools.scripts.checks import Check
+from mlintern.tools.scripts.results import Check
 from mlintern.tools.scripts.store import Script
 
 UNSEEN = "Not seen by a dry run: memory on the real hardware, CUDA, vLLM, several processes, and the real weights."

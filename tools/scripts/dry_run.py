@@ -30,10 +30,10 @@ from mlintern.tools.jobs.backends.local import LocalBackend
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import BackendStatus, JobHandle, JobSpec, Submission
 from mlintern.tools.scripts import tiny_model
-from mlintern.tools.scripts.checks import Check
 from mlintern.tools.scripts.dry_findings import Ended, findings
 from mlintern.tools.scripts.dry_settings import ROWS, SEAM, VARIABLE, Constants, dry_settings, has_seam
 from mlintern.tools.scripts.materials import Materials, Rows, save_as_dataset, unavailable
+from mlintern.tools.scripts.results import Check
 from mlintern.tools.scripts.sources import is_local
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.workspace import Workspace

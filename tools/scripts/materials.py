@@ -16,7 +16,7 @@ from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.rows import stream_rows
 from mlintern.tools.hub.sides import find_part
-from mlintern.tools.scripts.checks import Check
+from mlintern.tools.scripts.results import Check
 from mlintern.tools.scripts.sources import is_local
 
 SMALL_FILES = (

@@ -9,36 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
-
 from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
 from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.scripts.checks import Check, static_checks
+from mlintern.tools.scripts.checks import static_checks
 from mlintern.tools.scripts.editing import replace_once
 from mlintern.tools.scripts.header import read_header
 from mlintern.tools.scripts.recipe import EvaluationRecipe, TrainingRecipe, parse_recipe
 from mlintern.tools.scripts.render import recipe_json, render
+from mlintern.tools.scripts.results import Check, ScriptResult
 from mlintern.tools.scripts.sources import check_dataset, is_local
 from mlintern.tools.workspace import Workspace
 
 ID_LENGTH = 12
 MAX_BYTES = 1_000_000
 LONGEST_NAME = 120
-
-
-class ScriptResult(BaseModel):
-    """A stored script and what is wrong with it."""
-
-    script_id: str = Field(description="Name it to check_script, edit_script, estimate_job and submit_job.")
-    name: str
-    path: str = Field(description="The file; read it there or as mlintern://scripts/{script_id}.")
-    ok: bool = Field(description="No check is an error.")
-    checks: list[Check] = Field(description="Errors first.")
-    requirements: list[str] = Field(default=[], description="Packages that its header asks for.")
-    lines: int = 0
-    parent: str | None = Field(default=None, description="The script that it was edited from.")
 
 
 @dataclass(frozen=True)

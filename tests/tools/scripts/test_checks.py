@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlintern.tools.scripts.checks import Check, static_checks
+from mlintern.tools.scripts.checks import static_checks
+from mlintern.tools.scripts.results import Check
 
 GOOD = '''# /// script
 # requires-python = ">=3.11"

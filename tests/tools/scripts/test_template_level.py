@@ -11,11 +11,10 @@ import pytest
 
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.scripts.check_result import CheckResult
 from mlintern.tools.scripts.checking import ScriptChecker
-from mlintern.tools.scripts.checks import Check
 from mlintern.tools.scripts.dry_run import DryRunner
 from mlintern.tools.scripts.materials import Materials
+from mlintern.tools.scripts.results import Check, CheckResult
 from mlintern.tools.scripts.store import ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
 from mlintern.tools.workspace import Workspace

@@ -1,18 +1,44 @@
-"""What `check_script` answers, and the levels it has. Light to import: the server describes its tools with it."""
+"""What the scripts tools answer, and the levels of `check_script`. Light to import: the server describes its tools
+with it."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from mlintern.tools.scripts.checks import Check
-from mlintern.tools.scripts.store import Script, ScriptResult
+if TYPE_CHECKING:
+    from mlintern.tools.scripts.store import Script
 
 LEVELS = ("static", "template", "dry_run")
 
 Status = Literal["checked", "running", "approval_required", "denied"]
+
+Severity = Literal["error", "warning", "note"]
+
+
+class Check(BaseModel):
+    """One finding about a script."""
+
+    rule: str
+    severity: Severity = Field(description="error: it will fail. warning: it may mislead. note: worth knowing.")
+    message: str
+    fix: str = ""
+    line: int | None = Field(default=None, description="Line of the script, from 1.")
+
+
+class ScriptResult(BaseModel):
+    """A stored script and what is wrong with it."""
+
+    script_id: str = Field(description="Name it to check_script, edit_script, estimate_job and submit_job.")
+    name: str
+    path: str = Field(description="The file; read it there or as mlintern://scripts/{script_id}.")
+    ok: bool = Field(description="No check is an error.")
+    checks: list[Check] = Field(description="Errors first.")
+    requirements: list[str] = Field(default=[], description="Packages that its header asks for.")
+    lines: int = 0
+    parent: str | None = Field(default=None, description="The script that it was edited from.")
 
 
 class CheckResult(ScriptResult):
