@@ -86,6 +86,7 @@ class Scheduled:
     id: str
     body: dict[str, Any]
     last: Job | None = None
+    next_at: str | None = "2026-11-24T00:00:00.000Z"
 
     def as_json(self) -> dict[str, Any]:
         last = {"id": self.last.id, "at": self.last.created_at} if self.last else None
@@ -97,7 +98,7 @@ class Scheduled:
             "schedule": self.body["schedule"],
             "suspend": self.body.get("suspend", False),
             "concurrency": self.body.get("concurrency", False),
-            "status": {"lastJob": last, "nextJobRunAt": "2026-11-24T00:00:00.000Z"},
+            "status": {"lastJob": last, "nextJobRunAt": self.next_at},
             "owner": {"id": "o1", "name": NAMESPACE, "type": "user"},
         }
 

@@ -19,10 +19,11 @@ from mlintern.common.clock import Clock, iso
 from mlintern.tools.jobs import cancellation, cron, money, records
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.records import JobRecord
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobState, RunOf, SchedulingBackend, StartedRun
+from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle, JobState, RunOf, SchedulingBackend, StartedRun
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
+DONE = "done"
 _LONGEST_NAME = 80
 _TOO_MANY = "Its schedule has started more runs than were agreed to."
 
@@ -61,9 +62,13 @@ class Schedules:
         for run in runs[: max(0, len(runs) - schedule.runs)]:
             await self._end_unpaid(run, backend)
         runs = [run if run.over else await self._refresh(run.job_id) for run in runs]
-        done = len(runs) >= schedule.runs or self._clock.now() >= cron.end(schedule, since=record.created_at)
+        # What comes next is the backend's to say: a server whose clock is ahead must not end what has time left.
+        following = status.next_at if status.next_at is not None else self._clock.now()
+        done = len(runs) >= schedule.runs or following >= cron.end(schedule, since=record.created_at)
+        done = done or DONE in record.handle.details
         gone = status.state in FINAL
         if done and not gone:
+            await anyio.to_thread.run_sync(self._remember_done, record.job_id, record.handle)
             await backend.end_schedule(record.handle)  # the next look tells what it started until then
         going_on = [run.job_id for run in runs if not run.over]
         if gone and not going_on:
@@ -84,7 +89,10 @@ class Schedules:
 
     def _adopt(self, record: JobRecord, started: Sequence[StartedRun]) -> list[JobRecord]:
         """Make a job of every run that is not one yet. Returns all runs, the latest first."""
+        known = {run.handle.reference for run in self._runs(record.job_id) if run.handle is not None}
         for run in started:
+            if run.handle.reference in known:
+                continue
             spec = replace(
                 record.spec,
                 schedule=None,
@@ -99,8 +107,16 @@ class Schedules:
                 if records.insert(connection, spec, now=run.at):
                     records.set_handle(connection, spec.job_id, run.handle)
                     money.hand_over(connection, spec, schedule=record.job_id, now=self._clock.now())
+        return self._runs(record.job_id)
+
+    def _remember_done(self, job_id: str, handle: JobHandle) -> None:
+        """That it is deleted because it is done, and not by somebody: who looks next cannot see that any more."""
+        with self._ledger.transaction() as connection:
+            records.set_handle(connection, job_id, replace(handle, details={**handle.details, DONE: True}))
+
+    def _runs(self, schedule: str) -> list[JobRecord]:
         with self._ledger.read() as connection:
-            return records.runs_of(connection, record.job_id)
+            return records.runs_of(connection, schedule)
 
     def _note(self, record: JobRecord, runs: Sequence[JobRecord]) -> JobRecord:
         if record.state != "queued" or not runs:

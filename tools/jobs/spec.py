@@ -160,6 +160,7 @@ class BackendStatus:
         resources: measured use: ``cpu_seconds``, ``peak_rss_bytes``, ``wall_seconds``.
         output: the job's output folder over there, by the path that later jobs on this backend find it under; None
             if it ends with the job, or is that of the job folder.
+        next_at: of a schedule: when it starts its next run, by the backend's own reckoning (Unix seconds).
     """
 
     state: JobState
@@ -173,6 +174,7 @@ class BackendStatus:
     resources: Mapping[str, float] = field(default_factory=dict)
     url: str | None = None
     output: str | None = None
+    next_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ the mark: without one nothing was asked and it asks; with one it looks the job u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from mlintern.tools.jobs.records import JobRecord
 from mlintern.tools.jobs.spec import Backend, Billed, JobHandle, JobSpec, JobState, ScriptFile, Submission
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
+
+LOCK = "submission.lock"
 
 
 class Scripts(Protocol):
@@ -59,7 +62,9 @@ class Submitter:
 
         Raises:
             OutOfBudget: the reservation would pass a limit; nothing is recorded.
+            WorkspaceError: there is no room for its folder; nothing is recorded.
         """
+        _make_room(self._workspace.job(spec.job_id))
         now = self._clock.now()
         with self._ledger.transaction() as connection:
             if not records.insert(connection, spec, now=now):
@@ -81,9 +86,7 @@ class Submitter:
             MlinternError: the backend refused, and nothing was started (only with ``answer_to_caller``).
         """
         folder = self._workspace.job(job_id)
-        with named_disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
+        with _submitting(folder) as ours:
             if not ours:
                 return
             record = await anyio.to_thread.run_sync(self._load, job_id)
@@ -108,9 +111,7 @@ class Submitter:
     async def forget_unsent(self, job_id: str, *, error: str) -> bool:
         """Cancel an intent that has surely not been sent yet. False if it may have been, or is just being sent."""
         folder = self._workspace.job(job_id)
-        with named_disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with exclusive_lock(folder / "submission.lock", blocking=False) as ours:
+        with _submitting(folder) as ours:
             if not ours or _was_attempted(folder):
                 return False
             record = await anyio.to_thread.run_sync(self._load, job_id)
@@ -222,6 +223,23 @@ class Submitter:
             if ended:
                 money.settle(connection, record.job_id, seconds=0.0, now=now)
         return ended
+
+
+def _make_room(folder: Path) -> None:
+    """What `_submitting` needs of the disk, so that an intent is recorded only where it can be acted on."""
+    with named_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / LOCK).touch()
+
+
+@contextlib.contextmanager
+def _submitting(folder: Path) -> Iterator[bool]:
+    """The right to bring the job of ``folder`` to its backend; False while another process has it."""
+    with contextlib.ExitStack() as held:
+        _make_room(folder)
+        with named_disk_errors(folder):
+            ours = held.enter_context(exclusive_lock(folder / LOCK, blocking=False))
+        yield ours
 
 
 async def _demand_payer(spec: JobSpec, backend: Backend) -> None:

@@ -216,6 +216,14 @@ async def test_slices_of_gpus_are_given_one_to_a_job(workspace: Workspace) -> No
     assert (await lab.end_of(job_id)).state == "succeeded" and lab.log(job_id) == "MIG-0/7/0\n"
 
 
+async def test_what_else_lies_in_the_queue_folder_holds_nobody_up(lab: LocalLab) -> None:
+    assert (await lab.end_of(await lab.start("print(1)"))).state == "succeeded"
+    [queue] = [path for path in lab.workspace.root.rglob("*") if (path / ".order").exists()]
+    (queue / "notes.txt").write_text("not a ticket")
+    assert (await lab.end_of(await lab.start("print(2)"))).state == "succeeded"
+    assert (queue / "notes.txt").exists()
+
+
 async def test_a_queued_job_is_cancelled_without_running(lab: LocalLab, tmp_path: Path) -> None:
     first = await lab.start(SLEEP)
     await lab.running(first)

@@ -139,16 +139,27 @@ async def test_after_its_last_run_a_schedule_is_deleted_and_as_good_as_its_worst
     assert status.error == (None if well else f"1 of 2 runs did not succeed: {bad} (failed)")
 
 
+@pytest.mark.parametrize("told", [True, False])
 async def test_a_schedule_whose_moments_have_passed_without_a_run_has_failed(
-    lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock
+    lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock, told: bool
 ) -> None:
     job_id = await scheduled(lab, runs=2)
-    clock.advance(4 * DAY)
+    only(hf_jobs).next_at = iso(clock.now() + 4 * DAY) if told else None
+    clock.advance(0 if told else 4 * DAY)
     await lab.jobs.poll(job_id)
     status = await lab.jobs.poll(job_id)
     assert hf_jobs.scheduled == {}
     assert (status.state, status.error) == ("failed", "It is over, and it has started no run.")
     assert lab.entries(job_id) == [("reserve", 6.0), ("release", 6.0)]
+
+
+async def test_a_server_whose_clock_is_ahead_ends_no_schedule_that_has_time_left(
+    lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock
+) -> None:
+    job_id = await scheduled(lab, runs=2)
+    only(hf_jobs).next_at = iso(clock.now() + DAY)
+    clock.advance(100 * DAY)
+    assert (await lab.jobs.poll(job_id)).state == "queued" and len(hf_jobs.scheduled) == 1
 
 
 async def test_a_run_after_the_last_moment_does_nothing_though_no_server_was_there_to_end_the_schedule(

@@ -224,11 +224,25 @@ async def test_a_refusal_that_nobody_waits_for_is_recorded_as_a_failed_job(lab: 
     assert status.state == "failed" and status.error is not None and "402" in status.error
 
 
+async def test_without_room_for_its_folder_nothing_is_recorded_and_the_same_call_works_once_there_is_some(
+    lab: DistantLab, workspace: Workspace
+) -> None:
+    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    (workspace.root / "jobs").write_text("in the way of every job folder")
+    with pytest.raises(WorkspaceError, match="cannot be used"):
+        await lab.jobs.submit(spec)
+    assert (await lab.jobs.list()).total == 0 and lab.entries(spec.job_id) == []
+    (workspace.root / "jobs").unlink()
+    assert (await lab.jobs.submit(spec)).status == "submitted"
+    assert lab.backend.created == [spec.job_id]
+
+
 async def test_an_intent_waits_for_space_when_the_disk_is_full_and_is_then_submitted(
     lab: DistantLab, workspace: Workspace
 ) -> None:
     spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     lab.jobs._submitter.record_intent(spec)
+    shutil.rmtree(workspace.root / "jobs")
     (workspace.root / "jobs").write_text("in the way of every job folder")
     status = await lab.jobs.poll(spec.job_id)
     assert status.state == "queued" and status.detail.startswith("Last known state")

@@ -63,12 +63,12 @@ async def status(ask: Ask, handle: JobHandle) -> BackendStatus | None:
         if isinstance(error.__cause__, JobNotFoundError):
             return None
         raise
-    following = info.status.next_job_run_at
+    following = info.status.next_job_run_at.timestamp() if info.status.next_job_run_at else None
     if info.suspend:
         detail = "it was suspended at Hugging Face"
     else:
-        detail = f"the next starts at {iso(following.timestamp())}" if following else ""
-    return BackendStatus(state="queued", run_seconds=0.0, detail=detail)
+        detail = f"the next starts at {iso(following)}" if following else ""
+    return BackendStatus(state="queued", run_seconds=0.0, detail=detail, next_at=following)
 
 
 async def runs(ask: Ask, handle: JobHandle, *, output: Callable[[str], str | None]) -> list[StartedRun]:

@@ -105,6 +105,6 @@ def jobs_ahead(queue: Path, job_id: str) -> int | None:
 
 def _tickets(queue: Path) -> list[str]:
     try:
-        return [entry.name for entry in os.scandir(queue) if not entry.name.startswith(".")]
+        return [entry.name for entry in os.scandir(queue) if entry.name.partition(".")[0].isdecimal()]
     except FileNotFoundError:
         return []
