@@ -201,7 +201,7 @@ class Approvals:
         """
         with self._ledger.transaction() as connection:
             row_id, decision = self._find(connection, digest)
-            if decision.state == "used":
+            if decision.state == "used" or self.became_a_job(decision.digest):
                 raise Conflict(
                     f"Action {decision.digest} was approved and has been started.",
                     next_step="Cancel the job instead, or undo on the Hub what was published.",
@@ -235,6 +235,17 @@ class Approvals:
             self._demand_budget(decision.action, spent_on_others)
             row_id, _ = self._find(connection, digest)
             return self._update(connection, row_id, state="used", note=decision.note, via=decision.via)
+
+    def give_back(self, digest: str) -> None:
+        """Make a spent approval a spendable one again, after its action was refused and nothing was started.
+
+        A person may then take it back, which frees what it holds of the budget. One that became a job stays spent.
+        """
+        with self._ledger.transaction() as connection:
+            decision = self._latest(connection, digest)
+            if decision is not None and decision.state == "used" and not self.became_a_job(digest):
+                row_id, _ = self._find(connection, digest)
+                self._update(connection, row_id, state="approved", note=decision.note, via=decision.via)
 
     def list(self, *, state: State | None = None) -> tuple[Decision, ...]:
         """The decisions in force, newest question first; of one ``state`` if given."""

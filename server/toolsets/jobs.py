@@ -22,6 +22,7 @@ from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
 from mlintern.server.strict import as_result
 from mlintern.tools.approvals import Action
+from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.results import (
     HardwareList,
@@ -205,7 +206,11 @@ def register(registry: Registry, lab: Lab) -> None:
             )
         if verdict.status != "approved":
             return _answer(_not_started(plan, verdict))
-        result = await lab.jobs.submit(plan)
+        try:
+            result = await lab.jobs.submit(plan)
+        except MlinternError:
+            await anyio.to_thread.run_sync(lab.approvals.give_back, plan.digest)
+            raise
         if verdict.note:
             result.note = f"The user approved and wrote: {verdict.note}\n{result.note}".rstrip()
         return _answer(result)

@@ -110,3 +110,20 @@ async def test_a_schedule_without_a_bound_or_on_another_backend_is_refused_befor
             result = await client.call_tool("submit_job", {"script_id": script_id, **NIGHTLY, **wrong})
             assert result.is_error and said in result.content[0].text  # type: ignore[union-attr]
     assert person.asked == [] and service.scheduled == {}
+
+
+async def test_what_was_approved_and_then_refused_can_be_taken_back_and_holds_no_budget_then(
+    tmp_path: Path, service: HfJobs
+) -> None:
+    service.refuse = (402, {}, "You need credits to run jobs")
+    async with desk(tmp_path, service, person=Person(YES)) as client:
+        script_id = await store(client)
+        result = await client.call_tool("submit_job", {"script_id": script_id, **NIGHTLY})
+        assert result.is_error and "settings/billing" in result.content[0].text  # type: ignore[union-attr]
+        lab = Lab(Settings(workspace=tmp_path))
+        [held] = lab.approvals.list(state="approved")
+        assert lab.approvals.spent_usd() == 6.0
+        lab.approvals.deny(held.digest, via="command line")
+        assert lab.approvals.spent_usd() == 0.0
+        service.refuse = None
+        assert (await answer(client, "submit_job", script_id=script_id, **NIGHTLY))["status"] == "denied"
