@@ -159,6 +159,9 @@ async def test_a_submission_whose_answer_never_came_is_found_again_by_its_label(
     assert len(service.jobs) == 1
     found = await backend.find(job.job_id)
     assert found is not None and found.reference in service.jobs
+    lost = job_of(service, found)
+    lost.stage, lost.message, lost.running_seconds = "ERROR", "Job failed with exit code: 137. Reason: Error", 400.0
+    assert (await backend.status(found)).state == "timed_out", "its time limit is known again too"
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ from mlintern.tools.jobs.backends import hf_schedules
 from mlintern.tools.jobs.backends.hf_answers import described, missing_right, status_of
 from mlintern.tools.jobs.backends.hf_errors import ask, no_token
 from mlintern.tools.jobs.backends.hf_logs import read_logs
-from mlintern.tools.jobs.backends.hf_request import HfJobsSettings, request_for
+from mlintern.tools.jobs.backends.hf_request import HfJobsSettings, limit_in, request_for
 from mlintern.tools.jobs.backends.hf_schedules import LABEL
-from mlintern.tools.jobs.backends.script_launch import limit_seconds
 from mlintern.tools.jobs.prices import hf_jobs_fallback
 from mlintern.tools.jobs.results import Hardware
 from mlintern.tools.jobs.spec import (
@@ -82,7 +81,6 @@ class HfJobsBackend:
             accelerators=await self._accelerators(submission.spec.hardware),
             ask=self._ask,
         )
-        limit = limit_seconds(submission.spec.timeout_seconds)
         if submission.spec.schedule is not None:
             return await hf_schedules.create(
                 self._ask,
@@ -90,11 +88,9 @@ class HfJobsBackend:
                 schedule=submission.spec.schedule,
                 name=self.name,
                 job_id=submission.job_id,
-                limit=limit,
             )
         info = await self._ask(lambda api: api.run_job(**request), doing="start the job")
-        details = {"namespace": namespace, "limit": limit, "output": self._settings.kept_output_of(submission.job_id)}
-        return JobHandle(self.name, info.id, details)
+        return self._handle(info, namespace=namespace, output=self._settings.kept_output_of(submission.job_id))
 
     async def find(self, job_id: str) -> JobHandle | None:
         namespace = await self._resolved_namespace()
@@ -107,8 +103,8 @@ class HfJobsBackend:
             return next((job for job in jobs if (job.labels or {}).get(LABEL) == job_id), None)
 
         job = await self._ask(look, doing="look the job up")
-        details = {"namespace": namespace, "output": self._settings.kept_output_of(job_id)}
-        return JobHandle(self.name, job.id, details) if job else None
+        kept = self._settings.kept_output_of(job_id)
+        return self._handle(job, namespace=namespace, output=kept) if job else None
 
     async def status(self, handle: JobHandle) -> BackendStatus:
         """The stage as a state; how long it has been scheduling is said, and an unknown stage counts as running."""
@@ -137,10 +133,13 @@ class HfJobsBackend:
 
     async def runs(self, handle: JobHandle) -> Sequence[StartedRun]:
         """What a schedule has started so far."""
-        job_id = handle.details["job_id"]
-        return await hf_schedules.runs(
-            self._ask, handle, output=lambda run: self._settings.kept_output_of(job_id, run=run)
-        )
+        namespace, job_id = handle.details["namespace"], handle.details["job_id"]
+
+        def handle_of(run: JobInfo) -> JobHandle:
+            kept = self._settings.kept_output_of(job_id, run=run.id)
+            return self._handle(run, namespace=namespace, output=kept)
+
+        return await hf_schedules.runs(self._ask, handle, handle_of=handle_of)
 
     async def end_schedule(self, handle: JobHandle) -> None:
         await hf_schedules.delete(self._ask, handle)
@@ -229,6 +228,11 @@ class HfJobsBackend:
             )
         pays = "" if who.get("canPay", True) else "; no way to pay is set: huggingface.co/settings/billing"
         return f"{namespace} pays for jobs, with the token of {who['name']}{pays}"
+
+    def _handle(self, info: JobInfo, *, namespace: str, output: str | None) -> JobHandle:
+        """``limit`` is when its script gets TERM, which tells a time-out from a kill; ``output`` what it keeps."""
+        details = {"namespace": namespace, "limit": limit_in(info.command), "output": output}
+        return JobHandle(self.name, info.id, details)
 
     async def _accelerators(self, flavor: str) -> int:
         listed = {each.name: each for each in await self.hardware()}

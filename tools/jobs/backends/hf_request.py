@@ -10,7 +10,9 @@ import base64
 import gzip
 import io
 import math
+import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -151,6 +153,12 @@ def _command(submission: Submission, settings: HfJobsSettings, *, fetch: str, pr
         f'{begin}mkdir -p {shlex.quote(folder)} "$MLINTERN_OUTPUT_DIR"; cd {shlex.quote(folder)}; '
         f"{fetch}; exec timeout -k {GRACE_SECONDS} {seconds:g} /bin/sh -c {shlex.quote(line)}"
     )
+
+
+def limit_in(command: Sequence[str] | None) -> float | None:
+    """The seconds after which TERM comes, from the ``command`` of a job that was started like that; else None."""
+    found = re.search(rf"exec timeout -k {GRACE_SECONDS} ([\d.]+) /bin/sh", command[-1] if command else "")
+    return float(found[1]) if found else None
 
 
 async def _uploaded(submission: Submission, namespace: str, ask: Ask) -> Any:

@@ -29,15 +29,13 @@ def not_after(until: float) -> str:
     return f'if [ "$(date +%s)" -ge {until:.0f} ]; then echo {said}; exit 0; fi; '
 
 
-async def create(
-    ask: Ask, request: dict[str, Any], *, schedule: Schedule, name: str, job_id: str, limit: float
-) -> JobHandle:
+async def create(ask: Ask, request: dict[str, Any], *, schedule: Schedule, name: str, job_id: str) -> JobHandle:
     """Make the schedule: ``request`` has the arguments of `HfApi.run_job`. One run at a time."""
     info = await ask(
         lambda api: api.create_scheduled_job(schedule=schedule.cron, concurrency=False, **request),
         doing="make the schedule",
     )
-    return _handle(name, info.id, namespace=request["namespace"], job_id=job_id, limit=limit)
+    return _handle(name, info.id, namespace=request["namespace"], job_id=job_id)
 
 
 async def find(ask: Ask, *, name: str, namespace: str, job_id: str) -> JobHandle | None:
@@ -71,12 +69,8 @@ async def status(ask: Ask, handle: JobHandle) -> BackendStatus | None:
     return BackendStatus(state="queued", run_seconds=0.0, detail=detail, next_at=following)
 
 
-async def runs(ask: Ask, handle: JobHandle, *, output: Callable[[str], str | None]) -> list[StartedRun]:
-    """What the schedule has started, oldest first: all that carries its label, and its last job in any case.
-
-    Args:
-        output: the folder where a run (by its id) keeps its output; None if it keeps none.
-    """
+async def runs(ask: Ask, handle: JobHandle, *, handle_of: Callable[[JobInfo], JobHandle]) -> list[StartedRun]:
+    """What the schedule has started, oldest first: all that carries its label, and its last job in any case."""
     namespace, job_id = handle.details["namespace"], handle.details["job_id"]
 
     def look(api: HfApi) -> list[JobInfo]:
@@ -88,10 +82,7 @@ async def runs(ask: Ask, handle: JobHandle, *, output: Callable[[str], str | Non
         return found
 
     def run(job: JobInfo) -> StartedRun:
-        details = {"namespace": namespace, "limit": handle.details.get("limit"), "output": output(job.id)}
-        return StartedRun(
-            JobHandle(handle.backend, job.id, details), job.created_at.timestamp() if job.created_at else 0
-        )
+        return StartedRun(handle_of(job), at=job.created_at.timestamp() if job.created_at else 0.0)
 
     jobs = await ask(look, doing="list what the schedule has started")
     return sorted(map(run, jobs), key=lambda started: (started.at, started.handle.reference))
@@ -123,6 +114,5 @@ async def delete(ask: Ask, handle: JobHandle) -> None:
             raise
 
 
-def _handle(name: str, reference: str, *, namespace: str, job_id: str, limit: float | None = None) -> JobHandle:
-    details = {"schedule": True, "namespace": namespace, "job_id": job_id, "limit": limit}
-    return JobHandle(name, reference, details)
+def _handle(name: str, reference: str, *, namespace: str, job_id: str) -> JobHandle:
+    return JobHandle(name, reference, {"schedule": True, "namespace": namespace, "job_id": job_id})
