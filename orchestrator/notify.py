@@ -78,7 +78,11 @@ class Notifier:
         extra = {f"MLINTERN_{name}": getattr(notification, attribute) for name, attribute in names.items()}
         try:
             done = await anyio.run_process(
-                shlex.split(self._target), env=os.environ | extra, check=False, stdout=subprocess.DEVNULL
+                shlex.split(self._target),
+                env=os.environ | extra,
+                check=False,
+                stdin=subprocess.DEVNULL,  # not the terminal that the user types into
+                stdout=subprocess.DEVNULL,
             )
         except OSError as error:
             raise NotSent(f"the command cannot be run: {error}") from error

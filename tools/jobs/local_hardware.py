@@ -115,5 +115,10 @@ def _slices(listing: str) -> dict[str, list[tuple[str, str, float]]]:
 
 def _ask(program: str, *arguments: str) -> str:
     return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PROBE_SECONDS,
+        check=True,
     ).stdout

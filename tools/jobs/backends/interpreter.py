@@ -141,7 +141,12 @@ def _ask(interpreter: str, stamp: int) -> Installed:
     """``stamp`` changes when something is installed, which makes the remembered answer stale."""
     try:
         answer = subprocess.run(
-            [interpreter, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
+            [interpreter, "-c", _PROBE],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            check=True,
         ).stdout
         value: dict[str, Any] = json.loads(answer)
     except (OSError, subprocess.SubprocessError, ValueError) as error:

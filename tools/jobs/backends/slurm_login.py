@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 
 from mlintern.tools.errors import BackendError, Blocked, Offline
@@ -65,7 +67,7 @@ class Login:
             Blocked: ssh does not let us in, so nothing was done.
             BackendError: the command ran and refused, or is not installed.
         """
-        import anyio
+        from anyio import fail_after
 
         exported = {**(self._environment if self._prefix else {}), **(variables or {})}
         read = "".join(
@@ -78,11 +80,8 @@ class Login:
         command = [*self._prefix, shlex.join(words)] if self._prefix else words
         surroundings = os.environ if self._prefix else {**os.environ, **self._environment}
         try:
-            with anyio.fail_after(self._seconds):
-                # A session of its own has no terminal, on which ssh would ask for a password and wait for it.
-                done = await anyio.run_process(
-                    command, input=values.encode() + stdin, check=False, env=surroundings, start_new_session=True
-                )
+            with fail_after(self._seconds):
+                code, printed, complained = await _run(command, surroundings, stdin=values.encode() + stdin)
         except FileNotFoundError as error:
             raise BackendError(
                 f"{command[0]} is not installed on this machine.",
@@ -90,11 +89,11 @@ class Login:
             ) from error
         except TimeoutError as error:
             raise self._offline(f"No answer came from {self.place} in {self._seconds:g} s.") from error
-        complaint = done.stderr.decode(errors="replace").strip()
-        out = done.stdout.decode(errors="replace").partition(f"{_BEGIN}\n")[2]
-        if done.returncode == 0:
+        complaint = complained.decode(errors="replace").strip()
+        out = printed.decode(errors="replace").partition(f"{_BEGIN}\n")[2]
+        if code == 0:
             return out
-        raise self._failure(done.returncode, complaint or out.strip())
+        raise self._failure(code, complaint or out.strip())
 
     def _failure(self, code: int, complaint: str) -> BackendError | Blocked | Offline:
         if code == SSH_FAILED and self._prefix:
@@ -123,3 +122,29 @@ class Login:
         return Offline(
             message, service="slurm", next_step=f"Check that the login node and slurmctld are up; {by_hand}"
         )
+
+
+async def _run(command: Sequence[str], environment: Mapping[str, str], *, stdin: bytes) -> tuple[int, bytes, bytes]:
+    """Exit code, output and complaints of a program that reads ``stdin``, or as much of it as it wants.
+
+    Never the server's own standard input, which is the host's side of the protocol. In a session of its own there is
+    no terminal either, on which ssh would ask for a password and wait for it.
+    """
+    import anyio
+    from anyio.abc import ByteReceiveStream
+
+    said: dict[str, bytes] = {}
+
+    async def drain(name: str, stream: ByteReceiveStream) -> None:
+        said[name] = b"".join([chunk async for chunk in stream])
+
+    process = await anyio.open_process(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
+    async with process, anyio.create_task_group() as group:
+        assert process.stdin and process.stdout and process.stderr, "all three are pipes"
+        group.start_soon(drain, "out", process.stdout)
+        group.start_soon(drain, "complaints", process.stderr)
+        with contextlib.suppress(anyio.BrokenResourceError):  # it ended before it had read all; its exit code tells
+            await process.stdin.send(stdin)
+        await process.stdin.aclose()
+        code = await process.wait()
+    return code, said["out"], said["complaints"]
