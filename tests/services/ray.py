@@ -43,15 +43,18 @@ def running_ray(folder: Path, *, cpus: int = 2) -> Iterator[str]:
 def _running(folder: Path, short: Path, cpus: int) -> Iterator[str]:
     program = ray_program()
     assert program is not None
-    port, dashboard = free_port(), free_port()
-    workers = 20_000 + os.getpid() % 20 * 500  # another cluster on this machine takes others
+    ports: set[int] = set()
+    while len(ports) < 7:  # Ray refuses to start if two of its parts are given one port
+        ports.add(free_port())
+    port, dashboard, client, agent, agent_rpc, environments, metrics = ports
+    workers = 10_000 + os.getpid() % 10 * 500  # below all free ports; another cluster on this machine takes others
     command = [
         str(program), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true",
         f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1",
         "--node-ip-address=127.0.0.2", f"--num-cpus={cpus}", "--object-store-memory=100000000",
-        f"--temp-dir={short}", f"--ray-client-server-port={free_port()}",
-        f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
-        f"--runtime-env-agent-port={free_port()}", f"--metrics-export-port={free_port()}",
+        f"--temp-dir={short}", f"--ray-client-server-port={client}",
+        f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_rpc}",
+        f"--runtime-env-agent-port={environments}", f"--metrics-export-port={metrics}",
         f"--min-worker-port={workers}", f"--max-worker-port={workers + 499}",
     ]  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
