@@ -34,6 +34,8 @@ from pathlib import Path
 
 import anyio
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' parts serve here too
+
 from mlintern.common.clock import SystemClock
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs import records
