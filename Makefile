@@ -2,7 +2,8 @@
 # make test       every test (make test-fast leaves out what trains a model or starts a cluster)
 # make check      formatting, lint, types, architecture, tests
 # make bench      every benchmark
-# make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm and sshd come from the system)
+# make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm, slurmdbd, sshd and Chromium come from the
+#                 system)
 #
 # Each target sets up .venv by itself, on a machine that has Python 3.11 or newer.
 

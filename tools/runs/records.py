@@ -104,6 +104,17 @@ def runs(ledger: Ledger, *, experiment: str | None = None) -> list[RunRecord]:
     ]
 
 
+def reserved_by_schedules(ledger: Ledger, *, experiment: str) -> float:
+    """US dollars that are set aside for what schedules of an experiment have not started yet."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            "SELECT COALESCE(SUM(usd_reserved), 0) FROM money JOIN jobs USING (job_id)"
+            " WHERE jobs.schedule IS NOT NULL AND NOT money.settled AND jobs.experiment = ?",
+            (experiment,),
+        ).fetchone()
+    return float(row[0])
+
+
 def experiment(ledger: Ledger, name: str) -> Experiment:
     """The experiment ``name``.
 

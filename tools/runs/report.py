@@ -30,6 +30,7 @@ class Material:
     health: Mapping[str, Diagnosis]
     scripts: Mapping[str, Path]
     now: float
+    usd_scheduled: float = 0.0
     pictures: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=list)
 
@@ -42,7 +43,7 @@ def markdown(material: Material) -> str:
         _evaluations(material.standing),
         _comparison(material.standing),
         _learning(material),
-        _cost(material.standing),
+        _cost(material),
         _trouble(material),
         reproduction(material.standing, material.scripts),
         _limits(material),
@@ -198,7 +199,8 @@ def _learning(material: Material) -> Iterator[str]:
         yield "![Training metrics of the runs over steps](learning_curve.png)"
 
 
-def _cost(standing: Standing) -> Iterator[str]:
+def _cost(material: Material) -> Iterator[str]:
+    standing = material.standing
     seconds = sum(trial.run.seconds or 0.0 for trial in standing.trials)
     held = sum(t.run.usd_reserved for t in standing.trials if not t.run.settled)
     yield "## Cost"
@@ -206,6 +208,7 @@ def _cost(standing: Standing) -> Iterator[str]:
     yield (
         f"{_money(_spent(standing))} and {_duration(seconds)} of job time over {len(standing.trials)} jobs"
         + (f"; {_money(held)} more are reserved for jobs that are not over" if held else "")
+        + (f"; {_money(material.usd_scheduled)} for runs that schedules may start" if material.usd_scheduled else "")
         + "."
     )
 

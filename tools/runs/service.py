@@ -157,6 +157,7 @@ class RunService:
             health=health,
             scripts={record.script_id: self.workspace.script(record.script_id) for record in found},
             now=self.clock.now(),
+            usd_scheduled=records.reserved_by_schedules(self.ledger, experiment=name),
             pictures=pictures,
             notes=notes,
         )

@@ -266,8 +266,10 @@ async def test_a_schedule_is_no_run_of_an_experiment_and_what_it_starts_is(
     job_id = await scheduled(lab, experiment="nights")
     finish(tick(hf_jobs, clock))
     run = (await lab.jobs.poll(job_id)).scheduled_runs[0].job_id
-    listed = await RunService(workspace=lab.workspace, ledger=lab.ledger, clock=clock).list(experiment="nights")
-    assert [row.job_id for row in listed.runs] == [run]
+    runs = RunService(workspace=lab.workspace, ledger=lab.ledger, clock=clock)
+    assert [row.job_id for row in (await runs.list(experiment="nights")).runs] == [run]
+    report = Path((await runs.report("nights")).path).read_text()
+    assert "over 1 jobs; $6.00 for runs that schedules may start." in report
     rows = (await lab.jobs.list(experiment="nights")).items
     assert {(row.job_id, row.schedule, row.run_of) for row in rows} == {
         (job_id, "@daily, at most 3 runs", None),
