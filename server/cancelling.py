@@ -40,10 +40,10 @@ def ending(job: ForeignJob) -> Action:
     """Ending somebody's ``job``, described for the person who decides."""
     return Action(
         kind="cancel_job",
-        what=f"Cancel {job.name} ({job.reference}), not submitted from here,",
+        what=f"Cancel job {job.reference} of somebody else",
         where=job.backend,
         digest=hashlib.sha256(f"cancel_job {job.job_id} {job.identity}".encode()).hexdigest()[:32],
-        details=(("Job", job.job_id), *job.details),
+        details=(("Name", job.name), *job.details),
     )
 
 

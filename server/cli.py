@@ -7,6 +7,7 @@ the rest of our start-up. Standard output belongs to the protocol while serving;
 from __future__ import annotations
 
 import argparse
+import difflib
 import ipaddress
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
+from mlintern.server.settings import BACKENDS, TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, MlinternError
 
@@ -121,10 +122,21 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         workspace=options.workspace,
         toolsets=parse_toolsets(options.toolsets),
-        allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
+        allowances=_allowances(options),
         python=options.python,
         slots=None if options.slots is None else _at_least_one(options.slots),
     )
+
+
+def _allowances(options: argparse.Namespace) -> Allowances:
+    """What is allowed in advance. A rule for a backend that there can never be is a slip, not a wish."""
+    allowances = Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget)
+    for rule in allowances.rules:
+        if rule.backend not in BACKENDS:
+            near = difflib.get_close_matches(rule.backend, BACKENDS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(BACKENDS)}."
+            raise BadInput(f"--allow {rule.text!r} names no backend.", next_step=hint)
+    return allowances
 
 
 def _lab(options: argparse.Namespace) -> Lab:
@@ -217,6 +229,9 @@ def _approvals(options: argparse.Namespace) -> int:
 
 def _approve(options: argparse.Namespace) -> int:
     decision = _lab(options).approvals.approve(options.digest, note=options.note, via="command line")
+    if decision.state == "used":
+        print(f"Approved before, and done: {decision.action.headline}")
+        return 0
     print(f"Approved: {decision.action.headline}")
     print("It is done when the agent asks again.")
     return 0

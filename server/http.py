@@ -8,15 +8,20 @@ from typing import Any
 
 from mcp.server import MCPServer
 
+from mlintern.tools.errors import BadInput
+
 PATH = "/mcp"
 
 
 async def serve_http(server: MCPServer[Any], host: str, port: int) -> None:
-    """Serve until interrupted. Port 0 takes a free one; the address is printed to stderr once it accepts."""
+    """Serve until interrupted. Port 0 takes a free one; the address is printed to stderr once it accepts.
+
+    Raises:
+        BadInput: something else listens there.
+    """
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
+    with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
         app = server.streamable_http_app(streamable_http_path=PATH, host=host)
         # h11 trims header values as RFC 9110 asks; httptools, which uvicorn would prefer if it is there, does not.
@@ -27,3 +32,13 @@ async def serve_http(server: MCPServer[Any], host: str, port: int) -> None:
             flush=True,
         )
         await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise BadInput(
+            f"--http {host}:{port} cannot be had: {(error.strerror or str(error)).split(' (')[0]}.",
+            next_step="Stop what listens there, or give another port; 0 takes a free one.",
+        ) from error

@@ -12,6 +12,9 @@ from mlintern.tools.errors import BadInput
 TOOLSETS = ("papers", "hub", "scripts", "jobs", "evals", "ledger")
 """In the order in which an agent meets them, which is also the order of ``tools/list``."""
 
+BACKENDS = ("local", "slurm", "ray", "hf_jobs")
+"""Every backend that a workspace may have; `mlintern.server.backends` sets up those that it has."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -29,7 +29,8 @@ class MlinternError(Exception):
         super().__init__(self.__str__())
 
     def __str__(self) -> str:
-        return f"{self.message} {self.next_step}".rstrip()
+        stop = "." if self.next_step and self.message[-1:].isalnum() else ""
+        return f"{self.message}{stop} {self.next_step}".rstrip()
 
 
 class BadInput(MlinternError):

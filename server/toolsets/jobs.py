@@ -170,8 +170,8 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> JobEstimate:
         """Estimate the peak memory of a script on some hardware, whether it fits, and what it costs at worst.
 
-        Memory is a range with the term that dominates it; cost is the price times the time-out. Needs a script made
-        by render_script, since the estimate is computed from its recipe. It does not predict how long training takes.
+        Memory is a range with the term that dominates it, computed from the recipe: of a script that was not rendered
+        only the cost is told, price times time-out. It does not predict how long training takes.
         """
         return await lab.jobs.estimate(script_id=script_id, backend=backend, hardware=hardware, timeout=timeout)
 

@@ -46,8 +46,10 @@ async def test_the_person_sees_whose_job_it_is_and_it_ends_when_they_agree(
     assert (ended["status"], ended["state"], theirs.stage) == ("asked_to_end", "cancelled", "CANCELED")
     assert ended["note"].endswith("She asked me to")
     lines = person.asked[0].message.splitlines()
-    assert "Cancel nightly" in lines[0] and "not submitted from here" in lines[0]
-    assert {"Submitted by: colleague", "Hardware: a10g-largex2", "Command: python train.py"} <= set(lines)
+    assert lines[0].startswith(f"Cancel job {NAMESPACE}/{theirs.id} of somebody else on hf_jobs: ")
+    assert {"Name: nightly", "Submitted by: colleague", "Hardware: a10g-largex2", "Command: python train.py"} <= set(
+        lines
+    )
 
 
 async def test_a_no_leaves_the_job_alone_and_is_a_normal_answer(tmp_path: Path, service: HfJobs, theirs: Job) -> None:

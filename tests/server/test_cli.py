@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from mlintern.common.clock import SystemClock
@@ -43,6 +45,26 @@ def test_deny_records_the_decision(waiting: Approvals, capsys: pytest.CaptureFix
     assert "Nothing waits" in capsys.readouterr().out
 
 
+def test_what_was_approved_and_done_before_is_said_to_be(
+    waiting: Approvals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["approve", DIGEST]) == 0
+    waiting.use(DIGEST)
+    capsys.readouterr()
+    assert main(["approve", DIGEST]) == 0
+    assert capsys.readouterr().out.startswith("Approved before, and done: ")
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["serve", "--http", address]) == 1
+    said = capsys.readouterr().err
+    assert f"--http {address} cannot be had: Address already in use. Stop what listens there" in said
+
+
 def test_what_was_not_asked_cannot_be_approved(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["approve", "0123456789ab"]) == 1
     captured = capsys.readouterr()
@@ -63,6 +85,8 @@ def test_another_workspace_has_other_questions(
         (["--toolsets", "hub,job"], "There is no toolset 'job'. Did you mean jobs?"),
         (["serve", "--toolsets", ","], "No toolset is named"),
         (["--allow", "everything"], "--allow 'everything' is not an allowance"),
+        (["--allow", "locl<=10m"], "names no backend. Did you mean local?"),
+        (["--allow", "kubernetes<=10m"], "There are: local, slurm, ray, hf_jobs."),
         (["--budget", "-3"], "--budget -3.0 is not an amount of money"),
         (["--http", "8321"], "is not HOST:PORT"),
         (["--http", "0.0.0.0:8321"], "is not a loopback address"),

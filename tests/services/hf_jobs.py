@@ -9,6 +9,7 @@ stays in SCHEDULING until the test starts it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -52,6 +53,8 @@ class Job:
     scheduling_seconds: float = 0.0
     running_seconds: float | None = None
     created_at: str = T0
+    never_started: bool = False
+    process: subprocess.Popen[str] | None = None
     initiator: dict[str, str] = field(default_factory=lambda: {"type": "user", "id": "o1", "name": NAMESPACE})
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +62,7 @@ class Job:
         return {
             "id": self.id,
             "createdAt": self.created_at,
-            "startedAt": self.created_at if self.stage != "SCHEDULING" else None,
+            "startedAt": None if self.stage == "SCHEDULING" or self.never_started else self.created_at,
             "finishedAt": "2026-11-23T10:01:00.000Z" if over else None,
             "dockerImage": self.body.get("dockerImage"),
             "command": self.body["command"],
@@ -168,14 +171,36 @@ class HfJobs:
         """Take the job to RUNNING, run its command to its end, and take it to its last stage."""
         job.stage = "RUNNING"
         environment = {**os.environ, **job.body["environment"], **job.body.get("secrets", {}), "JOB_ID": job.id}
-        done = subprocess.run(
-            job.body["command"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        job.process = subprocess.Popen(
+            job.body["command"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
-        self.log(job, *done.stdout.splitlines(), *done.stderr.splitlines())
+        overdue = threading.Timer(job.body.get("timeoutSeconds", 1800), self.end, [job, "ERROR", "Job timeout"])
+        overdue.start()
+        with job.process as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                self.log(job, line.rstrip("\n"))
+        overdue.cancel()
+        code = process.returncode
         job.running_seconds = 60.0
-        job.stage = "COMPLETED" if done.returncode == 0 else "ERROR"
-        job.message = None if done.returncode == 0 else f"Job failed with exit code: {done.returncode}. Reason: Error"
-        return done.returncode
+        if job.stage == "RUNNING":
+            job.stage = "COMPLETED" if code == 0 else "ERROR"
+            job.message = None if code == 0 else f"Job failed with exit code: {code}. Reason: Error"
+        return code
+
+    def end(self, job: Job, stage: str, message: str | None = None) -> None:
+        """End a job from outside: cancelled, or out of time."""
+        job.never_started = job.stage == "SCHEDULING"
+        job.stage, job.message = stage, message
+        if job.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.process.pid, signal.SIGKILL)
 
     def log(self, job: Job, *lines: str) -> None:
         """Add lines, two to a timestamp, as fast jobs have them."""
@@ -258,7 +283,7 @@ class _Handler(BaseHTTPRequestHandler):
                 service.scheduled[scheduled.id] = scheduled
                 self._accepted(scheduled.as_json())
             case ["api", "jobs", _, job_id, "cancel"]:
-                service.jobs[job_id].stage = "CANCELED"
+                service.end(service.jobs[job_id], "CANCELED")
                 self._json(200, service.jobs[job_id].as_json())
             case ["api", "repos", "create"]:
                 name = json.loads(data)
@@ -341,7 +366,8 @@ def _run_what_comes(service: HfJobs) -> None:
                 service.tick(scheduled, at=time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()))
         for job in list(service.jobs.values()):
             if job.stage == "SCHEDULING":
-                service.run(job)
+                job.stage = "RUNNING"
+                threading.Thread(target=service.run, args=(job,), daemon=True).start()
 
 
 if __name__ == "__main__":

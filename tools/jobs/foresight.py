@@ -29,6 +29,7 @@ def warnings(script: ScriptFile, *, backend: str, capabilities: Capabilities) ->
     if trains and not capabilities.keeps_output and not recipe.get("push_to_hub"):
         return [
             f"The trained model will be lost: {backend} keeps no output as it is configured, and the script pushes"
-            " nothing to the Hub. Set push_to_hub in the recipe, or an output folder in config.toml."
+            " nothing to the Hub. Set push_to_hub in the recipe; or, in config.toml, `output` of [hf_jobs] or"
+            " `folder` of [ray]."
         ]
     return []

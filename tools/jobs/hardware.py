@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio.to_thread
 
-from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs import memory, money
 from mlintern.tools.jobs.memory import ModelShape
 from mlintern.tools.jobs.results import Hardware, JobEstimate
@@ -17,6 +16,10 @@ from mlintern.tools.jobs.spec import ScriptFile
 FindModelShape = Callable[[str], Awaitable[ModelShape | None]]
 """The sizes of a model of the Hub by its id, None if they cannot be had."""
 
+NO_RECIPE = (
+    "the script was not rendered from a recipe, so its memory is not known: try it with a short timeout and read"
+    " peak_rss_bytes in poll_job"
+)
 SPARE = 0.9
 """A run whose likely peak passes this share of a device's memory is said not to fit."""
 
@@ -24,25 +27,20 @@ SPARE = 0.9
 async def estimate(
     script: ScriptFile, hardware: Hardware, *, timeout_seconds: float, find_shape: FindModelShape | None
 ) -> JobEstimate:
-    """Memory and worst cost of ``script`` on ``hardware``.
-
-    Raises:
-        BadInput: the script was not made from a recipe, so that nothing is known about what it does.
-    """
-    if script.recipe is None:
-        raise BadInput(
-            f"The script {script.script_id} has no recipe, so its memory cannot be estimated.",
-            next_step="Use render_script, or try it with a short timeout and read peak_rss_bytes in poll_job.",
-        )
-    on_gpu = hardware.accelerators > 0 and script.recipe.get("use_cpu") is not True
+    """Memory and worst cost of ``script`` on ``hardware``; of one without a recipe the cost alone."""
+    recipe = script.recipe or {}
+    on_gpu = hardware.accelerators > 0 and recipe.get("use_cpu") is not True
     available = _available_gib(hardware, on_gpu=on_gpu)
-    shape, basis = await _shape(str(script.recipe.get("model", "")), find_shape)
     found = None
-    if shape is not None:
-        work, assumed = memory.workload(script.recipe, shape)
-        found = memory.estimate(shape, work, on_gpu=on_gpu)
-        basis += _basis(shape, work, assumed, script.recipe)
-    if on_gpu and hardware.accelerators > 1:
+    if script.recipe is None:
+        basis = [NO_RECIPE]
+    else:
+        shape, basis = await _shape(str(recipe.get("model", "")), find_shape)
+        if shape is not None:
+            work, assumed = memory.workload(recipe, shape)
+            found = memory.estimate(shape, work, on_gpu=on_gpu)
+            basis += _basis(shape, work, assumed, recipe)
+    if found is not None and on_gpu and hardware.accelerators > 1:
         basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
     basis.append(f"worst cost: {timeout_seconds / 3600:.2f} h at ${hardware.usd_per_hour:g} an hour")
     return JobEstimate(

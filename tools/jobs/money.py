@@ -125,6 +125,15 @@ def charged(connection: sqlite3.Connection, job_id: str) -> float:
     return float(row["usd_charged"]) if row else 0.0
 
 
+def charged_with_runs(connection: sqlite3.Connection, job_id: str) -> float:
+    """`charged`, and what the runs of a schedule have cost so far."""
+    row = connection.execute(
+        "SELECT COALESCE(SUM(usd_charged), 0) FROM money JOIN jobs USING (job_id) WHERE job_id = ? OR run_of = ?",
+        (job_id, job_id),
+    ).fetchone()
+    return round(float(row[0]), 6)
+
+
 def committed(connection: sqlite3.Connection, *, experiment: str | None = None) -> float:
     """US dollars spent, or set aside for jobs that are not over, in the workspace or one experiment."""
     if experiment is None:

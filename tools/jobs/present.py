@@ -32,7 +32,7 @@ def finished(record: JobRecord, *, usd: float, now: float) -> JobStatus:
             **collected,
             "log_tail": "" if well else summary.get("log_tail", ""),
             "detail": " ".join(summary.get("problems", ())),
-            "next_step": "read_eval reads its evaluation; diagnose_run judges its training curve."
+            "next_step": _after_success(collected)
             if well
             else "read_job_logs shows what happened; after a change, submit again with another run_name.",
         }
@@ -83,6 +83,12 @@ def note_after_submit(record: JobRecord, *, created: bool) -> str:
     if created:
         return "Call poll_job with wait_seconds=45 to follow it."
     return "This exact job was submitted before; nothing new was started. poll_job follows it."
+
+
+def _after_success(collected: Mapping[str, Any]) -> str:
+    steps = ["read_eval reads its evaluation"] if collected.get("evaluations") else []
+    steps += ["diagnose_run judges its training curve"] if collected.get("metrics") else []
+    return f"{'; '.join(steps) or 'read_job_logs shows what it printed'}."
 
 
 def _common(record: JobRecord, *, usd: float, now: float) -> dict[str, Any]:

@@ -217,7 +217,8 @@ class JobService(Planner):
                     connection, status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor
                 )
                 items = [
-                    present.row(record, usd=money.charged(connection, record.job_id), now=now) for record in found
+                    present.row(record, usd=money.charged_with_runs(connection, record.job_id), now=now)
+                    for record in found
                 ]
             moving = any(record.state not in FINAL for record in found)
             note = "States are those last recorded; poll_job asks the backend." if moving else ""
@@ -271,6 +272,6 @@ class JobService(Planner):
     def _schedule_status(self, record: JobRecord, *, now: float) -> JobStatus:
         with self._ledger.read() as connection:
             runs = records.runs_of(connection, record.job_id)
-            usd = sum(money.charged(connection, run.job_id) for run in runs)
+            usd = money.charged_with_runs(connection, record.job_id)
         live = None if record.over else self._watcher.live(record.job_id)
-        return present.schedule(record, runs, detail=live.detail if live else "", usd=round(usd, 6), now=now)
+        return present.schedule(record, runs, detail=live.detail if live else "", usd=usd, now=now)

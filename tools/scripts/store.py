@@ -196,7 +196,7 @@ class ScriptStore:
             ok=not any(check.severity == "error" for check in checks),
             checks=checks,
             requirements=list(script.requirements),
-            lines=script.text.count("\n"),
+            lines=len(script.text.splitlines()),
             parent=script.parent,
         )
 

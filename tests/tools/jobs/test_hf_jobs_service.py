@@ -80,6 +80,13 @@ async def test_a_job_is_copied_home_log_telemetry_evaluation_and_bill(lab: Remot
     assert json.loads((folder / "output" / "evaluation.json").read_text()) == EVALUATION
     page = await lab.jobs.read_logs(job_id, tail=1)
     assert page.text.strip() == "the last line"
+    assert status.next_step == "read_eval reads its evaluation; diagnose_run judges its training curve."
+
+
+async def test_after_a_job_that_measured_nothing_its_log_is_what_to_read(lab: RemoteLab, hf_jobs: HfJobs) -> None:
+    job_id = await lab.start("print('hello')")
+    hf_jobs.run(only(hf_jobs))
+    assert (await lab.jobs.poll(job_id)).next_step == "read_job_logs shows what it printed."
 
 
 async def test_what_is_reserved_is_charged_by_measured_time_and_released_only_at_the_end(

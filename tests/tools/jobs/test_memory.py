@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs import hardware, memory
 from mlintern.tools.jobs.memory import ModelShape, Workload
 from mlintern.tools.jobs.prices import AS_OF, hf_jobs_fallback
@@ -147,10 +146,11 @@ async def test_a_model_that_is_too_large_does_not_fit() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_script_without_a_recipe_cannot_be_estimated(workspace: Workspace) -> None:
-    lab = LocalLab(workspace)
-    with pytest.raises(BadInput, match="no recipe"):
-        await lab.jobs.estimate(script_id=lab.scripts.add("print(1)"))
+async def test_of_a_script_without_a_recipe_the_cost_is_told_and_that_its_memory_is_not_known() -> None:
+    paid = SMALL.model_copy(update={"usd_per_hour": 2.0})
+    found = await hardware.estimate(WrittenScript("print(1)"), paid, timeout_seconds=1800, find_shape=None)
+    assert (found.memory_gib, found.fits, found.usd_worst) == (None, None, 1.0)
+    assert "not rendered from a recipe" in found.basis[0]
 
 
 def test_the_fallback_prices_say_how_old_they_are() -> None:

@@ -89,6 +89,7 @@ async def test_what_a_schedule_starts_is_a_job_with_its_own_log_state_and_bill(
     ended = await lab.jobs.poll(run.job_id)
     assert (ended.run_of, ended.experiment, ended.run_name) == (job_id, "nights", f"nightly {iso(clock.now())}")
     assert ended.usd_so_far == status.usd_so_far == 0.000167
+    assert [row.usd_so_far for row in (await lab.jobs.list()).items] == [0.000167, 0.000167]
     assert (await lab.jobs.read_logs(run.job_id)).text.startswith("hello ")
     assert "poll_job names its runs" in (await lab.jobs.read_logs(job_id)).note
 

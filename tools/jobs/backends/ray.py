@@ -177,6 +177,8 @@ class RayBackend:
         if state == "failed" and exit_code == ENDED:
             state = "timed_out"
         message = str(job.get("message") or "")
+        if state == "timed_out":
+            message = "The time-out was reached; the script was ended."
         submitted, ended = _seconds(job.get("start_time")), _seconds(job.get("end_time"))
         began, known = await self._began(handle.reference) if state != "queued" else (None, True)
         if began is not None and submitted is not None:
