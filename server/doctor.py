@@ -112,7 +112,7 @@ async def _backends(lab: Lab) -> list[Finding]:
     try:
         backends = lab.backends
     except MlinternError as error:
-        return [Finding("missing", "config.toml", error.message, error.next_step)]
+        return [Finding("missing", "config.toml", error.message, error.next_step, blocks=True)]
     found: dict[str, Finding] = {}
 
     async def look(name: str, backend: Backend) -> None:

@@ -31,9 +31,11 @@ def test_doctor_fails_where_nothing_can_work(tmp_path: Path, capsys: pytest.Capt
     assert "missing workspace" in shown and "--workspace" in shown
 
 
-def test_doctor_names_a_mistake_in_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_fails_on_a_mistake_in_the_configuration_which_keeps_every_job_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "config.toml").write_text("[slurmm]\n")
-    assert main(["doctor", "--workspace", str(tmp_path)]) == 0
+    assert main(["doctor", "--workspace", str(tmp_path)]) == 1
     assert "unknown key 'slurmm'" in capsys.readouterr().out
 
 
