@@ -182,7 +182,8 @@ async def test_a_job_put_back_into_the_queue_shows_its_last_state_and_all_its_ti
     record.write_text(started)  # as if the node had died and written no more
     wait_for(cluster, handle, "PENDING")
     assert (await backend.status(handle)).state == "queued"
-    cluster.run("scontrol", "update", f"JobId={handle.reference}", "StartTime=now")
+    # Not in this second: its daemon would take the new start for the one that it was just told to end.
+    cluster.run("scontrol", "update", f"JobId={handle.reference}", "StartTime=now+3")
     again = await ended(backend, handle)
     assert (again.state, again.exit_code) == ("failed", 75)
     assert again.error is not None and "never runs twice" in again.error
