@@ -114,3 +114,16 @@ async def test_a_job_that_is_over_is_not_asked_about(tmp_path: Path, service: Hf
     async with desk(tmp_path, service, person=person) as client:
         result = await client.call_tool("cancel_job", {"job_id": f"hf_jobs:{NAMESPACE}/{theirs.id}"})
     assert result.is_error and "over: succeeded" in text(result) and person.asked == []
+
+
+async def test_a_token_on_somebodys_command_line_is_neither_shown_nor_kept(
+    tmp_path: Path, service: HfJobs, theirs: Job
+) -> None:
+    token = "hf_" + "a1" * 17
+    theirs.body["command"] = ["python", "train.py", "--token", token]
+    person = Person(NO)
+    async with desk(tmp_path, service, person=person) as client:
+        await answer(client, "cancel_job", job_id=f"hf_jobs:{NAMESPACE}/{theirs.id}")
+    assert "Command: python train.py" in person.asked[0].message and token not in person.asked[0].message
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))
+    assert b"--token" in kept and token.encode() not in kept

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import anyio.to_thread
 
+from mlintern.common.redact import redact
 from mlintern.tools.errors import BadInput, Conflict
 from mlintern.tools.jobs import inputs, records
 from mlintern.tools.jobs.results import JobStatus
@@ -61,7 +63,8 @@ class ForeignJobs:
         job = await backend.foreign(reference)
         if job.state in FINAL:
             raise Conflict(f"The job {job.job_id} is over: {job.state}.", next_step="Nothing is left to cancel.")
-        return job
+        # Somebody's command line may hold a token, and what a person is asked is kept in the ledger.
+        return replace(job, details=tuple((label, redact(value)) for label, value in job.details))
 
     async def cancel(self, job: ForeignJob) -> JobStatus:
         """Ask for the end of ``job``; the caller has seen to consent. Returns what the backend says next."""
