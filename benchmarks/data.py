@@ -60,9 +60,9 @@ def make_texts(path: Path, rows: int, tokens: int) -> None:
 
 
 def ours(path: str) -> dict[str, Any]:
-    from mlintern.tools.hub.duplicates import count_exact
-    from mlintern.tools.hub.statistics import column_statistics
-    from mlintern.tools.hub.table import connect, read_table
+    from mlintern.tools.data.column_statistics import column_statistics
+    from mlintern.tools.data.duplicates import count_exact
+    from mlintern.tools.data.table import connect, read_table
 
     with tempfile.TemporaryDirectory() as folder, connect(Path(folder)) as connection:
         table = read_table(connection, [Path(path)])
@@ -95,8 +95,8 @@ def pandas_way(path: str) -> dict[str, Any]:
 
 def whole_inspection(path: str) -> dict[str, Any]:
     from mlintern.common.clock import SystemClock
+    from mlintern.tools.data.inspect_dataset import DatasetInspector
     from mlintern.tools.hub.client import HubClient
-    from mlintern.tools.hub.inspect_dataset import DatasetInspector
     from mlintern.tools.web import Web
     from mlintern.tools.workspace import Workspace
 
@@ -108,7 +108,7 @@ def whole_inspection(path: str) -> dict[str, Any]:
 
 
 def contamination(train: str, evaluation: str) -> dict[str, Any]:
-    from mlintern.tools.hub.contamination import ContaminationChecker
+    from mlintern.tools.data.contamination import ContaminationChecker
 
     result = asyncio.run(ContaminationChecker().check(train, evaluation))
     return {"rows": result.train_rows, "flagged": result.flagged}

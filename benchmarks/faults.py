@@ -38,11 +38,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' parts serve her
 
 from mlintern.common.clock import SystemClock
 from mlintern.tools.errors import MlinternError
-from mlintern.tools.jobs import records
-from mlintern.tools.jobs.backends import process_table
+from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.backends.job_folder import JobFolder
-from mlintern.tools.jobs.backends.local import LocalBackend
-from mlintern.tools.jobs.results import Hardware
+from mlintern.tools.jobs.backends.local.backend import LocalBackend, process_table
+from mlintern.tools.jobs.job_results import Hardware
 from mlintern.tools.jobs.spec import FINAL, JobSpec
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import LocalLab
@@ -208,7 +207,7 @@ def verdict(chaos: Chaos, specs: list[JobSpec], trace: Path) -> list[str]:
     lab = open_lab(chaos.root)
     with lab.ledger.read() as connection:
         count = connection.execute("SELECT COUNT(*) FROM jobs").fetchone()[0]
-        found = {spec.job_id: records.get(connection, spec.job_id) for spec in specs}
+        found = {spec.job_id: job_rows.get(connection, spec.job_id) for spec in specs}
         unsettled = connection.execute("SELECT COUNT(*) FROM money WHERE NOT settled OR usd_charged < 0").fetchone()[
             0
         ]

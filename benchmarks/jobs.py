@@ -23,7 +23,7 @@ import anyio
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' parts serve here too
 
 from mlintern.common.clock import SystemClock
-from mlintern.tools.jobs import records
+from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import LocalLab
@@ -66,8 +66,8 @@ def fill(lab: LocalLab, count: int) -> None:
     with lab.ledger.transaction() as connection:
         for number in range(count):
             spec = JobSpec(script_id, "0" * 64, "local", "cpu", 60.0, run_name=f"filler {number}")
-            records.insert(connection, spec, now=float(number))
-            records.advance(
+            job_rows.insert(connection, spec, now=float(number))
+            job_rows.advance(
                 connection,
                 spec.job_id,
                 seen="queued",

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' parts serve here too
 
-from mlintern.tools.jobs.samples import restore
+from mlintern.tools.jobs.logged_samples import restore
 from mlintern.tools.jobs.telemetry import rows_in_log
 from tests.tools.jobs import pieces
 

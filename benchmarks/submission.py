@@ -22,10 +22,10 @@ import anyio
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlintern.common.clock import SystemClock
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
-from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
-from mlintern.tools.jobs.backends.ray import RayBackend, RaySettings
-from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmSettings
+from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
+from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend, RaySettings
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmSettings
 from mlintern.tools.jobs.spec import Backend
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlintern.orchestrator.face import Face
     from mlintern.orchestrator.options import Options
     from mlintern.orchestrator.ports import Stop
+    from mlintern.orchestrator.ui_ports import Face
 
 INTERNAL = 1
 USAGE = 2

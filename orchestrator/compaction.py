@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mlintern.orchestrator.carried import Carried, latest_words, of_at_most
+from mlintern.orchestrator.compacted_message import Carried, latest_words, of_at_most
 from mlintern.orchestrator.conversation import Conversation, estimate_tokens, user_text, without_thinking
 from mlintern.orchestrator.facts import OWN_NOTE, ReadFacts, Section, harvest
 from mlintern.orchestrator.model import AuthFailed, BillingFailed, Block, EndpointProfile, Message, ModelError

@@ -13,9 +13,9 @@ from typing import Any
 import anyio
 
 from mlintern.common.clock import Clock
-from mlintern.orchestrator import stops, streaks
+from mlintern.orchestrator import repeated_failures, stops
+from mlintern.orchestrator.call_cost import Meter
 from mlintern.orchestrator.conversation import Conversation, without_thinking
-from mlintern.orchestrator.meter import Meter
 from mlintern.orchestrator.model import (
     ContextOverflow,
     HistoryRejected,
@@ -96,7 +96,7 @@ class Orchestrator:
         self._clock = clock
         self._plan = plan
         self._started = clock.monotonic()
-        self._streaks = streaks.Streaks()
+        self._streaks = repeated_failures.Streaks()
         self._batch: Batch | None = None
         self._waiting: list[str] = []
         self._scope = anyio.CancelScope()
@@ -111,7 +111,7 @@ class Orchestrator:
         self._journal.append("user", text=text)
         self.conversation.add_user(text)
         self._guard.forget()
-        self._streaks = streaks.Streaks()
+        self._streaks = repeated_failures.Streaks()
         self.iterations = 0
 
     def cancel(self, stop: Stop) -> None:
@@ -219,8 +219,8 @@ class Orchestrator:
                 return self._continue_cut(reply)
             case "pause_turn":
                 self._streaks.pauses += 1
-                if self._streaks.pauses > streaks.MAX_PAUSES:
-                    return stops.paused_too_often(streaks.MAX_PAUSES)
+                if self._streaks.pauses > repeated_failures.MAX_PAUSES:
+                    return stops.paused_too_often(repeated_failures.MAX_PAUSES)
                 self._keep(reply)
                 return None
         if reply.tool_uses:
@@ -240,7 +240,7 @@ class Orchestrator:
         self._journal.append("results", notes=batch.notes)
         self.conversation.add_results(batch.results())
         self._batch = None
-        self._streaks = streaks.Streaks()
+        self._streaks = repeated_failures.Streaks()
         self._max_tokens = self.settings.max_tokens
         return stops.loop_detected(batch.stopped_by) if batch.stopped_by else None
 
@@ -256,12 +256,12 @@ class Orchestrator:
                 self.say(text)
             return None
         steps = self._plan.open_steps() if self._plan else []
-        if steps and self._streaks.plan_prompts < streaks.MAX_PLAN_PROMPTS:
+        if steps and self._streaks.plan_prompts < repeated_failures.MAX_PLAN_PROMPTS:
             nudge = self._guard.observe_text(reply.text)
             if nudge is not None and nudge.level == "stop":
                 return stops.loop_detected(nudge.pattern)
             self._streaks.plan_prompts += 1
-            self._prompt(streaks.OPEN_PLAN.format(steps="; ".join(steps)))
+            self._prompt(repeated_failures.OPEN_PLAN.format(steps="; ".join(steps)))
             return None
         if self.denied:
             return stops.approval_denied(reply.text, list(self.denied))
@@ -272,13 +272,13 @@ class Orchestrator:
         if self._streaks.empty:
             return stops.empty_response()
         self._streaks.empty += 1
-        self._prompt(streaks.CONTINUE)
+        self._prompt(repeated_failures.CONTINUE)
         return None
 
     def _continue_cut(self, reply: ModelReply) -> Stop | None:
         """The reply is at its largest length. A cut call is void; the same request gets more room, once."""
         self._streaks.truncations += 1
-        if self._streaks.truncations > streaks.MAX_TRUNCATIONS:
+        if self._streaks.truncations > repeated_failures.MAX_TRUNCATIONS:
             self._discard(reply, "cut")
             return stops.truncated(reply.text)
         ends_in_call = bool(reply.blocks) and reply.blocks[-1]["type"] == "tool_use"
@@ -290,16 +290,16 @@ class Orchestrator:
         if reply.tool_uses or not reply.text.strip():
             self._discard(reply, "cut")
             names = ", ".join(use.name for use in reply.tool_uses) or "nothing"
-            self._prompt(streaks.CUT_CALLS.format(names=names))
+            self._prompt(repeated_failures.CUT_CALLS.format(names=names))
             return None
         self._keep(reply)
-        self._prompt(streaks.CUT_TEXT)
+        self._prompt(repeated_failures.CUT_TEXT)
         return None
 
     async def _repair(self, error: ModelError) -> Stop | None:
         """A history that the service does not take: compact it, which also makes it anew; twice in a row at most."""
         self._streaks.repairs += 1
-        if self._streaks.repairs > streaks.MAX_REPAIRS:
+        if self._streaks.repairs > repeated_failures.MAX_REPAIRS:
             return stops.model_failed(error)
         self._ui.show(Notice(text=f"The service did not take the history: {error.message}", level="warning"))
         try:

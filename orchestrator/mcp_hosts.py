@@ -14,7 +14,7 @@ import anyio
 from mlintern.orchestrator.mcp_config import BadEntry, ServerEntry
 from mlintern.orchestrator.mcp_connection import Connection, Elicit, ServerFailed
 from mlintern.orchestrator.ports import Tool, ToolOutcome
-from mlintern.orchestrator.tasks import task_group
+from mlintern.orchestrator.task_groups import task_group
 from mlintern.orchestrator.tool_names import for_model, hosted, legal_names
 from mlintern.orchestrator.tool_results import SavedResults, outcome_of
 

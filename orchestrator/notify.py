@@ -24,9 +24,9 @@ import anyio
 
 from mlintern.common.clock import Clock
 from mlintern.orchestrator.approvals import Decision, Person, Request
-from mlintern.orchestrator.face import Controls, Face
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.ports import Event, Finished, Notice
+from mlintern.orchestrator.ui_ports import Controls, Face
 
 if TYPE_CHECKING:
     import httpx

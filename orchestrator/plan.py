@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from mlintern.orchestrator.carried import Carried
+from mlintern.orchestrator.compacted_message import Carried
 from mlintern.orchestrator.model import Message
 from mlintern.orchestrator.ports import Tool, ToolOutcome
 

@@ -9,12 +9,12 @@ import anyio
 from mlintern.common.clock import Clock
 from mlintern.orchestrator import stops
 from mlintern.orchestrator.assemble import Agent, assemble
-from mlintern.orchestrator.face import Controls, Face
 from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.ports import Finished, Notice, Stop
 from mlintern.orchestrator.prices import UnknownPrice
 from mlintern.orchestrator.session import SessionError
-from mlintern.orchestrator.tasks import task_group
+from mlintern.orchestrator.task_groups import task_group
+from mlintern.orchestrator.ui_ports import Controls, Face
 
 SECOND_PRESS_SECONDS = 2.0
 

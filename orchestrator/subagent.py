@@ -15,7 +15,7 @@ import anyio
 
 from mlintern.common.clock import Clock
 from mlintern.orchestrator.budget import ModelBudget
-from mlintern.orchestrator.carried import Carried, render
+from mlintern.orchestrator.compacted_message import Carried, render
 from mlintern.orchestrator.compaction import HistoryCompactor, default_trigger, summarizers
 from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.facts import SEEN, harvest

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from mlintern.orchestrator.call_cost import Meter
 from mlintern.orchestrator.conversation import Conversation, answered, estimate_tokens
 from mlintern.orchestrator.facts import result_text
-from mlintern.orchestrator.meter import Meter
 from mlintern.orchestrator.model import (
     Block,
     CacheTtl,

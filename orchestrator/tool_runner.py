@@ -24,7 +24,7 @@ from mlintern.orchestrator.ports import (
     Ui,
 )
 from mlintern.orchestrator.running_jobs import RunningJobs
-from mlintern.orchestrator.tasks import task_group
+from mlintern.orchestrator.task_groups import task_group
 
 MAX_CALLS = 50
 INTERRUPTED = "Interrupted; whether it happened is unknown. Look at the state before you repeat it."

@@ -15,14 +15,14 @@ from mcp.server import CacheHint, MCPServer
 from mlintern.server.apps import decide
 from mlintern.server.apps.approval_card import approval_card, hide_card_tool
 from mlintern.server.instructions import INSTRUCTIONS
-from mlintern.server.lab import Lab
+from mlintern.server.job_subscriptions import CountingBus, announce_changes
 from mlintern.server.prompts import register_prompts
 from mlintern.server.registry import Registry
 from mlintern.server.resources import register_resources
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
-from mlintern.server.strict import StrictServer
+from mlintern.server.strict_server import StrictServer
 from mlintern.server.tasks import JobTasks
-from mlintern.server.watch import CountingBus, announce_changes
 from mlintern.tools.errors import MlinternError
 
 logger = logging.getLogger(__name__)

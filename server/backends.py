@@ -6,8 +6,8 @@ from mlintern.common.clock import Clock
 from mlintern.server.settings import Settings
 from mlintern.tools.config import Config
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
-from mlintern.tools.jobs.backends.local import LocalBackend
+from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
+from mlintern.tools.jobs.backends.local.backend import LocalBackend
 from mlintern.tools.jobs.spec import Backend
 from mlintern.tools.workspace import Workspace
 
@@ -30,11 +30,11 @@ def set_up(*, workspace: Workspace, clock: Clock, settings: Settings, config: Co
         )
     }
     if config.slurm is not None:
-        from mlintern.tools.jobs.backends.slurm import SlurmBackend
+        from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 
         backends["slurm"] = SlurmBackend(settings=config.slurm, workspace=workspace)
     if config.ray is not None:
-        from mlintern.tools.jobs.backends.ray import RayBackend
+        from mlintern.tools.jobs.backends.ray.backend import RayBackend
 
         backends["ray"] = RayBackend(settings=config.ray)
     backends["hf_jobs"] = HfJobsBackend(api=HubClient().api, settings=config.hf_jobs)

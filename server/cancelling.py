@@ -10,11 +10,11 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mlintern.server.approvals import Approval, Consent, Verdict
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
-from mlintern.server.strict import as_result
+from mlintern.server.services import Lab
+from mlintern.server.strict_server import as_result
 from mlintern.tools.approvals import Action
-from mlintern.tools.jobs.results import CancelResult
+from mlintern.tools.jobs.job_results import CancelResult
 from mlintern.tools.jobs.spec import ForeignJob
 
 BY_COMMAND = (

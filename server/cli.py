@@ -20,7 +20,7 @@ from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, MlinternError
 
 if TYPE_CHECKING:
-    from mlintern.server.lab import Lab
+    from mlintern.server.services import Lab
 
 COMMANDS = ("serve", "approvals", "approve", "deny", "doctor", "install")
 EXIT_FAILED = 1
@@ -140,7 +140,7 @@ def _allowances(options: argparse.Namespace) -> Allowances:
 
 
 def _lab(options: argparse.Namespace) -> Lab:
-    from mlintern.server.lab import Lab
+    from mlintern.server.services import Lab
 
     return Lab(Settings(workspace=options.workspace, python=getattr(options, "python", None)))
 

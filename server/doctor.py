@@ -14,7 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 import anyio
 import anyio.to_thread
 
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.tools.approvals import Approvals
 from mlintern.tools.errors import BadInput, MlinternError
 from mlintern.tools.jobs.spec import Backend
@@ -78,7 +78,7 @@ def _workspace(lab: Lab) -> Finding:
 
 def _training(lab: Lab) -> Iterator[Finding]:
     """Local jobs run with an interpreter that has the training packages, or in an environment that uv makes."""
-    from mlintern.tools.jobs.backends.interpreter import installed_in
+    from mlintern.tools.jobs.backends.local.interpreter import installed_in
 
     interpreter = lab.settings.python or sys.executable
     with contextlib.suppress(BadInput):  # a mistake in config.toml is told with the backends

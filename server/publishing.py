@@ -15,11 +15,11 @@ from pydantic import Field
 
 from mlintern.server.approvals import Approval, Consent, Verdict
 from mlintern.server.apps.approval_card import CARD_META, card_of
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
-from mlintern.server.strict import as_result
+from mlintern.server.services import Lab
+from mlintern.server.strict_server import as_result
 from mlintern.tools.approvals import Action
-from mlintern.tools.hub.publish_plan import Operation, Publication, PublishResult, result, sized, some
+from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result, sized, some
 
 BY_COMMAND = (
     "This host cannot ask the user. Show them the command in how_to_approve and what it publishes; after they ran it,"

@@ -6,7 +6,7 @@ import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.types import Completion, CompletionArgument, CompletionContext, PromptReference, ResourceTemplateReference
 
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.tools.ledger import Ledger
 
 RUNS_SHOWN = 50

@@ -25,12 +25,12 @@ from mcp.types import INVALID_PARAMS, CallToolRequestParams, RequestParams
 from pydantic import Field
 
 from mlintern.common.clock import iso
-from mlintern.server.following import in_short
-from mlintern.server.lab import Lab
-from mlintern.server.strict import as_result
+from mlintern.server.job_progress import in_short
+from mlintern.server.services import Lab
+from mlintern.server.strict_server import as_result
 from mlintern.server.toolsets.jobs import MOST_WAIT_SECONDS
 from mlintern.tools.errors import MlinternError, NotFound
-from mlintern.tools.jobs.results import JobStatus
+from mlintern.tools.jobs.job_results import JobStatus
 from mlintern.tools.jobs.spec import FINAL
 
 TASKS = "io.modelcontextprotocol/tasks"

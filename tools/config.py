@@ -53,10 +53,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
-from mlintern.tools.jobs.backends.local import LocalSettings
-from mlintern.tools.jobs.backends.ray import RaySettings
-from mlintern.tools.jobs.backends.slurm import SlurmSettings
+from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
+from mlintern.tools.jobs.backends.local.backend import LocalSettings
+from mlintern.tools.jobs.backends.ray.backend import RaySettings
+from mlintern.tools.jobs.backends.slurm.backend import SlurmSettings
 
 RAY_URL = "MLINTERN_RAY_URL"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlintern.orchestrator.face import Face
+    from mlintern.orchestrator.ui_ports import Face
 
 
 def rehearse(*, long: bool, yes: bool, face: Face) -> int:

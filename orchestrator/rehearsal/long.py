@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlintern.orchestrator.face import Face
 from mlintern.orchestrator.ports import Notice
 from mlintern.orchestrator.rehearsal.long_plan import DONE, KILL_AT, TURNS, LongPlan
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
+from mlintern.orchestrator.ui_ports import Face
 
 COMPACT_AT = 40_000
 """Tokens; low, so that three hundred short turns need several compactions."""

@@ -14,7 +14,6 @@ import anyio
 
 from mlintern.common.clock import SystemClock
 from mlintern.orchestrator.allow_rules import LOCAL_JOBS
-from mlintern.orchestrator.face import Face
 from mlintern.orchestrator.mcp_config import own_server
 from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.ports import Notice, Stop
@@ -24,6 +23,7 @@ from mlintern.orchestrator.rehearsal.plan import TARGET, Inputs, first_light
 from mlintern.orchestrator.rehearsal.script import replay
 from mlintern.orchestrator.rehearsal.verify import Unproven, verify
 from mlintern.orchestrator.run import run_agent
+from mlintern.orchestrator.ui_ports import Face
 
 NEEDED = ("torch", "trl", "transformers", "datasets", "accelerate", "matplotlib")
 INPUTS_SECONDS = 300

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mlintern.orchestrator.allow_rules import BadRule, Rule
 from mlintern.orchestrator.export import as_markdown, as_trace
-from mlintern.orchestrator.face import Controls
 from mlintern.orchestrator.model import ModelError
 from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
 from mlintern.orchestrator.session import read_events
 from mlintern.orchestrator.ui import lines
 from mlintern.orchestrator.ui.consent import Say
+from mlintern.orchestrator.ui_ports import Controls
 
 HELP = """\
 /help                this list

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from mlintern.orchestrator.face import Headless
 from mlintern.orchestrator.model import Retrying, TextDelta, ThinkingDelta
 from mlintern.orchestrator.ports import (
     ApprovalAnswered,
@@ -24,6 +23,7 @@ from mlintern.orchestrator.ports import (
     ToolStarted,
     TurnEnded,
 )
+from mlintern.orchestrator.ui_ports import Headless
 
 VERSION = 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from mlintern.orchestrator.face import Headless
 from mlintern.orchestrator.model import Retrying, TextDelta
 from mlintern.orchestrator.ports import (
     ApprovalAnswered,
@@ -19,6 +18,7 @@ from mlintern.orchestrator.ports import (
     ToolStarted,
 )
 from mlintern.orchestrator.ui import lines
+from mlintern.orchestrator.ui_ports import Headless
 
 
 class PlainUi(Headless):

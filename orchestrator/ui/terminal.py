@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from mlintern.orchestrator.approvals import Decision, Request
-from mlintern.orchestrator.face import Controls
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.model import ReplyStarted, Retrying, TextDelta, ThinkingDelta, ToolUseStarted
 from mlintern.orchestrator.ports import (
@@ -33,6 +32,7 @@ from mlintern.orchestrator.ports import (
 from mlintern.orchestrator.ui import lines
 from mlintern.orchestrator.ui.commands import Commands
 from mlintern.orchestrator.ui.consent import CONSENT_HELP, ask_form, consent_lines, read_consent
+from mlintern.orchestrator.ui_ports import Controls
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

@@ -11,8 +11,8 @@ from mcp.server.mcpserver import Context
 from pydantic import BaseModel, Field
 
 from mlintern.server.apps.approval_card import TOOL_META
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
+from mlintern.server.services import Lab
 from mlintern.tools.errors import BadInput
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
+from mlintern.server.services import Lab
 from mlintern.tools.evals.compare import Comparison
-from mlintern.tools.evals.rows import EvalPage
+from mlintern.tools.evals.result_rows import EvalPage
 from mlintern.tools.health.findings import Diagnosis
 
 Side = (

@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlintern.server import publishing
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
+from mlintern.server.services import Lab
+from mlintern.tools.data.inspection_results import ContaminationResult, DatasetInspection
+from mlintern.tools.data.local_files import looks_local
 from mlintern.tools.hub.browse import HubPage
 from mlintern.tools.hub.client import repo_id_of
-from mlintern.tools.hub.code import CodePage, CodeSearch
-from mlintern.tools.hub.docs import DocPage, DocSearch
 from mlintern.tools.hub.inspect_model import ModelInspection
-from mlintern.tools.hub.results import ContaminationResult, DatasetInspection
 from mlintern.tools.hub.search import HubSearch
-from mlintern.tools.hub.sources import looks_local
+from mlintern.tools.reference.code import CodePage, CodeSearch
+from mlintern.tools.reference.docs import DocPage, DocSearch
 from mlintern.tools.workspace import Workspace
 
 

@@ -17,14 +17,14 @@ from pydantic import Field
 from mlintern.server.approvals import Approval, Consent, Verdict
 from mlintern.server.apps.approval_card import CARD_META, card_of
 from mlintern.server.cancelling import register_cancel
-from mlintern.server.following import wait_with_progress
-from mlintern.server.lab import Lab
+from mlintern.server.job_progress import wait_with_progress
 from mlintern.server.registry import Registry
-from mlintern.server.strict import as_result
+from mlintern.server.services import Lab
+from mlintern.server.strict_server import as_result
 from mlintern.tools.approvals import Action
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
-from mlintern.tools.jobs.results import (
+from mlintern.tools.jobs.job_results import (
     HardwareList,
     JobEstimate,
     JobPage,

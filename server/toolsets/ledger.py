@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
-from mlintern.tools.runs.results import ReportResult, RunPage
+from mlintern.server.services import Lab
+from mlintern.tools.runs.run_results import ReportResult, RunPage
 
 
 def register(registry: Registry, lab: Lab) -> None:

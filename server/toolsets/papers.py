@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
-from mlintern.tools.papers.results import ReadResult, SearchResult, WalkResult
+from mlintern.server.services import Lab
+from mlintern.tools.papers.paper_results import ReadResult, SearchResult, WalkResult
 
 PaperId = Annotated[
     str, Field(description="An arXiv id, DOI, Semantic Scholar or OpenAlex id, or a URL of one: 2305.18290v2")

@@ -11,14 +11,14 @@ from mcp.server.mcpserver import Context, Elicit, Resolve
 from pydantic import BeforeValidator, Field
 
 from mlintern.server.approvals import Approval, Consent, Verdict
-from mlintern.server.lab import Lab
 from mlintern.server.registry import Registry
+from mlintern.server.services import Lab
 from mlintern.tools.approvals import Action
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.describe import TrainerDescription
 from mlintern.tools.scripts.describe import describe_trainer as describe
 from mlintern.tools.scripts.recipe import Recipe, parse_recipe
-from mlintern.tools.scripts.results import LEVELS, CheckResult, ScriptResult, digest_of_trial, not_tried
+from mlintern.tools.scripts.script_results import LEVELS, CheckResult, ScriptResult, digest_of_trial, not_tried
 
 WAIT_SECONDS = 40.0
 """Desktop hosts end a call after about 60 seconds; a dry run that takes longer goes on, and is asked for again."""

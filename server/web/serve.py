@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mlintern.common.clock import Clock
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.web.page import ApprovalPage
 
 if TYPE_CHECKING:

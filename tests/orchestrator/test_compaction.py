@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mlintern.orchestrator.carried import PREAMBLE, Carried, parse, render
+from mlintern.orchestrator.compacted_message import PREAMBLE, Carried, parse, render
 from mlintern.orchestrator.compaction import HistoryCompactor, default_trigger
 from mlintern.orchestrator.conversation import Conversation, estimate_tokens, user_text
 from mlintern.orchestrator.facts import FAILED, SEEN, Section, harvest

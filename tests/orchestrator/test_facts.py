@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mlintern.orchestrator.budget import ModelBudget
-from mlintern.orchestrator.carried import render
+from mlintern.orchestrator.compacted_message import render
 from mlintern.orchestrator.facts import LabFacts
 from mlintern.orchestrator.ports import Tool, ToolOutcome
 from mlintern.orchestrator.prices import PRICES

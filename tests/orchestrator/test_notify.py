@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from mlintern.orchestrator.approvals import Decision, Request
-from mlintern.orchestrator.face import Headless
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.notify import BadTarget, Notification, Notifier, NotifyingFace, NotSent
 from mlintern.orchestrator.ports import Event, Finished, Notice
 from mlintern.orchestrator.stops import budget_exhausted, done
+from mlintern.orchestrator.ui_ports import Headless
 from tests.clock import FakeClock
 
 pytestmark = pytest.mark.anyio

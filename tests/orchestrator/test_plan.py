@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlintern.orchestrator.carried import Carried
+from mlintern.orchestrator.compacted_message import Carried
 from mlintern.orchestrator.plan import Plan
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from mlintern.server.approvals import Approval, Consent, Gate, Verdict
 from mlintern.server.registry import Registry
-from mlintern.server.strict import StrictServer
+from mlintern.server.strict_server import StrictServer
 from mlintern.tools.approvals import Action
 
 

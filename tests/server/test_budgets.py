@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from mlintern.server.app import _watch_jobs
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.approvals import Action

@@ -12,13 +12,13 @@ from mcp import Client
 
 from mlintern.server.app import build_server
 from mlintern.server.cli import main
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.scripts.checking import ScriptChecker
 from mlintern.tools.scripts.dry_run import Trial
 from mlintern.tools.scripts.dry_settings import SEAM
-from mlintern.tools.scripts.results import Check
+from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.scripts.template_checks import TemplateChecker
 from tests.server.asking import NO, YES, Person

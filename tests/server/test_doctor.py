@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlintern.server.cli import main
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.server.web.serve import IDLE_SECONDS, serve_page
 from tests.clock import FakeClock

@@ -17,7 +17,7 @@ from mcp.types import CallToolResult, ElicitResult, ResourceTemplateReference, T
 from mlintern.server.app import build_server
 from mlintern.server.approvals import question
 from mlintern.server.cli import main
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.server.toolsets.jobs import starting
 from mlintern.tools.allowances import Allowances

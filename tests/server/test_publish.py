@@ -17,7 +17,7 @@ from mcp.types import ElicitResult
 from mlintern.server.app import build_server
 from mlintern.server.apps.approval_card import CARD_TOOL
 from mlintern.server.cli import main
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
 from tests.server.asking import NO, YES, Person

@@ -13,11 +13,11 @@ from mcp import Client
 
 from mlintern.orchestrator.allow_rules import Asked
 from mlintern.server.app import build_server
-from mlintern.server.lab import Lab
+from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
-from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
+from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
+from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
 from tests.server.asking import NO, YES, Person
 from tests.server.test_jobs import answer, store
 from tests.services.hf_jobs import TOKEN, HfJobs

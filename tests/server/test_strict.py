@@ -10,7 +10,7 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlintern.server.registry import Registry
-from mlintern.server.strict import StrictServer
+from mlintern.server.strict_server import StrictServer
 from mlintern.tools.errors import BadInput, NotFound, Offline
 
 pytestmark = pytest.mark.anyio

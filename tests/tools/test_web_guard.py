@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from mlintern.tools.errors import Blocked, ServiceError
 from mlintern.tools.web import Web
-from mlintern.tools.web.guard import is_public
+from mlintern.tools.web.private_networks import is_public
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.standin import StandIn

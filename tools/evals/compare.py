@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import MlinternError
-from mlintern.tools.evals.counterparts import Pair, latest, match, obstacles
 from mlintern.tools.evals.names import is_proportion
-from mlintern.tools.evals.rows import EvalRow
+from mlintern.tools.evals.pairing import Pair, latest, match, obstacles
+from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.evals.significance import (
     ALPHA,
     Difference,
@@ -20,7 +20,7 @@ from mlintern.tools.evals.significance import (
     paired,
     unpaired,
 )
-from mlintern.tools.sources import NetworkedResult
+from mlintern.tools.service_status import NetworkedResult
 
 Verdict = Literal["improved", "regressed", "no_evidence", "not_comparable"]
 Samples = Callable[[EvalRow], "dict[str, float] | None"]
@@ -122,7 +122,7 @@ def compare_each(
 
 
 def _samples_in_files() -> Samples:
-    from mlintern.tools.evals.read import SampleFiles  # all readers, which a server that starts does not need
+    from mlintern.tools.evals.read_files import SampleFiles  # all readers, which a server that starts does not need
 
     return SampleFiles()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 from mlintern.tools.evals.yaml_files import CARD, YAML, card_metadata, parse_yaml
 
 LARGEST_JSON = 256 * 2**20

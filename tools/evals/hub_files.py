@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from mlintern.tools.evals.read import PASSED_BY, RESULT_NAME, latest_states
+from mlintern.tools.evals.read_files import PASSED_BY, RESULT_NAME, latest_states
 from mlintern.tools.evals.readers.hub import FOLDER
 from mlintern.tools.evals.yaml_files import YAML
 

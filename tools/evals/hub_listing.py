@@ -8,8 +8,8 @@ from typing import Any
 
 from mlintern.tools.errors import NotFound
 from mlintern.tools.evals.hub_files import RemoteEntry
+from mlintern.tools.hub.addresses import HubPlace
 from mlintern.tools.hub.client import RepoType
-from mlintern.tools.hub.places import HubPlace
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ from mlintern.tools.evals.hub_files import (
     too_large,
 )
 from mlintern.tools.evals.hub_listing import Listing, list_place
-from mlintern.tools.evals.read import read_files, read_path
+from mlintern.tools.evals.read_files import read_files, read_path
 from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE, read_metadata
+from mlintern.tools.hub.addresses import HubPlace, place_of
 from mlintern.tools.hub.browse import read_bytes
 from mlintern.tools.hub.client import SERVICE, HubClient, RepoType
-from mlintern.tools.hub.places import HubPlace, place_of
-from mlintern.tools.sources import SourceReport, answered, failed
+from mlintern.tools.service_status import SourceReport, answered, failed
 from mlintern.tools.workspace import Workspace
 
 NEXT_STEP = (

@@ -13,17 +13,17 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
-from mlintern.tools.evals import records
+from mlintern.tools.evals import eval_ledger
 from mlintern.tools.evals.compare import Comparison, compare_rows
 from mlintern.tools.evals.documents import Reading
+from mlintern.tools.evals.eval_sources import OnHub, Source, here, locate
 from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.names import canonical_task
-from mlintern.tools.evals.read import SampleFiles, read_path
-from mlintern.tools.evals.rows import EvalPage, EvalRow
-from mlintern.tools.evals.sources import OnHub, Source, here, locate
+from mlintern.tools.evals.read_files import SampleFiles, read_path
+from mlintern.tools.evals.result_rows import EvalPage, EvalRow
 from mlintern.tools.hub.client import SERVICE
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.sources import SourceReport, answered, failed, overall
+from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
 
@@ -141,7 +141,7 @@ class EvalService:
         if isinstance(found, OnHub) or found.job_id is None:
             raise NotFound(f"There is no job {job_id!r}.", next_step="list_jobs shows the jobs of this workspace.")
         rows = _read_job(found).rows
-        records.store(self.ledger, job_id=job_id, rows=rows, now=self.clock.now())
+        eval_ledger.store(self.ledger, job_id=job_id, rows=rows, now=self.clock.now())
         return rows
 
     async def _open(self, source: str, *, samples: bool = False) -> _Opened:
@@ -157,7 +157,7 @@ class EvalService:
         reading = _read_job(found)
         if reading.rows or reading.problems:
             return reading
-        kept = records.of_jobs(self.ledger, [found.job_id])[found.job_id]
+        kept = eval_ledger.of_jobs(self.ledger, [found.job_id])[found.job_id]
         if kept:
             return Reading(rows=kept)
         raise NotFound(

@@ -7,27 +7,27 @@ from typing import Any
 
 import anyio.to_thread
 
-from mlintern.tools.health import reward_rules, rules
 from mlintern.tools.health.findings import Diagnosis, Finding
 from mlintern.tools.health.loader import load
+from mlintern.tools.health.rules import reward, training
 from mlintern.tools.health.series import Run, build
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
 RULES: tuple[Callable[[Run], Iterable[Finding]], ...] = (
-    rules.nan_or_inf,
-    rules.divergence,
-    reward_rules.reward_collapse,
-    reward_rules.no_reward_signal,
-    reward_rules.reward_hacking,
-    reward_rules.kl_blowup,
-    reward_rules.entropy_collapse,
-    reward_rules.length_explosion,
-    reward_rules.truncation,
-    reward_rules.policy_mismatch,
-    rules.overfitting,
-    rules.stalled,
-    rules.gradient_spikes,
+    training.nan_or_inf,
+    training.divergence,
+    reward.reward_collapse,
+    reward.no_reward_signal,
+    reward.reward_hacking,
+    reward.kl_blowup,
+    reward.entropy_collapse,
+    reward.length_explosion,
+    reward.truncation,
+    reward.policy_mismatch,
+    training.overfitting,
+    training.stalled,
+    training.gradient_spikes,
 )
 SEVERITIES = ("error", "warning", "note")
 SHOWN = 40
@@ -69,11 +69,11 @@ async def diagnose_source(source: str, *, workspace: Workspace, ledger: Ledger) 
 
 
 def _not_judged(run: Run) -> Iterable[str]:
-    if run.rows < rules.ENOUGH:
+    if run.rows < training.ENOUGH:
         were = "row was" if run.rows == 1 else "rows were"
-        yield f"Only {run.rows} {were} logged; trends are judged from {rules.ENOUGH} on."
+        yield f"Only {run.rows} {were} logged; trends are judged from {training.ENOUGH} on."
     trains = bool(len(run["loss"])) or run.has_reward
-    if trains and not any(name.startswith("eval_") for name in run.curves) and run.rows >= rules.ENOUGH:
+    if trains and not any(name.startswith("eval_") for name in run.curves) and run.rows >= training.ENOUGH:
         yield "Nothing was measured on held-out data, so overfitting cannot be seen."
-    if run.has_reward and len(run.components()) == 1 and run.rows >= rules.ENOUGH:
+    if run.has_reward and len(run.components()) == 1 and run.rows >= training.ENOUGH:
         yield "There is one reward function, so reward hacking shows only on held-out data."

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.sources import here, locate
+from mlintern.tools.evals.eval_sources import here, locate
 from mlintern.tools.health.series import as_number
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.marks import marked
+from mlintern.tools.telemetry_marks import marked
 from mlintern.tools.workspace import Workspace
 
 LARGEST = 64 * 2**20

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.client import HubClient, RepoType, repo_id_of
-from mlintern.tools.sources import NetworkedResult, answered
+from mlintern.tools.service_status import NetworkedResult, answered
 
 PAGE = 12_000
 """Characters of a text file that one call gives."""

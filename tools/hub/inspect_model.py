@@ -14,7 +14,7 @@ from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template, template_files
 from mlintern.tools.hub.client import HubClient, repo_id_of
 from mlintern.tools.hub.safetensors import DTYPES, count_parameters
-from mlintern.tools.sources import NetworkedResult, SourceReport, answered, failed, overall
+from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
 
 TRAINERS = ("sft", "dpo", "grpo")
 SMALL_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")

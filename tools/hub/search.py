@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.tools.data.local_files import did_you_mean
 from mlintern.tools.errors import BadInput, ServiceError
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.hub.sources import did_you_mean
-from mlintern.tools.sources import NetworkedResult, answered, failed, overall
+from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
 from mlintern.tools.web import Web
 
 Kind = Literal["models", "datasets", "spaces", "collections"]

@@ -9,8 +9,8 @@ from typing import Any
 import anyio.to_thread
 
 from mlintern.tools.jobs import memory, money
+from mlintern.tools.jobs.job_results import Hardware, JobEstimate
 from mlintern.tools.jobs.memory import ModelShape
-from mlintern.tools.jobs.results import Hardware, JobEstimate
 from mlintern.tools.jobs.spec import ScriptFile
 
 FindModelShape = Callable[[str], Awaitable[ModelShape | None]]

@@ -16,7 +16,7 @@ from pathlib import Path
 from mlintern.common.files import open_regular
 from mlintern.common.redact import redact
 from mlintern.tools.errors import BadInput
-from mlintern.tools.marks import MARK, SAMPLES
+from mlintern.tools.telemetry_marks import MARK, SAMPLES
 
 BLOCK_BYTES = 1 << 18
 TAIL_BYTES = 4 << 20

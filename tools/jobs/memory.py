@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.jobs.results import MemoryEstimate
+from mlintern.tools.jobs.job_results import MemoryEstimate
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CPU_OVERHEAD_BYTES = 0.5 * 2**30

@@ -18,7 +18,7 @@ from typing import Any
 import anyio.to_thread
 
 from mlintern.common.files import exclusive_lock, read_json, write_json_durably
-from mlintern.tools.jobs import samples
+from mlintern.tools.jobs import logged_samples
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import Backend, JobHandle
 from mlintern.tools.jobs.telemetry import SAMPLES_KIND, rows_in_log
@@ -86,7 +86,7 @@ def _append(folder: Path, mark: _Mark, data: bytes) -> None:
 def _keep_evaluation(folder: Path, row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
     """``evaluation.json``, after its samples. Where they did not come it says why, for whoever wants to pair them."""
     evaluation: dict[str, Any] = row["evaluation"]
-    why = samples.restore(folder / "output" / "samples.jsonl", row.get("samples"), rows)
+    why = logged_samples.restore(folder / "output" / "samples.jsonl", row.get("samples"), rows)
     if why and "samples" in evaluation:
         evaluation = {**evaluation, "samples_missing": why}
     write_json_durably(folder / "output" / "evaluation.json", evaluation)

@@ -10,12 +10,12 @@ from pathlib import Path
 import anyio.to_thread
 
 from mlintern.tools.errors import BackendError, BadInput, MlinternError
-from mlintern.tools.jobs import cron, foresight, inputs, money
+from mlintern.tools.jobs import arguments, cron, money, risks
 from mlintern.tools.jobs import hardware as hardware_of
-from mlintern.tools.jobs.results import Hardware, HardwareList, JobEstimate
+from mlintern.tools.jobs.job_results import Hardware, HardwareList, JobEstimate
 from mlintern.tools.jobs.spec import Backend, Billed, JobSpec, Schedule, SchedulingBackend, ScriptFile
 from mlintern.tools.jobs.submission import Scripts
-from mlintern.tools.sources import answered, failed, overall
+from mlintern.tools.service_status import answered, failed, overall
 
 
 class Planner:
@@ -65,24 +65,24 @@ class Planner:
             BadInput: an argument cannot be used; the message says which and how to put it right.
         """
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
-        seconds = inputs.parse_timeout(timeout)
+        seconds = arguments.parse_timeout(timeout)
         times = self._check_schedule(backend, schedule, schedule_runs)
         chosen = await self._hardware_named(backend, hardware)
         place = self._backend(backend)
         available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
-        named = inputs.check_secrets(secrets, available=available)
-        foresight.demand_token_to_push(script, named)
+        named = arguments.check_secrets(secrets, available=available)
+        risks.demand_token_to_push(script, named)
         spec = JobSpec(
             script_id=script.script_id,
             script_sha256=script.sha256,
             backend=backend,
             hardware=chosen.name,
             timeout_seconds=seconds,
-            args=inputs.check_args(args),
-            env=inputs.check_env(env),
+            args=arguments.check_args(args),
+            env=arguments.check_env(env),
             secrets=named,
-            experiment=inputs.check_label(experiment, what="experiment"),
-            run_name=inputs.check_label(run_name, what="run_name"),
+            experiment=arguments.check_label(experiment, what="experiment"),
+            run_name=arguments.check_label(run_name, what="run_name"),
             usd_per_hour=chosen.usd_per_hour,
             schedule=times,
             billed_to=await place.payer() if isinstance(place, Billed) else None,
@@ -113,13 +113,13 @@ class Planner:
         """Memory and worst cost of a script on some hardware, with what the numbers rest on."""
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         chosen = await self._hardware_named(backend, hardware)
-        seconds = inputs.parse_timeout(timeout)
+        seconds = arguments.parse_timeout(timeout)
         found = await hardware_of.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
         return found.model_copy(update={"warnings": self.warnings(script, backend)})
 
     def warnings(self, script: ScriptFile, backend: str) -> list[str]:
         """What will go wrong with a job of ``script`` there, as far as it is known before."""
-        return foresight.warnings(script, backend=backend, capabilities=self._backend(backend).capabilities)
+        return risks.warnings(script, backend=backend, capabilities=self._backend(backend).capabilities)
 
     def _check_schedule(self, backend: str, cron_text: str | None, runs: int | None) -> Schedule | None:
         schedule = cron.check_schedule(cron_text, runs)
@@ -134,7 +134,8 @@ class Planner:
     def _backend(self, name: str) -> Backend:
         if name not in self._backends:
             raise BadInput(
-                f"There is no backend {name!r} in this server.", next_step=inputs.did_you_mean(name, self._backends)
+                f"There is no backend {name!r} in this server.",
+                next_step=arguments.did_you_mean(name, self._backends),
             )
         return self._backends[name]
 
@@ -145,7 +146,7 @@ class Planner:
         if name is None:
             return next(iter(offered.values()))
         if name not in offered:
-            raise BadInput(f"{backend} has no hardware {name!r}.", next_step=inputs.did_you_mean(name, offered))
+            raise BadInput(f"{backend} has no hardware {name!r}.", next_step=arguments.did_you_mean(name, offered))
         return offered[name]
 
     def _secret_value(self, name: str) -> str | None:

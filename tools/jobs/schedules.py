@@ -16,9 +16,9 @@ from dataclasses import replace
 import anyio.to_thread
 
 from mlintern.common.clock import Clock, iso
-from mlintern.tools.jobs import cancellation, cron, money, records
+from mlintern.tools.jobs import cancellation, cron, job_rows, money
 from mlintern.tools.jobs.disk import named_disk_errors
-from mlintern.tools.jobs.records import JobRecord
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle, JobState, RunOf, SchedulingBackend, StartedRun
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
@@ -104,25 +104,25 @@ class Schedules:
             with named_disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._ledger.transaction() as connection:
-                if records.insert(connection, spec, now=run.at):
-                    records.set_handle(connection, spec.job_id, run.handle)
+                if job_rows.insert(connection, spec, now=run.at):
+                    job_rows.set_handle(connection, spec.job_id, run.handle)
                     money.hand_over(connection, spec, schedule=record.job_id, now=self._clock.now())
         return self._runs(record.job_id)
 
     def _remember_done(self, job_id: str, handle: JobHandle) -> None:
         """That it is deleted because it is done, and not by somebody: who looks next cannot see that any more."""
         with self._ledger.transaction() as connection:
-            records.set_handle(connection, job_id, replace(handle, details={**handle.details, DONE: True}))
+            job_rows.set_handle(connection, job_id, replace(handle, details={**handle.details, DONE: True}))
 
     def _runs(self, schedule: str) -> list[JobRecord]:
         with self._ledger.read() as connection:
-            return records.runs_of(connection, schedule)
+            return job_rows.runs_of(connection, schedule)
 
     def _note(self, record: JobRecord, runs: Sequence[JobRecord]) -> JobRecord:
         if record.state != "queued" or not runs:
             return record
         with self._ledger.transaction() as connection:
-            records.advance(
+            job_rows.advance(
                 connection,
                 record.job_id,
                 seen=record.state,
@@ -130,7 +130,7 @@ class Schedules:
                 now=self._clock.now(),
                 started_at=runs[-1].created_at,
             )
-            return records.get(connection, record.job_id)
+            return job_rows.get(connection, record.job_id)
 
     def _conclude(self, record: JobRecord, status: BackendStatus, runs: Sequence[JobRecord], done: bool) -> JobRecord:
         state, error = _outcome(runs)
@@ -141,7 +141,7 @@ class Schedules:
         agreed, now = record.spec.schedule.runs, self._clock.now()
         problems = [f"It started {len(runs)} runs, {agreed} were agreed to."] if len(runs) > agreed else []
         with self._ledger.transaction() as connection:
-            ended = records.advance(
+            ended = job_rows.advance(
                 connection,
                 record.job_id,
                 seen=record.state,
@@ -154,7 +154,7 @@ class Schedules:
             )
             if ended:
                 money.settle(connection, record.job_id, seconds=0.0, now=now)  # its runs were charged
-            return records.get(connection, record.job_id)
+            return job_rows.get(connection, record.job_id)
 
 
 def _outcome(runs: Sequence[JobRecord]) -> tuple[JobState, str | None]:

@@ -10,17 +10,17 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Offline
-from mlintern.tools.jobs import cancellation, inputs, logs, money, present, records
+from mlintern.tools.jobs import arguments, cancellation, job_rows, job_views, logs, money
 from mlintern.tools.jobs import hardware as hardware_of
-from mlintern.tools.jobs.planning import Planner
-from mlintern.tools.jobs.records import JobRecord
-from mlintern.tools.jobs.results import (
+from mlintern.tools.jobs.job_results import (
     JobPage,
     JobStatus,
     LogPage,
     Reconciled,
     SubmitResult,
 )
+from mlintern.tools.jobs.job_rows import JobRecord
+from mlintern.tools.jobs.planning import Planner
 from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec
 from mlintern.tools.jobs.submission import Scripts, Submitter
 from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
@@ -115,7 +115,7 @@ class JobService(Planner):
             digest=spec.digest,
             state=record.state,
             usd_worst=spec.usd_worst,
-            note=" ".join([note or present.note_after_submit(record, created=created), *foreseen]),
+            note=" ".join([note or job_views.note_after_submit(record, created=created), *foreseen]),
         )
 
     async def poll(self, job_id: str, *, wait_seconds: float = 0.0) -> JobStatus:
@@ -208,16 +208,16 @@ class JobService(Planner):
         """Jobs as the ledger has them, newest first. ``status`` is a state, or ``active``."""
         allowed = (*STATES, "active")
         if status is not None and status not in allowed:
-            raise BadInput(f"There is no status {status!r}.", next_step=inputs.did_you_mean(status, allowed))
+            raise BadInput(f"There is no status {status!r}.", next_step=arguments.did_you_mean(status, allowed))
 
         def read() -> JobPage:
             now = self._clock.now()
             with self._ledger.read() as connection:
-                found, total, following = records.page(
+                found, total, following = job_rows.page(
                     connection, status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor
                 )
                 items = [
-                    present.row(record, usd=money.charged_with_runs(connection, record.job_id), now=now)
+                    job_views.row(record, usd=money.charged_with_runs(connection, record.job_id), now=now)
                     for record in found
                 ]
             moving = any(record.state not in FINAL for record in found)
@@ -231,7 +231,7 @@ class JobService(Planner):
 
         def active() -> list[JobRecord]:
             with self._ledger.read() as connection:
-                return records.active(connection)
+                return job_rows.active(connection)
 
         result = Reconciled(checked=0, submitted=0, finished=0, lost=0)
         limiter = anyio.CapacityLimiter(8)
@@ -265,13 +265,13 @@ class JobService(Planner):
         with self._ledger.read() as connection:
             usd = money.charged(connection, record.job_id)
         if record.over:
-            return present.finished(record, usd=usd, now=now)
+            return job_views.finished(record, usd=usd, now=now)
         live = self._watcher.live(record.job_id)
-        return present.unfinished(record, live, usd=usd, now=now, log_tail=self._watcher.tail(record.job_id))
+        return job_views.unfinished(record, live, usd=usd, now=now, log_tail=self._watcher.tail(record.job_id))
 
     def _schedule_status(self, record: JobRecord, *, now: float) -> JobStatus:
         with self._ledger.read() as connection:
-            runs = records.runs_of(connection, record.job_id)
+            runs = job_rows.runs_of(connection, record.job_id)
             usd = money.charged_with_runs(connection, record.job_id)
         live = None if record.over else self._watcher.live(record.job_id)
-        return present.schedule(record, runs, detail=live.detail if live else "", usd=usd, now=now)
+        return job_views.schedule(record, runs, detail=live.detail if live else "", usd=usd, now=now)

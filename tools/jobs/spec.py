@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
-from mlintern.tools.jobs.results import Hardware
+from mlintern.tools.jobs.job_results import Hardware
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"]
 STATES: tuple[JobState, ...] = get_args(JobState)

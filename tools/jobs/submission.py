@@ -18,9 +18,9 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline, WorkspaceError
-from mlintern.tools.jobs import cron, inputs, money, records
+from mlintern.tools.jobs import arguments, cron, job_rows, money
 from mlintern.tools.jobs.disk import named_disk_errors
-from mlintern.tools.jobs.records import JobRecord
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.spec import Backend, Billed, JobHandle, JobSpec, JobState, ScriptFile, Submission
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
@@ -67,7 +67,7 @@ class Submitter:
         _make_room(self._workspace.job(spec.job_id))
         now = self._clock.now()
         with self._ledger.transaction() as connection:
-            if not records.insert(connection, spec, now=now):
+            if not job_rows.insert(connection, spec, now=now):
                 return False
             money.reserve(connection, spec, budget_usd=self._budget_usd, now=now)
         return True
@@ -175,13 +175,13 @@ class Submitter:
                 next_step="Render or edit it again, which gives it a new script_id, and submit that.",
             )
         secrets = {name: value for name in spec.secrets if (value := self._secret_value(name))}
-        inputs.check_secrets(spec.secrets, available=secrets)
+        arguments.check_secrets(spec.secrets, available=secrets)
         until = cron.end(spec.schedule, since=record.created_at) if spec.schedule else None
         return Submission(record.job_id, spec, script, folder, secrets, until)
 
     def _load(self, job_id: str) -> JobRecord:
         with self._ledger.read() as connection:
-            return records.get(connection, job_id)
+            return job_rows.get(connection, job_id)
 
     async def _confirm(self, job_id: str, handle: JobHandle) -> None:
         """Record that the backend has the job. Where that fails the job is there all the same: it stays intended."""
@@ -196,13 +196,13 @@ class Submitter:
 
     def _keep(self, job_id: str, handle: JobHandle) -> None:
         with self._ledger.transaction() as connection:
-            records.set_handle(connection, job_id, handle)
+            job_rows.set_handle(connection, job_id, handle)
 
     def _withdraw(self, record: JobRecord, folder: Path) -> None:
         (folder / "submission.json").unlink(missing_ok=True)
         with self._ledger.transaction() as connection:
             money.withdraw(connection, record.job_id, now=self._clock.now())
-            records.withdraw(connection, record.job_id)
+            job_rows.withdraw(connection, record.job_id)
 
     def _fail(self, record: JobRecord, error: str) -> None:
         self._end(record, "failed", error)
@@ -210,7 +210,7 @@ class Submitter:
     def _end(self, record: JobRecord, state: JobState, error: str) -> bool:
         now = self._clock.now()
         with self._ledger.transaction() as connection:
-            ended = records.advance(
+            ended = job_rows.advance(
                 connection,
                 record.job_id,
                 seen=record.state,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.files import open_regular
-from mlintern.tools.jobs.results import Progress
-from mlintern.tools.marks import marked
+from mlintern.tools.jobs.job_results import Progress
+from mlintern.tools.telemetry_marks import marked
 
 SAMPLES_KIND = "samples"
 """Rows of this kind are only printed, each with a piece of an evaluation's samples: see `samples.py`."""

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from mlintern.common.clock import Clock, iso
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError, RateLimited
-from mlintern.tools.jobs import cancellation, logs, money, records
+from mlintern.tools.jobs import cancellation, job_rows, logs, money
 from mlintern.tools.jobs.disk import named_disk_errors
+from mlintern.tools.jobs.job_results import JobFinding
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.mirror import mirror
-from mlintern.tools.jobs.records import JobRecord
-from mlintern.tools.jobs.results import JobFinding
 from mlintern.tools.jobs.schedules import Schedules
 from mlintern.tools.jobs.spec import FINAL, Backend, BackendStatus, SchedulingBackend, may_follow
 from mlintern.tools.jobs.submission import Submitter
@@ -137,7 +137,7 @@ class Watcher:
 
     def load(self, job_id: str) -> JobRecord:
         with self._ledger.read() as connection:
-            return records.get(connection, job_id)
+            return job_rows.get(connection, job_id)
 
     def tail(self, job_id: str, *, lines: int = TAIL_LINES, chars: int = TAIL_CHARS) -> str:
         """The last lines of the job's log, telemetry left out."""
@@ -210,11 +210,11 @@ class Watcher:
         with self._ledger.transaction() as connection:
             if started:
                 since = status.started_at if status.started_at is not None else now
-                records.advance(
+                job_rows.advance(
                     connection, record.job_id, seen=record.state, state=status.state, now=now, started_at=since
                 )
             money.charge(connection, record.job_id, seconds=status.run_seconds or 0.0, now=now)
-            return records.get(connection, record.job_id)
+            return job_rows.get(connection, record.job_id)
 
     async def _end_if_overdue(self, record: JobRecord, backend: Backend, status: BackendStatus) -> None:
         """The second line behind the backend's own time-out: what is reserved is the most that may be used."""
@@ -260,7 +260,7 @@ class Watcher:
             "problems": problems,
         }
         with self._ledger.transaction() as connection:
-            ended = records.advance(
+            ended = job_rows.advance(
                 connection,
                 record.job_id,
                 seen=record.state,
@@ -274,7 +274,7 @@ class Watcher:
             )
             if ended:
                 money.settle(connection, record.job_id, seconds=_paid_seconds(status), now=now)
-            current = records.get(connection, record.job_id)
+            current = job_rows.get(connection, record.job_id)
         self._live.pop(record.job_id, None)
         return current
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.errors import BadInput
-from mlintern.tools.papers import cursors
-from mlintern.tools.papers.model import Paper
+from mlintern.tools.papers import paper_cursors
 from mlintern.tools.papers.neighbours import Neighbours, Reports
-from mlintern.tools.papers.results import WalkResult
+from mlintern.tools.papers.paper import Paper
+from mlintern.tools.papers.paper_results import WalkResult
 from mlintern.tools.papers.walk_page import page_result
 from mlintern.tools.papers.walking import Task, Walk, WalkRequest
 from mlintern.tools.web import CallCounter
@@ -40,7 +40,7 @@ class Walker:
         Raises:
             BadInput: it is no cursor of a walk, or its walk is gone.
         """
-        walk_id, number = cursors.decode("walk", cursor)
+        walk_id, number = paper_cursors.decode("walk", cursor)
         walk = self.load(walk_id)
         if number > len(walk.pages):
             raise BadInput("This cursor is ahead of its walk.", next_step="Use the next_cursor of the last page.")
@@ -57,7 +57,7 @@ class Walker:
                 f"{walk_id!r} is not the id of a walk.", next_step="Use walk_id of a walk_citations result."
             )
         try:
-            state = cursors.load(self._folder, walk_id)
+            state = paper_cursors.load(self._folder, walk_id)
         except BadInput as error:
             raise BadInput(
                 f"There is no walk {walk_id!r} in this workspace.", next_step="Begin one with walk_citations."
@@ -75,12 +75,12 @@ class Walker:
                     await self._explore(walk, reports, limit=limit, budget=budget, calls=calls)
                 finally:  # also when the host gives up on us: what was learned is kept
                     walk.reports.update(reports)
-                    cursors.save(self._folder, walk.walk_id, walk.as_json())
+                    paper_cursors.save(self._folder, walk.walk_id, walk.as_json())
                 year = self._year()
                 best = sorted(walk.unshown(), key=lambda name: (-walk.score(name, year), name))[:limit]
                 if best:
                     walk.pages.append(best)
-                    cursors.save(self._folder, walk.walk_id, walk.as_json())
+                    paper_cursors.save(self._folder, walk.walk_id, walk.as_json())
         names = walk.pages[number] if number < len(walk.pages) else []
         return page_result(walk, names, number, reports, calls=calls.sent, year=self._year())
 

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from mlintern.tools.errors import MlinternError, NotFound, ServiceError
 from mlintern.tools.papers.document import Reference
 from mlintern.tools.papers.ids import parse_id
-from mlintern.tools.papers.model import Paper, page_of
+from mlintern.tools.papers.paper import Paper, page_of
 from mlintern.tools.papers.sources.openalex import MOST_DOIS, OpenAlexSource
 from mlintern.tools.papers.sources.semantic_scholar import BATCH_SIZE, Cited, SemanticScholarSource, reference
-from mlintern.tools.papers.texts import Texts
+from mlintern.tools.papers.text_sources import Texts
 from mlintern.tools.papers.walking import Task, Walk
-from mlintern.tools.sources import SourceReport, answered, failed
+from mlintern.tools.service_status import SourceReport, answered, failed
 
 FindSimilar = Callable[[str], Awaitable[tuple[list[Paper], list[SourceReport]]]]
 Reports = dict[str, SourceReport]

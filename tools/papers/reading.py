@@ -6,9 +6,9 @@ import re
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers.document import Block, Document, Reference, Section, page
-from mlintern.tools.papers.results import CitedWork, Match, OutlineEntry, ReadResult, shown_authors
-from mlintern.tools.papers.texts import Text
-from mlintern.tools.sources import SourceReport, Status, overall
+from mlintern.tools.papers.paper_results import CitedWork, Match, OutlineEntry, ReadResult, shown_authors
+from mlintern.tools.papers.text_sources import Text
+from mlintern.tools.service_status import SourceReport, Status, overall
 
 _MOST_MATCHES = 20
 _MOST_OUTLINE = 300

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
-from mlintern.tools.papers import cursors
-from mlintern.tools.papers.model import Paper, Passage, group, merge
+from mlintern.tools.papers import paper_cursors
+from mlintern.tools.papers.paper import Paper, Passage, group, merge
 from mlintern.tools.papers.query import Query
 from mlintern.tools.papers.sources import Found, SearchSource
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.semantic_scholar import BATCH_SIZE, SemanticScholarSource
-from mlintern.tools.sources import SourceReport, answered, failed
+from mlintern.tools.service_status import SourceReport, answered, failed
 
 RANK_CONSTANT = 60
 """k of reciprocal rank fusion, 1 / (k + rank) summed over sources (Cormack, Clarke, Buettcher, SIGIR 2009)."""
@@ -227,7 +227,7 @@ def passes(paper: Paper, query: Query, name: str) -> bool | None:
 
 def save_ranking(folder: Path, state_id: str, ranking: Ranking) -> None:
     reports = {name: report.model_dump() for name, report in ranking.reports.items()}
-    cursors.save(folder, state_id, {**dataclasses.asdict(ranking), "reports": reports})
+    paper_cursors.save(folder, state_id, {**dataclasses.asdict(ranking), "reports": reports})
 
 
 def load_ranking(folder: Path, state_id: str) -> Ranking:
@@ -236,7 +236,7 @@ def load_ranking(folder: Path, state_id: str) -> Ranking:
     Raises:
         BadInput: it is gone, or was written by another version.
     """
-    state = cursors.load(folder, state_id)
+    state = paper_cursors.load(folder, state_id)
     try:
         query = Query(**{**state["query"], "categories": tuple(state["query"]["categories"])})
         papers = [paper_from(record) for record in state["papers"]]

@@ -12,13 +12,13 @@ from typing import Literal, get_args
 
 from mlintern.common.clock import Clock
 from mlintern.tools.errors import BadInput
-from mlintern.tools.papers import cursors, results
+from mlintern.tools.papers import paper_cursors, paper_results
 from mlintern.tools.papers.arguments import check_choice, check_range, chosen_sources, parse_query
 from mlintern.tools.papers.citations import Walker
 from mlintern.tools.papers.graph import WalkGraph, draw
 from mlintern.tools.papers.ids import parse_id
-from mlintern.tools.papers.model import Paper
 from mlintern.tools.papers.neighbours import Neighbours
+from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, Sort, terms
 from mlintern.tools.papers.reading import read_document
 from mlintern.tools.papers.search import Ranking, Search, fuse, load_ranking, passes, save_ranking, side_by_side
@@ -27,9 +27,9 @@ from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.hf_papers import HuggingFacePapersSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
-from mlintern.tools.papers.texts import Texts
+from mlintern.tools.papers.text_sources import Texts
 from mlintern.tools.papers.walking import Direction, WalkRequest
-from mlintern.tools.sources import SourceReport, answered, failed, overall
+from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 
@@ -100,7 +100,7 @@ class PaperService:
         sources: Sequence[str] = (),
         mode: Mode = "papers",
         trending: bool = False,
-    ) -> results.SearchResult:
+    ) -> paper_results.SearchResult:
         """Find papers in arXiv, Hugging Face Papers, Semantic Scholar and OpenAlex at once.
 
         Args:
@@ -148,7 +148,7 @@ class PaperService:
         max_chars: int = 8000,
         find: str | None = None,
         subsections: bool = False,
-    ) -> results.ReadResult:
+    ) -> paper_results.ReadResult:
         """Read a paper by section.
 
         Without ``section``: title, abstract and outline. The text comes from arXiv's HTML, else ar5iv, Hugging Face,
@@ -187,7 +187,7 @@ class PaperService:
         influential_only: bool = False,
         cursor: str | None = None,
         budget: int = 30,
-    ) -> results.WalkResult:
+    ) -> paper_results.WalkResult:
         """Follow a paper's citations.
 
         Args:
@@ -233,11 +233,11 @@ class PaperService:
 
     # Search ---------------------------------------------------------------------------------------------------------
 
-    async def _next_page(self, cursor: str, limit: int) -> results.SearchResult:
-        state_id, start = cursors.decode("search", cursor)
+    async def _next_page(self, cursor: str, limit: int) -> paper_results.SearchResult:
+        state_id, start = paper_cursors.decode("search", cursor)
         return await self._page(state_id, load_ranking(self._searches, state_id), start=start, limit=limit)
 
-    async def _page(self, state_id: str, ranking: Ranking, *, start: int, limit: int) -> results.SearchResult:
+    async def _page(self, state_id: str, ranking: Ranking, *, start: int, limit: int) -> paper_results.SearchResult:
         await self._search.grow(ranking, wanted=start + limit)
         reports = list(ranking.reports.values())
         save_ranking(self._searches, state_id, ranking)
@@ -246,21 +246,21 @@ class PaperService:
         status = overall(reports)
         if status not in ("ok", "partial") and shown:
             status = "partial"
-        following = cursors.encode("search", state_id, start + len(shown)) if more else None
+        following = paper_cursors.encode("search", state_id, start + len(shown)) if more else None
         notes = [*ranking.notes, *_advice(status, reports, bool(shown), following is not None)]
         if ranking.query.sort == "citations" and "arxiv" in ranking.positions:
             notes.append("arXiv and Hugging Face cannot sort by citations: what they found is sorted among the rest.")
-        return results.SearchResult(
+        return paper_results.SearchResult(
             status=status,
             sources=reports,
-            items=[results.item_of(paper) for paper in shown],
+            items=[paper_results.item_of(paper) for paper in shown],
             total=max([*ranking.totals.values(), len(ranking.papers)]) if ranking.totals else None,
             next_cursor=following,
             query=ranking.query.words,
             notes=notes,
         )
 
-    async def _passages(self, query: Query, limit: int) -> results.SearchResult:
+    async def _passages(self, query: Query, limit: int) -> paper_results.SearchResult:
         """Passages by paper, with the ids and years that the passage search does not give looked up in one batch."""
 
         async def ask() -> Found:
@@ -281,10 +281,10 @@ class PaperService:
                 "mode='papers' and then read_paper with find work without it."
             ]
         )
-        return results.SearchResult(
+        return paper_results.SearchResult(
             status=report.status,
             sources=[report],
-            items=[results.item_of(paper) for paper in papers[:limit]],
+            items=[paper_results.item_of(paper) for paper in papers[:limit]],
             total=None,
             next_cursor=None,
             query=query.words,
@@ -303,7 +303,7 @@ class PaperService:
             better.append(paper if record is None else dataclasses.replace(record, passages=paper.passages))
         return better
 
-    async def _trending(self, query: Query, limit: int) -> results.SearchResult:
+    async def _trending(self, query: Query, limit: int) -> paper_results.SearchResult:
         """The daily papers; with a query, those that hold any of its words, closest first."""
         wanted = terms(query.words)
         pages = range(_DAILY_PAGES if wanted or query.filters else 1)
@@ -328,10 +328,10 @@ class PaperService:
             notes.append(f"The daily papers tell nothing about {' and '.join(sorted(unknown))}: none could be kept.")
         if len(papers) > limit:
             notes.append(f"Cut: {len(papers) - limit} more; raise limit (up to 50) or give a query.")
-        return results.SearchResult(
+        return paper_results.SearchResult(
             status="partial" if report.status != "ok" and papers else report.status,
             sources=[report],
-            items=[results.item_of(paper) for paper in papers[:limit]],
+            items=[paper_results.item_of(paper) for paper in papers[:limit]],
             total=len(papers),
             next_cursor=None,
             query=query.words,

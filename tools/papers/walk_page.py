@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlintern.tools.papers import cursors
-from mlintern.tools.papers.results import Edge, FrontierEntry, WalkedPaper, WalkResult, shown_authors
+from mlintern.tools.papers import paper_cursors
+from mlintern.tools.papers.paper_results import Edge, FrontierEntry, WalkedPaper, WalkResult, shown_authors
 from mlintern.tools.papers.walking import Link, Task, Walk
-from mlintern.tools.sources import SourceReport, overall
+from mlintern.tools.service_status import SourceReport, overall
 
 _FRONTIER_SHOWN = 10
 _MOST_EDGES = 100
@@ -27,7 +27,7 @@ def page_result(
     elif status == "partial" and not names and failures:
         status = overall(failures)  # that the seed was found elsewhere is no answer
     following = number + 1 if names else number
-    cursor = cursors.encode("walk", walk.walk_id, following) if more else None
+    cursor = paper_cursors.encode("walk", walk.walk_id, following) if more else None
     edges = _edges_of(walk, names)
     return WalkResult(
         status=status,

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlintern.tools.papers.model import SHORTEST_TITLE, Paper, merge, same_by_title, surname, title_key
+from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, merge, same_by_title, surname, title_key
 from mlintern.tools.papers.query import terms
 from mlintern.tools.papers.search import paper_from
-from mlintern.tools.sources import SourceReport
+from mlintern.tools.service_status import SourceReport
 
 Direction = Literal["references", "citations", "both", "similar"]
 CONTEXTS_KEPT = 2

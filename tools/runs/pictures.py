@@ -11,9 +11,9 @@ from mlintern.tools.errors import MissingDependency, WorkspaceError
 from mlintern.tools.evals.compare import sure_stderr
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.health.series import Run
-from mlintern.tools.runs import wording
+from mlintern.tools.runs import phrases
 from mlintern.tools.runs.figures import MOST_BARS, MOST_CURVES, Bar, Curve, curves_figure, png, scores_figure
-from mlintern.tools.runs.standing import Standing, Trial
+from mlintern.tools.runs.leaderboard import Standing, Trial
 
 LONGEST_LABEL = 36
 PANELS = (("reward", "mean reward"), ("loss", "training loss"), ("eval_loss", "held-out loss (eval_loss)"))
@@ -58,7 +58,7 @@ def _scores(stands: Standing, *, target: float | None, notes: list[str]) -> byte
             for trial in trials
             if trial.score is not None
         ],
-        title=f"{wording.measure(sample)}{known}",
+        title=f"{phrases.measure(sample)}{known}",
         axis=f"{sample.metric}, %" if percent else sample.metric,
         chance=next((trial.score.chance for trial in trials if trial.score and trial.score.chance is not None), None),
         target=target,

@@ -9,14 +9,14 @@ from typing import Any
 
 from mlintern.common.clock import iso
 from mlintern.tools.health.findings import Diagnosis
-from mlintern.tools.runs import wording
-from mlintern.tools.runs.limits import limits
+from mlintern.tools.runs import phrases
+from mlintern.tools.runs.caveats import limits
+from mlintern.tools.runs.leaderboard import Standing, Trial
+from mlintern.tools.runs.markdown_tables import code, plain, table
 from mlintern.tools.runs.recipes import differences, shown
 from mlintern.tools.runs.recipes import summary as one_line
-from mlintern.tools.runs.records import Experiment, RunRecord
 from mlintern.tools.runs.reproduction import reproduction
-from mlintern.tools.runs.standing import Standing, Trial
-from mlintern.tools.runs.tables import code, plain, table
+from mlintern.tools.runs.run_rows import Experiment, RunRecord
 
 MOST_ROWS = 200
 
@@ -54,12 +54,12 @@ def markdown(material: Material) -> str:
 def summary(material: Material, path: Path) -> str:
     """The outcome in a few lines that stand alone."""
     trials = [trial for trial in material.standing.trials if trial.score is not None]
-    lines = [f"# {plain(material.experiment.name)}", "", wording.verdict(material.standing, material.experiment), ""]
+    lines = [f"# {plain(material.experiment.name)}", "", phrases.verdict(material.standing, material.experiment), ""]
     if trials:
         shown_trials = sorted(trials, key=lambda trial: not trial.is_baseline)[:6]
         lines += table(
             ("run", "score", "verdict"),
-            ((trial.run.run_id, wording.score(trial.score), trial.verdict) for trial in shown_trials if trial.score),
+            ((trial.run.run_id, phrases.score(trial.score), trial.verdict) for trial in shown_trials if trial.score),
         )
         if len(trials) > len(shown_trials):
             lines.append(f"and {len(trials) - len(shown_trials)} more runs in the report")
@@ -76,7 +76,7 @@ def _top(material: Material) -> Iterator[str]:
     experiment = material.experiment
     yield f"# {plain(experiment.name)}"
     yield ""
-    yield wording.verdict(material.standing, experiment)
+    yield phrases.verdict(material.standing, experiment)
     yield ""
     facts = {
         "Goal": experiment.goal,
@@ -108,7 +108,7 @@ def _runs(material: Material) -> Iterator[str]:
                 trial.run.run_id,
                 trial.run.job_id,
                 trial.run.state,
-                wording.score(trial.score) if trial.score else "",
+                phrases.score(trial.score) if trial.score else "",
                 trial.verdict,
                 differing[trial.run.job_id],
                 _cost_of(trial.run),
@@ -159,7 +159,7 @@ def _evaluations(standing: Standing) -> Iterator[str]:
                 row.task_raw,
                 row.metric + (f" ({row.filter})" if row.filter else ""),
                 "" if row.fewshot is None else str(row.fewshot),
-                wording.score(row).partition(" (n")[0] + (" (d)" if row.stderr_derived else ""),
+                phrases.score(row).partition(" (n")[0] + (" (d)" if row.stderr_derived else ""),
                 "" if row.n is None else f"{row.n:,}",
                 row.date or (f"step {row.step}" if row.step is not None else ""),
             )
@@ -182,7 +182,7 @@ def _comparison(standing: Standing) -> Iterator[str]:
         (
             (
                 trial.run.run_id,
-                wording.comparison(trial.against_baseline),
+                phrases.comparison(trial.against_baseline),
                 trial.against_baseline.verdict,
                 " ".join(trial.against_baseline.notes),
             )

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.runs.standing import Standing, Trial
-from mlintern.tools.runs.tables import plain
+from mlintern.tools.runs.leaderboard import Standing, Trial
+from mlintern.tools.runs.markdown_tables import plain
 from mlintern.tools.scripts.header import Header, read_header
 
 

@@ -20,12 +20,12 @@ from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.health.loader import load
 from mlintern.tools.health.series import Run, build
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.runs import recipes, records, report
-from mlintern.tools.runs.limits import limits
+from mlintern.tools.runs import recipes, report, run_rows
+from mlintern.tools.runs.caveats import limits
+from mlintern.tools.runs.leaderboard import Standing, Trial, standing, worth
 from mlintern.tools.runs.pictures import draw, write_file
-from mlintern.tools.runs.records import RunRecord
-from mlintern.tools.runs.results import BestScore, ReportResult, RunPage, RunRow
-from mlintern.tools.runs.standing import Standing, Trial, standing, worth
+from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
+from mlintern.tools.runs.run_rows import RunRecord
 from mlintern.tools.workspace import Workspace
 
 Sort = Literal["started", "best", "usd"]
@@ -87,8 +87,8 @@ class RunService:
 
     def _list(self, experiment: str | None, sort: Sort, limit: int, cursor: str | None) -> RunPage:
         if experiment is not None:
-            records.experiment(self.ledger, experiment)
-        found = records.runs(self.ledger, experiment=experiment)
+            run_rows.experiment(self.ledger, experiment)
+        found = run_rows.runs(self.ledger, experiment=experiment)
         trials = self._trials(found) if sort == "best" else {}
         order = sorted(found, key=lambda record: _place(record, sort, trials.get(record.job_id)))
         after = _after(cursor, f"{experiment}/{sort}")
@@ -108,7 +108,7 @@ class RunService:
         """The trials of these runs, each judged among all runs of its experiment."""
         trials = {record.job_id: Trial(record, ()) for record in page}
         for name in {record.experiment for record in page if record.experiment is not None}:
-            trials |= self._trials(records.runs(self.ledger, experiment=name))
+            trials |= self._trials(run_rows.runs(self.ledger, experiment=name))
         loose = [record for record in page if record.experiment is None]
         return trials | self._trials(loose)
 
@@ -125,7 +125,7 @@ class RunService:
     ) -> Standing:
         return standing(
             found,
-            records.evaluations(self.ledger, job_ids=[record.job_id for record in found]),
+            run_rows.evaluations(self.ledger, job_ids=[record.job_id for record in found]),
             jobs_folder=self.workspace.root / "jobs",
             baseline=baseline,
             task=task,
@@ -142,12 +142,12 @@ class RunService:
         task: str | None,
         metric: str | None,
     ) -> ReportResult:
-        known = records.experiment(self.ledger, name)
-        found = records.runs(self.ledger, experiment=name)
+        known = run_rows.experiment(self.ledger, name)
+        found = run_rows.runs(self.ledger, experiment=name)
         stands = self._standing(found, baseline=baseline, task=task or known.benchmark or None, metric=metric)
         _check_target(known.target if target is None else target, stands)
-        records.describe(self.ledger, name, goal=goal, target=target)
-        experiment = records.experiment(self.ledger, name)
+        run_rows.describe(self.ledger, name, goal=goal, target=target)
+        experiment = run_rows.experiment(self.ledger, name)
         curves, health = self._curves(found)
         folder = self._folder(name)
         pictures, notes = draw(folder, stands, curves, name=name, target=experiment.target)
@@ -157,7 +157,7 @@ class RunService:
             health=health,
             scripts={record.script_id: self.workspace.script(record.script_id) for record in found},
             now=self.clock.now(),
-            usd_scheduled=records.reserved_by_schedules(self.ledger, experiment=name),
+            usd_scheduled=run_rows.reserved_by_schedules(self.ledger, experiment=name),
             pictures=pictures,
             notes=notes,
         )

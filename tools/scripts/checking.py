@@ -8,7 +8,7 @@ import anyio.to_thread
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.dry_run import DryRunner, without_seam
 from mlintern.tools.scripts.dry_settings import has_seam
-from mlintern.tools.scripts.results import LEVELS, CheckResult, ScriptResult, result
+from mlintern.tools.scripts.script_results import LEVELS, CheckResult, ScriptResult, result
 from mlintern.tools.scripts.store import Script, ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
 

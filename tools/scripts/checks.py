@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 from mlintern.common.redact import find_tokens
 from mlintern.tools.errors import BadInput
-from mlintern.tools.marks import MARK
-from mlintern.tools.scripts.code import UNPARSED, Code, why_unparsed
 from mlintern.tools.scripts.config_checks import configuration_checks
 from mlintern.tools.scripts.header import Header, read_header
-from mlintern.tools.scripts.results import Check, Severity
+from mlintern.tools.scripts.script_ast import UNPARSED, Code, why_unparsed
+from mlintern.tools.scripts.script_results import Check, Severity
+from mlintern.tools.telemetry_marks import MARK
 
 
 def static_checks(text: str) -> list[Check]:

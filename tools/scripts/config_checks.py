@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlintern.tools.scripts.code import Call, Code
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES
+from mlintern.tools.scripts.script_ast import Call, Code
 from mlintern.tools.scripts.trainers.rules import cross_field_problems
 from mlintern.tools.scripts.trainers.schema import (
     Problem,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.marks import MARK
-from mlintern.tools.scripts.results import Check
+from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
+from mlintern.tools.telemetry_marks import MARK
 
 UNSEEN = "Not seen by a dry run: memory on the real hardware, CUDA, vLLM, several processes, and the real weights."
 LONGEST_MESSAGE = 700

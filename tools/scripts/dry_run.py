@@ -24,17 +24,17 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError
-from mlintern.tools.jobs.backends.interpreter import header_of
 from mlintern.tools.jobs.backends.job_folder import JobFolder
-from mlintern.tools.jobs.backends.local import LocalBackend
+from mlintern.tools.jobs.backends.local.backend import LocalBackend
+from mlintern.tools.jobs.backends.local.interpreter import header_of
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import BackendStatus, JobHandle, JobSpec, Submission
 from mlintern.tools.scripts import tiny_model
+from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.dry_findings import Ended, findings
 from mlintern.tools.scripts.dry_settings import ROWS, SEAM, VARIABLE, Constants, dry_settings, has_seam
-from mlintern.tools.scripts.materials import Materials, Rows, save_as_dataset, unavailable
-from mlintern.tools.scripts.results import Check
-from mlintern.tools.scripts.sources import is_local
+from mlintern.tools.scripts.script_inputs import Materials, Rows, save_as_dataset, unavailable
+from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.workspace import Workspace
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.scripts.code import UNPARSED, Code
-from mlintern.tools.scripts.materials import DataSource
-from mlintern.tools.scripts.sources import is_local
+from mlintern.tools.scripts.data_sources import is_local
+from mlintern.tools.scripts.script_ast import UNPARSED, Code
+from mlintern.tools.scripts.script_inputs import DataSource
 from mlintern.tools.scripts.trainers.schema import config_schema, known_classes
 
 VARIABLE = "MLINTERN_DRY_RUN"

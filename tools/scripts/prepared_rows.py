@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.hub.formats import judge_formats
-from mlintern.tools.hub.prepare import Preparation
-from mlintern.tools.hub.sources import LocalSplit
-from mlintern.tools.hub.table import open_table
+from mlintern.tools.data.formats import judge_formats
+from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.prepare import Preparation
+from mlintern.tools.data.table import open_table
 from mlintern.tools.scripts.store import Script
 
 Row = dict[str, Any]

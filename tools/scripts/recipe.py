@@ -8,16 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.data_sources import normalise_source, splits_overlap
 from mlintern.tools.scripts.header import check_not_pinned, check_requirement
 from mlintern.tools.scripts.hyperparameters import (
     CONFIG_CLASSES,
     check_hyperparameters,
     hoist_recipe_fields,
 )
-from mlintern.tools.scripts.parts import EvaluationPlan, Lora, Source, Strict, validation_errors
+from mlintern.tools.scripts.recipe_parts import EvaluationPlan, Lora, Source, Strict, validation_errors
 from mlintern.tools.scripts.rewards import Reward
 from mlintern.tools.scripts.snippets import read_snippet
-from mlintern.tools.scripts.sources import normalise_source, splits_overlap
 from mlintern.tools.scripts.trainers.removed import TRAINERS
 from mlintern.tools.scripts.trainers.schema import did_you_mean
 

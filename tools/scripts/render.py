@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.data_sources import dataset_kind, is_local
 from mlintern.tools.scripts.header import TESTED, write_header
 from mlintern.tools.scripts.hyperparameters import SET_BY_SCRIPT
 from mlintern.tools.scripts.imports import import_block, names_used
 from mlintern.tools.scripts.literals import LINE, assignment
-from mlintern.tools.scripts.parts import EvaluationPlan
 from mlintern.tools.scripts.recipe import EvaluationRecipe, GrpoRecipe, TrainingRecipe
+from mlintern.tools.scripts.recipe_parts import EvaluationPlan
 from mlintern.tools.scripts.snippets import Snippet, read_snippet
-from mlintern.tools.scripts.sources import dataset_kind, is_local
 from mlintern.tools.scripts.trainers.advice import key_fields
 from mlintern.tools.scripts.trainers.schema import config_schema
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlintern.tools.data.trl_rules import is_from_value, split_prompt, to_messages, try_row
 from mlintern.tools.hub.chat_template import raised_by_templates, render_messages, unfenced
-from mlintern.tools.hub.trl_rules import is_from_value, split_prompt, to_messages, try_row
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mlintern.tools.scripts.parts import check_pattern, validation_errors
+from mlintern.tools.scripts.recipe_parts import check_pattern, validation_errors
 from mlintern.tools.scripts.snippets import read_snippet
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlintern.tools.hub.chat_template import ChatTemplate
 from mlintern.tools.scripts.rendered_rows import Count, Reading, Rendered
-from mlintern.tools.scripts.results import Check, Severity
+from mlintern.tools.scripts.script_results import Check, Severity
 
 MANY = 0.05
 """From this share of the rows on, what happens to them is a warning and not a note."""

@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.code import UNPARSED, why_unparsed
+from mlintern.tools.scripts.script_ast import UNPARSED, why_unparsed
 
 
 @dataclass(frozen=True)

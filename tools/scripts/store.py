@@ -14,12 +14,12 @@ from mlintern.common.files import write_durably
 from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.scripts.checks import static_checks
+from mlintern.tools.scripts.data_sources import check_dataset, is_local
 from mlintern.tools.scripts.editing import replace_once
 from mlintern.tools.scripts.header import read_header
 from mlintern.tools.scripts.recipe import EvaluationRecipe, TrainingRecipe, parse_recipe
 from mlintern.tools.scripts.render import recipe_json, render
-from mlintern.tools.scripts.results import Check, ScriptResult
-from mlintern.tools.scripts.sources import check_dataset, is_local
+from mlintern.tools.scripts.script_results import Check, ScriptResult
 from mlintern.tools.workspace import Workspace
 
 ID_LENGTH = 12

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from mlintern.tools.data.token_lengths import load_tokenizer
 from mlintern.tools.errors import BadInput, MissingDependency, MlinternError
 from mlintern.tools.hub.chat_template import (
     ChatTemplate,
@@ -23,13 +24,12 @@ from mlintern.tools.hub.chat_template import (
     template_files,
 )
 from mlintern.tools.hub.inspect_model import CONTEXT_KEYS, read_config
-from mlintern.tools.hub.tokens import load_tokenizer
 from mlintern.tools.scripts.dry_settings import Constants
-from mlintern.tools.scripts.materials import DataSource, Materials, unavailable
 from mlintern.tools.scripts.prepared_rows import prepared
 from mlintern.tools.scripts.rendered_rows import Count, Format, read_rows
-from mlintern.tools.scripts.results import Check
 from mlintern.tools.scripts.row_rules import Settings, row_findings
+from mlintern.tools.scripts.script_inputs import DataSource, Materials, unavailable
+from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
 from mlintern.tools.scripts.trainers.schema import config_schema
 

@@ -5,8 +5,8 @@ token to no host but its own, and refuses addresses inside the user's network.
 """
 
 from mlintern.tools.web.client import Parameters, Web
+from mlintern.tools.web.exchange import Answer, CallCounter
 from mlintern.tools.web.services import DAY, FOREVER, IDENTITY_AGE, SEARCH_AGE, SERVICES, Service
-from mlintern.tools.web.wire import Answer, CallCounter
 
 __all__ = [
     "DAY",

@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 
 from mlintern.common.clock import Clock
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.web import guard, judge
+from mlintern.tools.web import private_networks, refusals
 from mlintern.tools.web.cache import Cache, Entry
-from mlintern.tools.web.gate import Breaker
+from mlintern.tools.web.exchange import Answer, Broken, Request, Wire
+from mlintern.tools.web.rate_limit import Breaker
 from mlintern.tools.web.services import SERVICES, Endpoint, Service, locate
-from mlintern.tools.web.wire import Answer, Broken, Request, Wire
 from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Web:
         transport: httpx.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         rng: random.Random | None = None,
-        resolve: guard.Resolve = guard.resolve_by_system,
+        resolve: private_networks.Resolve = private_networks.resolve_by_system,
         services: Sequence[Service] = SERVICES,
     ) -> None:
         self._workspace = workspace
@@ -167,7 +167,7 @@ class Web:
             old = max(0.0, self._clock.now() - known.stored_at)
             if known.status == 404 and old < min(age, endpoint.service.missing_age):
                 when = f"{endpoint.service.opening} did not have it {old / 3600:.0f} h ago."
-                raise judge.Missing(when, http_status=404, next_step="Check the id.")
+                raise refusals.Missing(when, http_status=404, next_step="Check the id.")
             if known.status != 404 and old < age:
                 return Answer(name, known.url, known.status, known.headers, known.body, True, old)
         try:
@@ -199,19 +199,19 @@ class Web:
                     raise
                 await self._pause(2.0**attempt)
                 continue
-            asked = judge.retry_after(answer.headers, self._clock.now())
+            asked = refusals.retry_after(answer.headers, self._clock.now())
             if answer.status == 429:
                 await self._pause(breaker.refused(asked, longest_wait=LONGEST_WAIT))
                 continue
-            if answer.status in judge.TRANSIENT and not last and (asked or 0.0) <= LONGEST_WAIT:
+            if answer.status in refusals.TRANSIENT and not last and (asked or 0.0) <= LONGEST_WAIT:
                 await self._pause(2.0**attempt if asked is None else asked)
                 continue
             breaker.answered()
             if answer.status == 304 and known is not None:
                 return replace(answer, url=known.url, status=known.status, headers=known.headers, body=known.body)
             if answer.status not in request.accepted:
-                judge.raise_for_status(service, answer.status, answer.body, secret=endpoint.token)
-                judge.check_kind(service, answer.body, request.expect, answer.status)
+                refusals.raise_for_status(service, answer.status, answer.body, secret=endpoint.token)
+                refusals.check_kind(service, answer.body, request.expect, answer.status)
             return answer
         raise breaker.refusal(service.cooldown, asked=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.evals.rows import EvalRow
+from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.ledger import Ledger
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.compare import ComparedRow, Samples, Verdict, compare_rows
-from mlintern.tools.evals.rows import EvalRow
+from mlintern.tools.evals.result_rows import EvalRow
 from tests.tools.evals.results import row
 
 SWAPPED: dict[Verdict, Verdict] = {

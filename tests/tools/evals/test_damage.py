@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.evals.documents import Reading
-from mlintern.tools.evals.read import SampleFiles, read_path
+from mlintern.tools.evals.read_files import SampleFiles, read_path
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace

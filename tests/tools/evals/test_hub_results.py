@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.hub_files import Bounds
 from mlintern.tools.evals.hub_results import HubResults
-from mlintern.tools.evals.rows import EvalPage
+from mlintern.tools.evals.result_rows import EvalPage
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.ledger import Ledger

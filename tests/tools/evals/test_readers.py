@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.read import SampleFiles, read_path
+from mlintern.tools.evals.read_files import SampleFiles, read_path
 from mlintern.tools.evals.readers.lighteval import task_of
-from mlintern.tools.evals.rows import EvalRow
+from mlintern.tools.evals.result_rows import EvalRow
 from tests.tools.evals.results import (
     INSPECT_SUMMARIES,
     inspect_header,

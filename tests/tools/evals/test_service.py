@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlintern.tools.errors import BadInput, MlinternError, NotFound
-from mlintern.tools.evals import records
+from mlintern.tools.evals import eval_ledger
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
@@ -140,10 +140,10 @@ async def test_collecting_twice_keeps_one_and_a_changed_result_replaces_it(
     write_own(folder, [1.0, 0.0])
     await service.collect("job-1")
     await service.collect("job-1")
-    assert len(records.of_jobs(ledger, ["job-1"])["job-1"]) == 1
+    assert len(eval_ledger.of_jobs(ledger, ["job-1"])["job-1"]) == 1
     write_own(folder, [1.0, 1.0])
     await service.collect("job-1")
-    [row] = records.of_jobs(ledger, ["job-1"])["job-1"]
+    [row] = eval_ledger.of_jobs(ledger, ["job-1"])["job-1"]
     assert row.value == 1.0
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from mlintern.tools.data.inspect_dataset import DatasetInspector
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.hub.inspect_dataset import DatasetInspector
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.hub.publish import Publisher
-from mlintern.tools.hub.publish_plan import Publication, PublishResult
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.publish.plan import Publication, PublishResult
+from mlintern.tools.publish.service import Publisher
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.hub_git import WritableHub

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.hub.code import LINES, Code, notebook_as_markdown, repository_of
+from mlintern.tools.reference.code import LINES, Code, notebook_as_markdown, repository_of
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlintern.tools.data.contamination import ContaminationChecker
+from mlintern.tools.data.ngram_index import EvaluationIndex, tokenise
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.contamination import ContaminationChecker
-from mlintern.tools.hub.overlap import EvaluationIndex, tokenise
 from tests.tools.hub.conftest import Write
 from tests.tools.hub.shapes_of_data import assistant, user
 

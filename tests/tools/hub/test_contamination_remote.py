@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlintern.server.toolsets.hub import filtered_path
+from mlintern.tools.data.contamination import ContaminationChecker
+from mlintern.tools.data.inspect_dataset import DatasetInspector
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, Offline
-from mlintern.tools.hub.contamination import ContaminationChecker
-from mlintern.tools.hub.inspect_dataset import DatasetInspector
 from mlintern.tools.workspace import Workspace
 from tests.services.hub import SHA, HubStandIn, Repo
 from tests.tools.hub.conftest import Write

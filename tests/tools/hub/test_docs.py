@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.hub.docs import PAGE, Docs
-from mlintern.tools.hub.docs_index import sections_of
+from mlintern.tools.reference.docs import PAGE, Docs
+from mlintern.tools.reference.docs_index import sections_of
 from mlintern.tools.web import DAY, Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock

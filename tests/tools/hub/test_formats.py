@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mlintern.tools.hub.formats import judge_formats
-from mlintern.tools.hub.results import Format
-from mlintern.tools.hub.sources import LocalSplit
-from mlintern.tools.hub.table import open_table
+from mlintern.tools.data.formats import judge_formats
+from mlintern.tools.data.inspection_results import Format
+from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.table import open_table
 from tests.tools.hub.conftest import Write
 from tests.tools.hub.shapes_of_data import KINDS, assistant, user
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mlintern.tools.data.inspect_dataset import DatasetInspector
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.hub.inspect_dataset import DatasetInspector
 from tests.tools.hub.conftest import Write
 from tests.tools.hub.shapes_of_data import KINDS, assistant, user
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlintern.tools.data.inspect_dataset import DatasetInspector
+from mlintern.tools.data.remote_rows import MOST_ROWS, converted_splits
+from mlintern.tools.data.viewer import Viewed, ViewerClient
 from mlintern.tools.errors import BadInput, Blocked, NotFound
-from mlintern.tools.hub.inspect_dataset import DatasetInspector
-from mlintern.tools.hub.remote_data import MOST_ROWS, converted_splits
-from mlintern.tools.hub.viewer import Viewed, ViewerClient
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlintern.tools.data.inspect_table import Request, inspect_table
+from mlintern.tools.data.inspection_results import DatasetInspection
+from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.table import open_table
+from mlintern.tools.data.trl_rules import TRAINERS, try_row
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.inspect_table import Request, inspect_table
-from mlintern.tools.hub.results import DatasetInspection
-from mlintern.tools.hub.sources import LocalSplit
-from mlintern.tools.hub.table import open_table
-from mlintern.tools.hub.trl_rules import TRAINERS, try_row
 
 NAMES = (
     "prompt",

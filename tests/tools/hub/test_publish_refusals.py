@@ -309,7 +309,7 @@ from pathlib import Path
 from mlintern.common.clock import SystemClock
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.hub.publish import Publisher
+from mlintern.tools.publish.service import Publisher
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 

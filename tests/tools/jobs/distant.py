@@ -7,7 +7,7 @@ from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.tools.errors import BackendError, MlinternError, Offline
-from mlintern.tools.jobs.results import Hardware
+from mlintern.tools.jobs.job_results import Hardware
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
 from mlintern.tools.ledger import Ledger

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mlintern.tools.marks import MARK
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
+from mlintern.tools.telemetry_marks import MARK
 
 RECIPE = {"trainer": "evaluation", "model": "m/m", "dataset": "d/d", "kind": "exact_match"}
 FUNCTIONS = ("as_lines", "print_samples", "print_pieces")

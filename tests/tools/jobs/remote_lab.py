@@ -7,7 +7,7 @@ from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.tools.evals.service import EvalService
-from mlintern.tools.jobs.results import JobStatus
+from mlintern.tools.jobs.job_results import JobStatus
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL, Backend
 from mlintern.tools.ledger import Ledger

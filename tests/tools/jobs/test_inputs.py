@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.jobs.inputs import check_args, check_env, check_label, check_secrets, did_you_mean, parse_timeout
+from mlintern.tools.jobs.arguments import (
+    check_args,
+    check_env,
+    check_label,
+    check_secrets,
+    did_you_mean,
+    parse_timeout,
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlintern.tools.errors import BadInput, MissingDependency
-from mlintern.tools.jobs.backends.interpreter import Installed, choose, header_of, installed_in, unmet
+from mlintern.tools.jobs.backends.local.interpreter import Installed, choose, header_of, installed_in, unmet
 
 HAVE = Installed(
     python="3.12.1",

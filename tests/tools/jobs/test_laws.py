@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from mlintern.tools.errors import Conflict, OutOfBudget
-from mlintern.tools.jobs import money, records
+from mlintern.tools.jobs import job_rows, money
 from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec, JobState, RunOf, Schedule, may_follow
 from mlintern.tools.ledger import Ledger
 
@@ -77,12 +77,12 @@ def test_an_unlawful_transition_is_refused(ledger: Ledger) -> None:
     spec = specification(1, usd_per_hour=0, hours=1)
     with ledger.transaction() as connection:
         connection.execute("INSERT INTO scripts (script_id, sha256, name, created_at) VALUES ('s', '0', 's', 0)")
-        records.insert(connection, spec, now=0)
-        assert records.advance(connection, spec.job_id, seen="queued", state="failed", now=1)
+        job_rows.insert(connection, spec, now=0)
+        assert job_rows.advance(connection, spec.job_id, seen="queued", state="failed", now=1)
         with pytest.raises(Conflict):
-            records.advance(connection, spec.job_id, seen="failed", state="running", now=2)
-        assert not records.advance(connection, spec.job_id, seen="queued", state="running", now=2), "a stale view"
-        assert records.get(connection, spec.job_id).state == "failed"
+            job_rows.advance(connection, spec.job_id, seen="failed", state="running", now=2)
+        assert not job_rows.advance(connection, spec.job_id, seen="queued", state="running", now=2), "a stale view"
+        assert job_rows.get(connection, spec.job_id).state == "failed"
 
 
 @given(
@@ -101,12 +101,12 @@ def test_runs_of_a_schedule_hold_together_what_was_reserved_for_it_however_many_
         ledger = Ledger(Path(folder) / "ledger.sqlite")
         with ledger.transaction() as connection:
             connection.execute("INSERT INTO scripts (script_id, sha256, name, created_at) VALUES ('s', '0', 's', 0)")
-            records.insert(connection, spec, now=0)
+            job_rows.insert(connection, spec, now=0)
             money.reserve(connection, spec, budget_usd=None, now=0)
             reserved = money.committed(connection)
             for number in range(started):
                 run = replace(spec, schedule=None, run_of=RunOf(spec.job_id, str(number)))
-                records.insert(connection, run, now=0)
+                job_rows.insert(connection, run, now=0)
                 money.hand_over(connection, run, schedule=spec.job_id, now=0)
                 assert money.committed(connection) == pytest.approx(reserved, abs=1e-6)
             money.settle(connection, spec.job_id, seconds=0.0, now=1)
@@ -139,7 +139,7 @@ class Accounts(RuleBasedStateMachine):
         before = self._committed()
         try:
             with self.servers[server].transaction() as connection:
-                records.insert(connection, spec, now=0)
+                job_rows.insert(connection, spec, now=0)
                 money.reserve(connection, spec, budget_usd=BUDGET, now=0)
         except OutOfBudget:
             assert before + spec.usd_worst > BUDGET
@@ -155,8 +155,8 @@ class Accounts(RuleBasedStateMachine):
             return
         with self.servers[server].transaction() as connection:
             if self.state[job] == "queued":
-                records.advance(connection, job, seen="queued", state="running", now=1)
-            seconds = records.get(connection, job).spec.timeout_seconds * share
+                job_rows.advance(connection, job, seen="queued", state="running", now=1)
+            seconds = job_rows.get(connection, job).spec.timeout_seconds * share
             charged = money.charge(connection, job, seconds=seconds, now=1)
         assert charged >= self.charged[job], "what was charged is never given back"
         self.state[job], self.charged[job] = "running", charged
@@ -168,12 +168,12 @@ class Accounts(RuleBasedStateMachine):
         if job not in self.state:
             return
         with self.servers[server].transaction() as connection:
-            record = records.get(connection, job)
+            record = job_rows.get(connection, job)
             if record.over:
                 before = money.charged(connection, job)
                 assert money.settle(connection, job, seconds=1e9, now=3) == before, "a closed account stays closed"
                 return
-            records.advance(connection, job, seen=record.state, state=state, now=2)
+            job_rows.advance(connection, job, seen=record.state, state=state, now=2)
             seconds = None if share is None else record.spec.timeout_seconds * share
             charged = money.settle(connection, job, seconds=seconds, now=2)
         if share is None:

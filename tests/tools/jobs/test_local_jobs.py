@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, WorkspaceError
-from mlintern.tools.jobs.backends import process_table
+from mlintern.tools.jobs.backends.local import process_table
 from mlintern.tools.jobs.local_hardware import Gpu, Machine
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import LocalLab, alive, eventually, true_eventually

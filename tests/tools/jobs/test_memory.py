@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mlintern.tools.jobs import hardware, memory
+from mlintern.tools.jobs.job_results import Hardware, JobEstimate
 from mlintern.tools.jobs.memory import ModelShape, Workload
 from mlintern.tools.jobs.prices import AS_OF, hf_jobs_fallback
-from mlintern.tools.jobs.results import Hardware, JobEstimate
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import LocalLab, WrittenScript
 

@@ -12,15 +12,15 @@ from huggingface_hub import HfApi
 from mlintern.common.clock import SystemClock
 from mlintern.tools.evals.compare import Comparison
 from mlintern.tools.evals.service import EvalService
-from mlintern.tools.jobs.backends.hf_jobs import HfJobsBackend
-from mlintern.tools.jobs.backends.hf_request import HfJobsSettings
-from mlintern.tools.jobs.backends.local import LocalBackend
+from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
+from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
+from mlintern.tools.jobs.backends.local.backend import LocalBackend
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.marks import MARK, SAMPLES
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.store import ScriptStore
+from mlintern.tools.telemetry_marks import MARK, SAMPLES
 from mlintern.tools.workspace import Workspace
 from tests.services import tiny_model
 from tests.services.hf_jobs import TOKEN, HfJobs

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
-from mlintern.tools.jobs.backends.ray import RayBackend, RayHardware, RaySettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend, RayHardware, RaySettings
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
 from tests.services.ray import ray_program
 from tests.services.slurm import free_port

@@ -11,15 +11,15 @@ import pytest
 
 from mlintern.common.clock import SystemClock
 from mlintern.tools.evals.service import EvalService
-from mlintern.tools.jobs.backends.local import LocalBackend
-from mlintern.tools.jobs.backends.ray import RayBackend, RaySettings
-from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmSettings
+from mlintern.tools.jobs.backends.local.backend import LocalBackend
+from mlintern.tools.jobs.backends.ray.backend import RayBackend, RaySettings
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmSettings
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL, Backend
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.marks import SAMPLES
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.store import ScriptStore
+from mlintern.tools.telemetry_marks import SAMPLES
 from mlintern.tools.workspace import Workspace
 from tests.services import tiny_model
 from tests.services.slurm import Slurm

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlintern.tools.jobs.backends.script_launch import launch_line, limit_seconds, processes_for
-from mlintern.tools.jobs.backends.slurm_batch import batch_script
+from mlintern.tools.jobs.backends.slurm.batch import batch_script
 from tests.tools.jobs.local_lab import WrittenScript
 
 

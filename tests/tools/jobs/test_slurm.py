@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
-from mlintern.tools.jobs.backends.slurm import SlurmBackend, SlurmHardware, SlurmSettings
-from mlintern.tools.jobs.backends.slurm_batch import batch_script
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmHardware, SlurmSettings
+from mlintern.tools.jobs.backends.slurm.batch import batch_script
 from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
 from mlintern.tools.workspace import Workspace
 from tests.services.slurm import Slurm, running_slurm, slurm_is_installed

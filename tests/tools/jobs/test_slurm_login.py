@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from mlintern.tools.errors import BackendError, Offline
-from mlintern.tools.jobs.backends.slurm_login import Login
+from mlintern.tools.jobs.backends.slurm.login import Login
 
 pytestmark = pytest.mark.anyio
 
 READS_ALL = """
 import anyio
-from mlintern.tools.jobs.backends.slurm_login import Login
+from mlintern.tools.jobs.backends.slurm.login import Login
 print(repr(anyio.run(Login(prefix=(), environment={}, seconds=20).run, "cat")), input(), flush=True)
 """
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.papers.model import Paper
-from mlintern.tools.papers.results import WalkResult
+from mlintern.tools.papers.paper import Paper
+from mlintern.tools.papers.paper_results import WalkResult
 from mlintern.tools.papers.service import PaperService
 from mlintern.tools.papers.walking import Walk, WalkRequest
 from mlintern.tools.web import Web

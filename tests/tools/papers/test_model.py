@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlintern.tools.papers.model import Paper, group, merge, same_by_title, title_key
+from mlintern.tools.papers.paper import Paper, group, merge, same_by_title, title_key
 
 LONG = "Direct preference optimization for language models"
 

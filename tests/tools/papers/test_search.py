@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.papers.model import Paper
+from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query
 from mlintern.tools.papers.search import Ranking, fuse
 from mlintern.tools.papers.service import PaperService

@@ -9,9 +9,9 @@ import tarfile
 import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.papers.formats import read_latex, read_markdown
+from mlintern.tools.papers.other_formats import read_latex, read_markdown
 from mlintern.tools.papers.service import PaperService
-from mlintern.tools.papers.texts import unpack_source
+from mlintern.tools.papers.text_sources import unpack_source
 from tests.services import standin
 from tests.tools.papers.conftest import DATA, World
 

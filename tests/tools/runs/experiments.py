@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.evals import records
-from mlintern.tools.evals.read import read_path
+from mlintern.tools.evals import eval_ledger
+from mlintern.tools.evals.read_files import read_path
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.tools.evals.results import add_job, write_own
@@ -58,7 +58,7 @@ class Bench:
     def measure(self, job_id: str, model: str, scores: Sequence[float], **changes: Any) -> None:
         """What the job measured of ``model``, stored as the jobs service does at its end."""
         path = write_own(self.workspace.job(job_id) / "output", scores, model=model, **changes)
-        records.store(self.ledger, job_id=job_id, rows=read_path(path).rows, now=START)
+        eval_ledger.store(self.ledger, job_id=job_id, rows=read_path(path).rows, now=START)
 
     def evaluate(self, job_id: str, model: str, scores: Sequence[float], **details: Any) -> None:
         """An evaluation job."""

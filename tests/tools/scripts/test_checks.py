@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlintern.tools.scripts.checks import static_checks
-from mlintern.tools.scripts.results import Check
+from mlintern.tools.scripts.script_results import Check
 
 GOOD = '''# /// script
 # requires-python = ">=3.11"

@@ -18,10 +18,10 @@ from mlintern.tools.scripts import tiny_model as tiny
 from mlintern.tools.scripts.checking import ScriptChecker
 from mlintern.tools.scripts.dry_run import DryRunner
 from mlintern.tools.scripts.dry_settings import SEAM, Constants, dry_settings, small_hyperparameters
-from mlintern.tools.scripts.materials import DataSource, Materials, Rows, save_as_dataset
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
-from mlintern.tools.scripts.results import Check, CheckResult
+from mlintern.tools.scripts.script_inputs import DataSource, Materials, Rows, save_as_dataset
+from mlintern.tools.scripts.script_results import Check, CheckResult
 from mlintern.tools.scripts.store import ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
 from mlintern.tools.workspace import Workspace

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from mlintern.tools.marks import MARK
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
+from mlintern.tools.telemetry_marks import MARK
 from tests.services import tiny_model
 from tests.tools.scripts.conftest import Materials, Run
 

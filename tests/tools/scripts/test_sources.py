@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.sources import (
+from mlintern.tools.scripts.data_sources import (
     check_dataset,
     dataset_kind,
     is_local,

@@ -13,8 +13,8 @@ from mlintern.tools.hub.client import HubClient
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.scripts.checking import ScriptChecker
 from mlintern.tools.scripts.dry_run import DryRunner
-from mlintern.tools.scripts.materials import Materials
-from mlintern.tools.scripts.results import Check, CheckResult
+from mlintern.tools.scripts.script_inputs import Materials
+from mlintern.tools.scripts.script_results import Check, CheckResult
 from mlintern.tools.scripts.store import ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
 from mlintern.tools.workspace import Workspace
@@ -286,9 +286,9 @@ async def test_a_function_of_the_script_is_not_run_and_that_is_said(desk: Desk, 
 
 
 async def test_a_preparation_that_we_offered_ourselves_is_run(desk: Desk, workspace: Workspace) -> None:
-    from mlintern.tools.hub.formats import judge_formats
-    from mlintern.tools.hub.sources import open_local
-    from mlintern.tools.hub.table import open_table
+    from mlintern.tools.data.formats import judge_formats
+    from mlintern.tools.data.local_files import open_local
+    from mlintern.tools.data.table import open_table
 
     rows = [{"question": "hello", "answer": "good"}, {"question": "there", "answer": ""}]
     split = open_local(str(desk.data(rows))).split(None)

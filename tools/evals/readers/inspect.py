@@ -13,7 +13,7 @@ from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.archives import read_member
 from mlintern.tools.evals.documents import Reading, ResultFile, finite, mapping, not_finite, parse_json, whole
 from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
 
 SUITE = "inspect"
 FORMAT = 2

@@ -9,7 +9,7 @@ from typing import Any
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.documents import Reading, ResultFile, finite, listed, mapping, not_finite, number, whole
 from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
 
 SUITE = "lighteval"
 SUITES = frozenset(

@@ -20,7 +20,7 @@ from mlintern.tools.evals.documents import (
     whole,
 )
 from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
 
 SUITE = "lm-eval"
 LAST_SECOND = 253402300800.0

@@ -20,8 +20,8 @@ from mlintern.tools.evals.documents import (
     whole,
 )
 from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
-from mlintern.tools.marks import marked
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.telemetry_marks import marked
 
 SUITE = "mlintern"
 FORMAT = 1

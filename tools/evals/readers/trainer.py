@@ -7,7 +7,7 @@ from typing import Any
 
 from mlintern.tools.evals.documents import Reading, ResultFile, finite, mapping, number, whole
 from mlintern.tools.evals.names import direction
-from mlintern.tools.evals.rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
 
 SUITE = "trainer"
 NOT_SCORES = re.compile(

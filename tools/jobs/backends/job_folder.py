@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.files import read_json, sync_folder, write_json_durably
-from mlintern.tools.jobs.backends import process_table
+from mlintern.tools.jobs.backends.local import process_table
 
 RESERVED_BYTES = 4096
 _CLAIM_ATTEMPTS = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mlintern.tools.papers.model import Paper
+from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query
 
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import parse_id, try_parse_id
-from mlintern.tools.papers.model import Paper
+from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, for_arxiv
 from mlintern.tools.papers.sources import Found
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Web

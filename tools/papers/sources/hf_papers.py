@@ -7,7 +7,7 @@ from typing import Any
 
 from mlintern.tools.errors import ServiceError
 from mlintern.tools.papers.ids import try_parse_id
-from mlintern.tools.papers.model import Paper
+from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, for_hugging_face
 from mlintern.tools.papers.sources import Found
 from mlintern.tools.web import SEARCH_AGE, Answer, Parameters, Web

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import try_parse_id
-from mlintern.tools.papers.model import Paper, page_of, title_key
+from mlintern.tools.papers.paper import Paper, page_of, title_key
 from mlintern.tools.papers.query import Query, for_openalex
 from mlintern.tools.papers.sources import Found
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Parameters, Web

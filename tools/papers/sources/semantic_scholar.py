@@ -12,7 +12,7 @@ from typing import Any
 
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import PaperId
-from mlintern.tools.papers.model import Paper, Passage, page_of
+from mlintern.tools.papers.paper import Paper, Passage, page_of
 from mlintern.tools.papers.query import Query, for_semantic_scholar, for_semantic_scholar_bulk
 from mlintern.tools.papers.sources import Found
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Web

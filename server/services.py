@@ -1,0 +1,241 @@
+"""The services behind the tools, each built when it is first needed, so that starting the server loads none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from mlintern.common.clock import Clock, SystemClock
+from mlintern.server.settings import Settings
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlintern.server.approvals import Gate
+    from mlintern.server.apps.approval_card import CardTokens
+    from mlintern.tools.allowances import Allowances
+    from mlintern.tools.approvals import Approvals
+    from mlintern.tools.config import Config
+    from mlintern.tools.data.contamination import ContaminationChecker
+    from mlintern.tools.data.inspect_dataset import DatasetInspector
+    from mlintern.tools.evals.service import EvalService
+    from mlintern.tools.hub.browse import HubBrowser
+    from mlintern.tools.hub.client import HubClient
+    from mlintern.tools.hub.inspect_model import ModelInspector
+    from mlintern.tools.hub.search import HubSearcher
+    from mlintern.tools.jobs.foreign_jobs import ForeignJobs
+    from mlintern.tools.jobs.service import JobService
+    from mlintern.tools.jobs.spec import Backend
+    from mlintern.tools.papers.service import PaperService
+    from mlintern.tools.publish.service import Publisher
+    from mlintern.tools.reference.code import Code
+    from mlintern.tools.reference.docs import Docs
+    from mlintern.tools.runs.service import RunService
+    from mlintern.tools.scripts.checking import ScriptChecker
+    from mlintern.tools.scripts.store import ScriptStore
+    from mlintern.tools.web import Web
+
+
+@dataclass
+class Lab:
+    """Everything that the tools of one server share. Use it from the event loop's thread.
+
+    A test replaces a service by assigning to its name.
+    """
+
+    settings: Settings
+    clock: Clock = field(default_factory=SystemClock)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        return Workspace.open(self.settings.workspace)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.workspace.ledger)
+
+    @cached_property
+    def approvals(self) -> Approvals:
+        from mlintern.tools.approvals import Approvals
+
+        return Approvals(ledger=self.ledger, clock=self.clock, allowances=self.allowances)
+
+    @cached_property
+    def allowances(self) -> Allowances:
+        """What was allowed when the server was started, below the budget of the workspace."""
+        return replace(self.settings.allowances, ceiling_usd=self.config.budget.workspace)
+
+    @cached_property
+    def gate(self) -> Gate:
+        from mlintern.server.approvals import Gate
+
+        return Gate(approvals=self.approvals, clock=self.clock, workspace=self.workspace.root)
+
+    @cached_property
+    def card_tokens(self) -> CardTokens:
+        from mlintern.server.apps.approval_card import CardTokens
+
+        return CardTokens()
+
+    @cached_property
+    def scripts(self) -> ScriptStore:
+        from mlintern.tools.scripts.store import ScriptStore
+
+        return ScriptStore(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def checker(self) -> ScriptChecker:
+        from mlintern.tools.scripts.checking import ScriptChecker
+        from mlintern.tools.scripts.dry_run import DryRunner
+        from mlintern.tools.scripts.script_inputs import Materials
+        from mlintern.tools.scripts.template_checks import TemplateChecker
+
+        materials = Materials(hub=self.hub)
+        runner = DryRunner(
+            workspace=self.workspace,
+            clock=self.clock,
+            materials=materials,
+            python=self.settings.python,
+        )
+        template = TemplateChecker(materials=materials, scratch=self.workspace.folder("cache", "data"))
+        return ScriptChecker(store=self.scripts, template=template, runner=runner)
+
+    @cached_property
+    def jobs(self) -> JobService:
+        """The jobs as the model follows them: `poll` returns early with what it has not yet been told."""
+        return self._job_service()
+
+    @cached_property
+    def lookout(self) -> JobService:
+        """The same jobs for everybody else (progress, tasks, resources): a look here takes no news from the model."""
+        return self._job_service()
+
+    def _job_service(self) -> JobService:
+        from mlintern.tools.health.diagnose import diagnose
+        from mlintern.tools.jobs import money
+        from mlintern.tools.jobs.model_shape import remote_shape
+        from mlintern.tools.jobs.service import JobService
+
+        if budgets := self.config.budget.experiments:
+            with self.ledger.transaction() as connection:
+                money.limit_experiments(connection, budgets, now=self.clock.now())
+        return JobService(
+            workspace=self.workspace,
+            ledger=self.ledger,
+            clock=self.clock,
+            scripts=self.scripts,
+            backends=self.backends,
+            collect_evaluations=self.evals.collect,
+            diagnose=diagnose,
+            model_shape=partial(remote_shape, self.hub),
+            budget_usd=self.allowances.limit_usd,
+        )
+
+    @cached_property
+    def foreign_jobs(self) -> ForeignJobs:
+        from mlintern.tools.jobs.foreign_jobs import ForeignJobs
+
+        return ForeignJobs(ledger=self.ledger, backends=self.backends)
+
+    @cached_property
+    def config(self) -> Config:
+        """``config.toml`` of the workspace.
+
+        Raises:
+            BadInput: it cannot be used.
+        """
+        from mlintern.tools.config import Config
+
+        return Config.load(self.workspace.root / "config.toml")
+
+    @cached_property
+    def backends(self) -> dict[str, Backend]:
+        from mlintern.server.backends import set_up
+
+        return set_up(workspace=self.workspace, clock=self.clock, settings=self.settings, config=self.config)
+
+    @cached_property
+    def evals(self) -> EvalService:
+        from mlintern.tools.evals.hub_results import HubResults
+        from mlintern.tools.evals.service import EvalService
+
+        hub = HubResults(hub=self.hub, workspace=self.workspace, clock=self.clock)
+        return EvalService(workspace=self.workspace, ledger=self.ledger, clock=self.clock, hub=hub)
+
+    @cached_property
+    def runs(self) -> RunService:
+        from mlintern.tools.runs.service import RunService
+
+        return RunService(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def web(self) -> Web:
+        from mlintern.tools.web import Web
+
+        return Web(self.workspace, self.clock)
+
+    @cached_property
+    def hub(self) -> HubClient:
+        from mlintern.tools.hub.client import HubClient
+
+        return HubClient()
+
+    @cached_property
+    def papers(self) -> PaperService:
+        from mlintern.tools.papers.service import PaperService
+
+        return PaperService(self.web, self.workspace, self.clock)
+
+    @cached_property
+    def datasets(self) -> DatasetInspector:
+        from mlintern.tools.data.inspect_dataset import DatasetInspector
+
+        return DatasetInspector(workspace=self.workspace, hub=self.hub, web=self.web)
+
+    @cached_property
+    def models(self) -> ModelInspector:
+        from mlintern.tools.hub.inspect_model import ModelInspector
+
+        return ModelInspector(hub=self.hub)
+
+    @cached_property
+    def hub_search(self) -> HubSearcher:
+        from mlintern.tools.hub.search import HubSearcher
+
+        return HubSearcher(hub=self.hub, web=self.web)
+
+    @cached_property
+    def hub_files(self) -> HubBrowser:
+        from mlintern.tools.hub.browse import HubBrowser
+
+        return HubBrowser(hub=self.hub)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        from mlintern.tools.publish.service import Publisher
+
+        return Publisher(workspace=self.workspace, ledger=self.ledger, clock=self.clock, hub=self.hub)
+
+    @cached_property
+    def docs(self) -> Docs:
+        from mlintern.tools.reference.docs import Docs
+
+        return Docs(workspace=self.workspace, clock=self.clock, web=self.web)
+
+    @cached_property
+    def code(self) -> Code:
+        from mlintern.tools.reference.code import Code
+
+        return Code(web=self.web, clock=self.clock)
+
+    @cached_property
+    def contamination(self) -> ContaminationChecker:
+        from mlintern.tools.data.contamination import ContaminationChecker
+
+        return ContaminationChecker(hub=self.hub)
+
+    async def close(self) -> None:
+        """Close the connections to outside services. The ledger's end with the process, which is always safe."""
+        if "web" in self.__dict__:
+            await self.web.close()

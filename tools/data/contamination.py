@@ -1,0 +1,223 @@
+"""`check_contamination`: is what will be measured already in what is trained on?"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from mlintern.tools.data.contamination_inputs import Part, Side, check_columns, find_part, open_side
+from mlintern.tools.data.inspection_results import ContaminationMatch, ContaminationResult
+from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.ngram_index import EvaluationIndex, Match
+from mlintern.tools.data.rows import stream_batches, stream_rows
+from mlintern.tools.errors import BadInput
+from mlintern.tools.hub.client import HubClient
+
+MOST_MATCHES = 50
+MOST_REMOTE_ROWS = 1_000_000
+SHOWN_TEXT = 300
+
+
+class ContaminationChecker:
+    """Compares a training set with an evaluation set, both streamed; memory grows with the evaluation set only.
+
+    Args:
+        hub: client for data that is no local path.
+        most_rows: rows to read of a Hub dataset; ``partial`` says when it has more.
+    """
+
+    def __init__(self, *, hub: HubClient | None = None, most_rows: int = MOST_REMOTE_ROWS) -> None:
+        self._hub = hub or HubClient()
+        self._most_rows = most_rows
+
+    async def check(
+        self,
+        train: str,
+        evaluation: str,
+        *,
+        columns: Sequence[str] | None = None,
+        ngram: int = 8,
+        threshold: float = 0.5,
+        train_split: str | None = None,
+        evaluation_split: str | None = None,
+        train_config: str | None = None,
+        evaluation_config: str | None = None,
+        filtered: str | None = None,
+    ) -> ContaminationResult:
+        """Find evaluation texts (questions and answers) in training rows.
+
+        Args:
+            train: path, Hub id or URL of the training data.
+            evaluation: path, Hub id or URL of the evaluation data; its split is ``test`` when it has one.
+            columns: read only these; by default every column with text, messages included.
+            ngram: tokens of a candidate n-gram, 4 to 50.
+            threshold: share of an evaluation text's tokens that the shared n-grams must cover.
+            train_split: default ``train``.
+            evaluation_split: default ``test``, else ``validation``, else the only one.
+            train_config: configuration of a Hub dataset.
+            evaluation_config: the same.
+            filtered: write the training rows that are not flagged to this new file: in the format of local data,
+                as JSON lines from the Hub.
+
+        Raises:
+            BadInput: unreadable data, unknown columns, or ``filtered`` exists already.
+            NotFound, Blocked, RateLimited, Offline, ServiceError: a Hub dataset cannot be had.
+        """
+        if not 4 <= ngram <= 50:
+            raise BadInput(f"ngram is {ngram}.", next_step="Give a number from 4 to 50; 8 and 13 are usual.")
+        if not 0 < threshold <= 1:
+            raise BadInput(f"threshold is {threshold}.", next_step="Give a share above 0 and at most 1.")
+        target = Path(filtered).expanduser() if filtered else None
+        parts: list[Part] = [
+            await find_part(self._hub, train, train_config, train_split, measured=False),
+            await find_part(self._hub, evaluation, evaluation_config, evaluation_split, measured=True),
+        ]
+
+        def run() -> ContaminationResult:
+            sides = [open_side(part, columns, most_rows=self._most_rows) for part in parts]
+            check_columns(sides[0], sides[1], columns)
+            return self._check(sides[0], sides[1], EvaluationIndex(ngram=ngram, threshold=threshold), target)
+
+        return await anyio.to_thread.run_sync(run)
+
+    def _check(
+        self, train: Side, evaluation: Side, index: EvaluationIndex, filtered: Path | None
+    ) -> ContaminationResult:
+        if filtered is not None:
+            _check_target(train, filtered)
+        partial = [*train.unread, *evaluation.unread]
+        evaluation_rows = 0
+        for texts in evaluation.texts(partial):
+            index.add(evaluation_rows, texts)
+            evaluation_rows += 1
+        best: dict[int, Match] = {}
+        flagged: set[int] = set()
+        train_rows = 0
+        for texts in train.texts(partial):
+            for match in index.matches(train_rows, texts):
+                flagged.add(match.train_row)
+                known = best.get(match.evaluation_row)
+                if known is None or match.overlap > known.overlap:
+                    best[match.evaluation_row] = match
+            train_rows += 1
+        for side, rows in ((train, train_rows), (evaluation, evaluation_rows)):
+            if not rows:
+                raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
+        if filtered is not None:
+            write_without(train, flagged, filtered)
+        return _result(train, evaluation, index, best, (train_rows, evaluation_rows, len(flagged)), filtered, partial)
+
+
+def _result(
+    train: Side,
+    evaluation: Side,
+    index: EvaluationIndex,
+    best: dict[int, Match],
+    counts: tuple[int, int, int],
+    filtered: Path | None,
+    partial: list[str],
+) -> ContaminationResult:
+    ordered = sorted(best.values(), key=lambda match: (-match.overlap, match.evaluation_row))
+    return ContaminationResult(
+        train=train.name,
+        evaluation=evaluation.name,
+        train_rows=counts[0],
+        evaluation_rows=counts[1],
+        flagged=len(best),
+        rate=round(len(best) / counts[1], 6),
+        train_rows_flagged=counts[2],
+        matches=[
+            ContaminationMatch(
+                evaluation_row=match.evaluation_row,
+                train_row=match.train_row,
+                overlap=match.overlap,
+                text=match.text if len(match.text) <= SHOWN_TEXT else f"{match.text[:SHOWN_TEXT]}... (cut)",
+                kind=match.kind,
+            )
+            for match in ordered[:MOST_MATCHES]
+        ],
+        matches_left_out=max(0, len(ordered) - MOST_MATCHES),
+        columns={"train": list(train.columns), "evaluation": list(evaluation.columns)},
+        method=f"{index.ngram}-grams of lower-case words as candidates, confirmed when they cover at least "
+        f"{index.threshold:.0%} of an evaluation text; shorter texts only when equal after normalisation",
+        splits={"train": train.shown_split, "evaluation": evaluation.shown_split},
+        revisions={
+            key: side.revision for key, side in (("train", train), ("evaluation", evaluation)) if side.revision
+        },
+        partial=partial,
+        short_texts=index.short_texts,
+        filtered=str(filtered) if filtered else None,
+    )
+
+
+def _check_target(side: Side, target: Path) -> None:
+    if target.exists():
+        raise BadInput(f"{target} exists already.", next_step="Give the name of a new file; nothing is overwritten.")
+    if not target.parent.is_dir():
+        raise BadInput(f"There is no folder {target.parent}.", next_step="Create it, or choose another place.")
+    formats = {"json": ".jsonl", "csv": ".csv", "parquet": ".parquet", "arrow": ".parquet"}
+    wanted = formats[side.split.format] if isinstance(side.split, LocalSplit) else ".jsonl"
+    if target.suffix != wanted:
+        raise BadInput(f"The copy of this data has to be a {wanted} file.", next_step=f"Name it *{wanted}.")
+
+
+def write_without(side: Side, dropped: set[int], target: Path) -> None:
+    """Copy the rows of ``side`` to ``target`` without those numbered in ``dropped``; what stays is unchanged."""
+    split = side.split
+    try:
+        if not isinstance(split, LocalSplit) or split.format == "json":
+            _json_without(itertools.islice(stream_rows(split), side.most_rows), dropped, target)
+        elif split.format == "csv":
+            _csv_without(split, dropped, target)
+        else:
+            _parquet_without(split, dropped, target)
+    except BaseException:
+        target.unlink(missing_ok=True)  # half a copy would pass for a whole one
+        raise
+
+
+def _json_without(rows: Iterator[dict[str, Any]], dropped: set[int], target: Path) -> None:
+    with target.open("w", encoding="utf-8") as out:
+        for number, row in enumerate(rows):
+            if number not in dropped:
+                try:
+                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
+                except TypeError as error:
+                    raise BadInput(
+                        f"Row {number} of the training data does not fit into JSON lines: {error}.",
+                        next_step="Download the data and give its path; a copy of parquet stays parquet.",
+                    ) from error
+
+
+def _csv_without(split: LocalSplit, dropped: set[int], target: Path) -> None:
+    import csv
+
+    writer = None
+    with target.open("w", encoding="utf-8", newline="") as out:
+        for number, row in enumerate(stream_rows(split)):
+            if writer is None:
+                writer = csv.DictWriter(out, fieldnames=list(row))
+                writer.writeheader()
+            if number not in dropped:
+                writer.writerow(row)
+
+
+def _parquet_without(split: LocalSplit, dropped: set[int], target: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, start = None, 0
+    try:
+        for batch in stream_batches(split):
+            writer = writer or pq.ParquetWriter(target, batch.schema)
+            kept = [number not in dropped for number in range(start, start + batch.num_rows)]
+            writer.write_batch(batch.filter(pa.array(kept, type=pa.bool_())))
+            start += batch.num_rows
+    finally:
+        if writer is not None:
+            writer.close()

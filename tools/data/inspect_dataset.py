@@ -1,0 +1,130 @@
+"""`inspect_dataset`: one answer that says whether and how a dataset can train."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from mlintern.tools.data.inspect_remote import RemoteInspector
+from mlintern.tools.data.inspect_table import Request, inspect_table
+from mlintern.tools.data.inspection_results import DatasetInspection, Split
+from mlintern.tools.data.local_files import LocalDataset, did_you_mean, looks_local, open_local
+from mlintern.tools.data.table import open_table
+from mlintern.tools.data.trl_rules import TRAINERS
+from mlintern.tools.data.viewer import ViewerClient
+from mlintern.tools.errors import BadInput
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.web import Web
+from mlintern.tools.workspace import Workspace
+
+MOST_SAMPLES = 20
+
+
+class DatasetInspector:
+    """Inspects local data (parquet, jsonl, csv, arrow, saved datasets, folders of them) and Hub datasets.
+
+    Args:
+        workspace: its cache holds temporary files while an inspection runs.
+        hub: client for datasets that are no local path.
+        web: for the Hub's dataset viewer.
+    """
+
+    def __init__(self, *, workspace: Workspace, hub: HubClient, web: Web) -> None:
+        self._workspace = workspace
+        self._remote = RemoteInspector(workspace=workspace, hub=hub, viewer=ViewerClient(web=web))
+
+    async def inspect(
+        self,
+        dataset: str,
+        *,
+        config: str | None = None,
+        split: str | None = None,
+        revision: str | None = None,
+        trainer: str | None = None,
+        sample_rows: int = 3,
+        columns: Sequence[str] | None = None,
+        model: str | None = None,
+        max_length: int | None = None,
+    ) -> DatasetInspection:
+        """Statistics, samples, issues and, for each TRL trainer, whether it takes the data.
+
+        Args:
+            dataset: a path or a Hub id.
+            config: configuration of a Hub dataset.
+            split: default ``train`` if there is one.
+            revision: of a Hub dataset.
+            trainer: judge for this trainer only (sft, dpo, grpo, rloo, kto, reward).
+            sample_rows: rows to show, spread over the split; at most 20.
+            columns: show statistics and samples of these columns only; the verdicts always see all.
+            model: folder of a model whose tokenizer measures lengths in tokens.
+            max_length: tokens at which a run would truncate, for the truncation finding.
+
+        Raises:
+            BadInput: unknown split, column or trainer, unreadable or empty data.
+            NotFound: no such file.
+        """
+        request = Request(
+            trainers=_trainers(trainer),
+            sample_rows=_between(sample_rows, 0, MOST_SAMPLES, "sample_rows"),
+            columns=tuple(columns) if columns else None,
+            model=Path(model).expanduser() if model else None,
+            max_length=max_length,
+        )
+        if not looks_local(dataset):
+            return await self._remote.inspect(dataset, config, split, revision, request)
+        if config not in (None, "default") or revision is not None:
+            raise BadInput(
+                f"{dataset} is local data; it has no config and no revision.",
+                next_step="Leave both out, or give a Hub id.",
+            )
+        return await anyio.to_thread.run_sync(self._inspect_local, dataset, split, request)
+
+    def _inspect_local(self, dataset: str, split: str | None, request: Request) -> DatasetInspection:
+        found = open_local(dataset)
+        chosen = found.split(split)
+        with (
+            tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as scratch,
+            open_table(chosen, scratch=Path(scratch)) as table,
+        ):
+            result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=Path(scratch))
+        result.splits = _splits(found, chosen.name, table.rows)
+        return result
+
+
+def _splits(found: LocalDataset, read: str, rows: int) -> list[Split]:
+    return [
+        Split(
+            name=split.name, rows=rows if split.name == read else _rows(split.files, split.format), bytes=split.bytes
+        )
+        for split in found.splits
+    ]
+
+
+def _rows(files: Sequence[Path], form: str) -> int | None:
+    """Rows of a split that was not read: parquet says so in its footer, other formats do not."""
+    if form != "parquet":
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return sum(int(pq.read_metadata(file).num_rows) for file in files)
+    except (pa.ArrowInvalid, OSError):
+        return None
+
+
+def _trainers(trainer: str | None) -> Sequence[str]:
+    if trainer is None:
+        return TRAINERS
+    if trainer not in TRAINERS:
+        raise BadInput(f"There is no trainer {trainer!r}.", next_step=did_you_mean(trainer, TRAINERS, "trainer"))
+    return (trainer,)
+
+
+def _between(value: int, low: int, high: int, name: str) -> int:
+    if not low <= value <= high:
+        raise BadInput(f"{name} is {value}.", next_step=f"Give a number from {low} to {high}.")
+    return value

@@ -1,0 +1,134 @@
+"""A Hub dataset: what the viewer knows of all its rows, and what a part of its rows says itself."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from mlintern.tools.data.inspect_table import Request, inspect_table
+from mlintern.tools.data.inspection_results import DatasetInspection, Split
+from mlintern.tools.data.remote_rows import (
+    Head,
+    RemoteSplit,
+    choose,
+    converted_splits,
+    copy_head,
+    describe_repository,
+    listed,
+    own_splits,
+    rows_as_file,
+)
+from mlintern.tools.data.table import open_table
+from mlintern.tools.data.viewer import Viewed, ViewerClient
+from mlintern.tools.errors import MlinternError, NotFound, ServiceError
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.service_status import SourceReport, answered, failed, overall
+from mlintern.tools.workspace import Workspace
+
+
+class RemoteInspector:
+    """Asks the Hub what the dataset is, the viewer for statistics of all rows, and the files for the rows.
+
+    The viewer sees only the newest state of public data. For another revision, for gated and private data, and when
+    it is down, the files are read alone, and ``partial`` says how far.
+    """
+
+    def __init__(self, *, workspace: Workspace, hub: HubClient, viewer: ViewerClient) -> None:
+        self._workspace = workspace
+        self._hub = hub
+        self._viewer = viewer
+
+    async def inspect(
+        self, dataset: str, config: str | None, split: str | None, revision: str | None, request: Request
+    ) -> DatasetInspection:
+        """As `DatasetInspector.inspect`, for a Hub id or URL."""
+        info = await describe_repository(self._hub, dataset, revision)
+        viewed = Viewed()
+        if revision is None and not info.private:
+            viewed = await self._viewer.overview(info.id)
+        splits = self._splits(info, viewed)
+        chosen = choose(splits, config, split, info.id)
+        if viewed.splits:
+            await self._viewer.look_at(viewed, info.id, chosen.config, chosen.name)
+        result = await anyio.to_thread.run_sync(self._read, info.id, chosen, viewed, request)
+        _complete(result, info, chosen, viewed, splits)
+        return result
+
+    def _splits(self, info: Any, viewed: Viewed) -> list[RemoteSplit]:
+        """Files of the repository itself if they can be read as they are, else the viewer's parquet copies."""
+        own = own_splits(info)
+        converted = converted_splits(viewed.files)
+        return converted if converted and not all(one.format == "parquet" for one in own) else own or converted
+
+    def _read(self, name: str, chosen: RemoteSplit, viewed: Viewed, request: Request) -> DatasetInspection:
+        with tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as folder:
+            scratch = Path(folder)
+            try:
+                head, report = copy_head(self._hub, chosen, scratch), answered("dataset files")
+            except (ServiceError, NotFound) as error:
+                head, report = _first_rows(viewed, chosen, scratch, error), failed("dataset files", error)
+            with open_table(head.split, scratch=scratch) as table:
+                result = inspect_table(table, request, name=name, split=chosen.name, scratch=scratch)
+                _say_what_was_read(result, head, table.rows, report)
+            result.sources = [*viewed.sources, report]
+            return result
+
+
+def _first_rows(viewed: Viewed, chosen: RemoteSplit, scratch: Path, error: MlinternError) -> Head:
+    """The viewer's first rows when the files cannot be read; without them the failure stands."""
+    if not viewed.first_rows:
+        raise error
+    return Head(rows_as_file(chosen.name, viewed.first_rows, scratch), whole=False, total=None)
+
+
+def _say_what_was_read(result: DatasetInspection, head: Head, rows: int, report: SourceReport) -> None:
+    if report.status != "ok":
+        result.partial.append(
+            f"rows: the files could not be read ({report.message}); the viewer's first {rows} rows stand in."
+        )
+    elif not head.whole:
+        of = "" if head.total is None else f" of {head.total:,}"
+        result.partial.append(
+            f"rows: formats, duplicates, conversations and issues are of the first {rows:,} rows{of}, not of all."
+        )
+    result.rows = rows if head.whole else head.total
+
+
+def _complete(
+    result: DatasetInspection, info: Any, chosen: RemoteSplit, viewed: Viewed, splits: list[RemoteSplit]
+) -> None:
+    """What the Hub and the viewer add to what the rows said."""
+    card = dict(vars(info.card_data)) if info.card_data else {}
+    result.revision, result.config, result.gated = info.sha, chosen.config, info.gated
+    licence = card.get("license")
+    result.license = (
+        licence[0] if isinstance(licence, list) and licence else licence if isinstance(licence, str) else None
+    )
+    result.splits = viewed.splits or listed(splits)
+    result.configs = list(dict.fromkeys(split.config or "default" for split in result.splits))
+    for number, column in enumerate(result.columns):
+        known = viewed.statistics.get(column.name)
+        if known is not None and result.partial:
+            result.columns[number] = known.model_copy(update={"type": column.type, "tokens": column.tokens})
+    whole = next((s.rows for s in result.splits if (s.config, s.name) == (chosen.config, chosen.name)), None)
+    result.rows = whole or viewed.rows or result.rows
+    if not viewed.splits:
+        result.splits = _with_rows(result.splits, chosen, result.rows)
+    if viewed.statistics and result.partial:
+        result.partial.append("columns: statistics come from the dataset viewer and cover all rows it has read.")
+    result.partial += viewed.partial
+    seen = {issue.message for issue in result.issues}
+    result.issues += [issue for issue in viewed.issues if issue.message not in seen]
+    result.status = overall(result.sources)
+
+
+def _with_rows(splits: list[Split], chosen: RemoteSplit, rows: int | None) -> list[Split]:
+    return [
+        split.model_copy(update={"rows": rows})
+        if (split.config, split.name) == (chosen.config, chosen.name)
+        else split
+        for split in splits
+    ]

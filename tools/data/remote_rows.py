@@ -1,0 +1,225 @@
+"""Rows of a Hub dataset: the first part of a split, streamed into a file that the local inspection reads."""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from mlintern.tools.data.inspection_results import Split
+from mlintern.tools.data.local_files import LocalSplit, did_you_mean, group_by_split
+from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.hub.client import HubClient, hub_errors, repo_id_of
+
+MOST_ROWS = 20_000
+MOST_BYTES = 64 * 2**20
+BATCH = 500
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class RemoteSplit:
+    """Data files of one split: paths for `HfFileSystem`, all of one format."""
+
+    config: str
+    name: str
+    format: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A data file on the Hub, read in blocks of `BLOCK` bytes as they are asked for."""
+
+    filesystem: Any
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def suffixes(self) -> list[str]:
+        return PurePosixPath(self.path).suffixes
+
+    def open(self) -> Any:
+        return self.filesystem.open(self.path, "rb", block_size=BLOCK)
+
+    def open_bytes(self) -> IO[bytes]:
+        """The bytes, unpacked when the name ends in .gz."""
+        return io.BufferedReader(gzip.GzipFile(fileobj=self.open()) if self.path.endswith(".gz") else self.open())
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """All files of a split on the Hub, as `mlintern.tools.data.rows` streams them."""
+
+    name: str
+    files: tuple[RemoteFile, ...]
+    format: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """The part of a split that was copied; ``total``: rows of the whole split, if known."""
+
+    split: LocalSplit
+    whole: bool
+    total: int | None
+
+
+async def describe_repository(hub: HubClient, dataset: str, revision: str | None) -> Any:
+    """What the Hub says of a dataset (`DatasetInfo`), by its id or URL.
+
+    Raises:
+        BadInput: it names something that is no dataset.
+        NotFound, Blocked, RateLimited, Offline, ServiceError: as `HubClient.call`.
+    """
+    identifier, kind = repo_id_of(dataset)
+    if kind not in (None, "dataset") and "://" not in dataset:
+        raise BadInput(f"{dataset} is a {kind}, not a dataset.", next_step="For models use inspect_model.")
+    return await hub.call(f"dataset {identifier}", lambda api: api.dataset_info(identifier, revision=revision))
+
+
+def own_splits(info: Any) -> list[RemoteSplit]:
+    """The splits of a described repository in its own files, at the commit of the description."""
+    card = dict(vars(info.card_data)) if info.card_data else {}
+    return splits_of_repository(info.id, info.sha, [sibling.rfilename for sibling in info.siblings or []], card)
+
+
+def splits_of_repository(dataset: str, revision: str, files: Sequence[str], card: Any) -> list[RemoteSplit]:
+    """The splits that a repository's card names, else those that its file names imply."""
+    prefix = f"datasets/{dataset}@{revision}/"
+    configs = card.get("configs") if isinstance(card, dict) else None
+    found: list[RemoteSplit] = []
+    for config in configs if isinstance(configs, list) else []:
+        for name, patterns in _data_files(config):
+            chosen = [file for file in files if any(_matches(file, pattern) for pattern in patterns)]
+            for (_, form), paths in group_by_split(chosen, only=name).items():
+                full = tuple(prefix + path for path in paths)
+                found.append(RemoteSplit(str(config.get("config_name", "default")), name, form, full))
+    if not found:
+        for (name, form), paths in group_by_split(files).items():
+            found.append(RemoteSplit("default", name, form, tuple(prefix + path for path in paths)))
+    return found
+
+
+def _data_files(config: Any) -> list[tuple[str, list[str]]]:
+    entries = config.get("data_files") if isinstance(config, dict) else None
+    if isinstance(entries, str):
+        return [("train", [entries])]
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, str):
+            found.append(("train", [entry]))
+        elif isinstance(entry, dict) and "path" in entry:
+            paths = entry["path"]
+            found.append((str(entry.get("split", "train")), [paths] if isinstance(paths, str) else list(paths)))
+    return found
+
+
+def _matches(file: str, pattern: str) -> bool:
+    """Shell patterns as the Hub reads them: ``**`` spans folders, ``*`` here may as well."""
+    return fnmatch.fnmatch(file, pattern.replace("**/", "*"))
+
+
+def converted_splits(files: dict[tuple[str, str], list[str]]) -> list[RemoteSplit]:
+    """The viewer's own parquet copies (branch refs/convert/parquet), from their URLs."""
+    found = []
+    for (config, split), urls in files.items():
+        paths = []
+        for url in urls:
+            raw = urlsplit(url).path  # /datasets/org/name/resolve/refs%2Fconvert%2Fparquet/config/split/0000.parquet
+            repository, _, rest = raw.lstrip("/").partition("/resolve/")
+            revision, _, path = rest.partition("/")
+            paths.append(f"{repository}@{revision}/{unquote(path)}")
+        found.append(RemoteSplit(config, split, "parquet", tuple(paths)))
+    return found
+
+
+def choose(splits: Sequence[RemoteSplit], config: str | None, split: str | None, dataset: str) -> RemoteSplit:
+    """The split asked for; by default that of the config ``default`` (else the first) called train (else the first).
+
+    Raises:
+        BadInput: there is no such config or split.
+        NotFound: the dataset has no data that can be read.
+    """
+    if not splits:
+        raise NotFound(
+            f"{dataset} has no parquet, jsonl or csv data.",
+            next_step="browse_hub lists its files; data behind a loading script has to be converted first.",
+        )
+    configs = list(dict.fromkeys(one.config for one in splits))
+    wanted = config or ("default" if "default" in configs else configs[0])
+    if wanted not in configs:
+        raise BadInput(f"{dataset} has no config {wanted!r}.", next_step=did_you_mean(wanted, configs, "config"))
+    names = {one.name: one for one in splits if one.config == wanted}
+    name = split or ("train" if "train" in names else next(iter(names)))
+    if name not in names:
+        raise BadInput(f"{dataset} has no split {name!r}.", next_step=did_you_mean(name, names, "split"))
+    return names[name]
+
+
+def copy_head(hub: HubClient, split: RemoteSplit, folder: Path) -> Head:
+    """Stream the start of ``split`` into ``folder``: at most `MOST_ROWS` rows and about `MOST_BYTES` bytes."""
+    with hub_errors(f"data of {split.paths[0]}"):
+        files = hub.filesystem()
+        return _parquet_head(files, split, folder) if split.format == "parquet" else _text_head(files, split, folder)
+
+
+def _parquet_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target, writer, rows, size, total = folder / "head.parquet", None, 0, 0, 0
+    try:
+        for path in split.paths:
+            with files.open(path, "rb", block_size=BLOCK) as stream:
+                source = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BLOCK)
+                total += source.metadata.num_rows
+                if rows >= MOST_ROWS or size >= MOST_BYTES:
+                    continue  # only its footer is read, for the number of rows
+                writer = writer or pq.ParquetWriter(target, source.schema_arrow)
+                for batch in source.iter_batches(batch_size=BATCH):
+                    writer.write_batch(batch.slice(0, MOST_ROWS - rows))
+                    rows += min(batch.num_rows, MOST_ROWS - rows)
+                    size += batch.nbytes
+                    if rows >= MOST_ROWS or size >= MOST_BYTES:
+                        break
+    except pa.ArrowException as error:
+        raise BadInput(
+            f"The parquet data of {split.name!r} cannot be read: {error}.", next_step="Try another split."
+        ) from error
+    finally:
+        if writer is not None:
+            writer.close()
+    return Head(LocalSplit(split.name, (target,), "parquet"), whole=rows == total, total=total)
+
+
+def _text_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
+    """The first `MOST_BYTES` of the first file, up to its last whole line."""
+    path = split.paths[0]
+    target = folder / PurePosixPath(path).name
+    with files.open(path, "rb", block_size=BLOCK) as stream:
+        data = stream.read(MOST_BYTES)
+        whole = not stream.read(1) and len(split.paths) == 1
+    if not whole and not path.endswith(".gz") and b"\n" in data:
+        data = data[: data.rindex(b"\n") + 1]
+    target.write_bytes(data)
+    return Head(LocalSplit(split.name, (target,), split.format), whole=whole, total=None)
+
+
+def rows_as_file(name: str, rows: Sequence[dict[str, Any]], folder: Path) -> LocalSplit:
+    """The viewer's first rows as a file, where the data itself cannot be read."""
+    target = folder / "first-rows.jsonl"
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return LocalSplit(name, (target,), "json")
+
+
+def listed(splits: Sequence[RemoteSplit]) -> list[Split]:
+    return [Split(name=one.name, rows=None, config=one.config) for one in splits]

@@ -1,0 +1,93 @@
+"""What a caller may name as a source of results: a job, a file or folder, a Hub repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.hub.addresses import looks_like_place, place_of
+from mlintern.tools.hub.client import HOME
+from mlintern.tools.ledger import Ledger
+from mlintern.tools.suggestions import did_you_mean, nearest
+from mlintern.tools.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that was found: where its files lie, and which job wrote them, if one did."""
+
+    path: Path
+    job_id: str | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True)
+class OnHub:
+    """A source that is no job and no path, and whose ``name`` can stand for a place on the Hub."""
+
+    name: str
+
+
+def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnHub:
+    """Find what ``source`` names: a job id of this workspace, else an existing path, else a place on the Hub.
+
+    Raises:
+        NotFound: nothing has that name; near job ids are suggested.
+        BadInput: it is empty, or no name that can be looked for.
+    """
+    name = source.strip()
+    if not name:
+        raise BadInput("The source is empty.", next_step="Give a job id, a path, or a Hub repository.")
+    job = _job(name, workspace, ledger)
+    if job is not None:
+        return job
+    try:
+        path = Path(name).expanduser()
+        if path.exists():
+            return Source(path=path.absolute())
+    except OSError as error:  # a name longer than the file system allows
+        raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
+    except RuntimeError as error:  # ~ of a user that does not exist
+        raise BadInput(f"{name[:80]!r} is not a path: {error}", next_step="Give an absolute path.") from error
+    if looks_like_place(name):
+        return OnHub(name)
+    raise NotFound(f"There is no job, file or folder {name!r}.{_near(name, ledger)}", next_step=_hint())
+
+
+def here(source: Source | OnHub) -> Source:
+    """A source whose files are on this machine.
+
+    Raises:
+        BadInput: it is on the Hub.
+    """
+    if isinstance(source, Source):
+        return source
+    place = place_of(source.name, endpoint=HOME)
+    kind = " --repo-type dataset" if place.kind == "dataset" else ""
+    raise BadInput(
+        f"There is no job, file or folder {source.name!r:.200}, and Hub repositories cannot be read here.",
+        next_step=f"Fetch its files first (`hf download {place.repo_id}{kind} --include '*.json' '*.jsonl' "
+        "'*.eval'`), then give the folder or the file.",
+    )
+
+
+def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
+    if "/" in name or name in (".", ".."):
+        return None
+    with ledger.read() as connection:
+        row = connection.execute("SELECT state FROM jobs WHERE job_id = ?", (name,)).fetchone()
+    folder = workspace.job(name)
+    if row is None:
+        return None
+    return Source(path=folder, job_id=name, state=str(row["state"]))
+
+
+def _near(name: str, ledger: Ledger) -> str:
+    with ledger.read() as connection:
+        rows = connection.execute("SELECT job_id FROM jobs ORDER BY created_at DESC LIMIT 1000").fetchall()
+    return f" {did_you_mean(nearest(name, (str(row['job_id']) for row in rows)))}".rstrip()
+
+
+def _hint() -> str:
+    return "Give a job id (list_jobs), a result file, or the folder that holds it, or a Hub repository (org/name)."

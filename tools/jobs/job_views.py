@@ -1,0 +1,109 @@
+"""What the ledger and the watcher know about a job, put into the results that callers see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlintern.common.clock import iso
+from mlintern.tools.jobs import money
+from mlintern.tools.jobs.job_results import JobRow, JobStatus, ScheduledRun
+from mlintern.tools.jobs.job_rows import JobRecord
+from mlintern.tools.jobs.watch import Live
+
+RUNS_SHOWN = 5
+_SUMMARY_FIELDS = ("progress", "metrics", "findings", "log_tail", "evaluations", "resources", "artifacts", "url")
+
+
+def row(record: JobRecord, *, usd: float, now: float) -> JobRow:
+    return JobRow(
+        script_id=record.spec.script_id, created=iso(record.created_at), **_common(record, usd=usd, now=now)
+    )
+
+
+def finished(record: JobRecord, *, usd: float, now: float) -> JobStatus:
+    """A job that is over, from what was collected at its end; its folder may be gone."""
+    summary: Mapping[str, Any] = record.summary or {}
+    collected = {name: summary[name] for name in _SUMMARY_FIELDS if summary.get(name) is not None}
+    well = record.state == "succeeded"
+    return JobStatus.model_validate(
+        {
+            **_common(record, usd=usd, now=now),
+            **collected,
+            "log_tail": "" if well else summary.get("log_tail", ""),
+            "detail": " ".join(summary.get("problems", ())),
+            "next_step": _after_success(collected)
+            if well
+            else "read_job_logs shows what happened; after a change, submit again with another run_name.",
+        }
+    )
+
+
+def unfinished(record: JobRecord, live: Live, *, usd: float, now: float, log_tail: str) -> JobStatus:
+    """A job that is queued or runs, with what its telemetry says now."""
+    spent = max(usd, money.price(record.spec.usd_per_hour, live.run_seconds or 0.0))
+    return JobStatus.model_validate(
+        {
+            **_common(record, usd=spent, now=now),
+            "detail": live.detail,
+            "url": live.url,
+            "progress": live.telemetry.progress,
+            "metrics": live.telemetry.metrics,
+            "findings": live.findings,
+            "log_tail": log_tail,
+            "next_step": "Call poll_job with wait_seconds=45 to wait for something new.",
+        }
+    )
+
+
+def schedule(record: JobRecord, runs: Sequence[JobRecord], *, detail: str, usd: float, now: float) -> JobStatus:
+    """A schedule with its latest ``runs``; ``usd`` is what all of them have cost."""
+    shown = [
+        ScheduledRun(job_id=run.job_id, state=run.state, started=iso(run.created_at)) for run in runs[:RUNS_SHOWN]
+    ]
+    step = "poll_job follows each run; list_jobs lists them all."
+    if not record.over:
+        step += " cancel_job ends the schedule and what it has started."
+    return JobStatus.model_validate(
+        {
+            **_common(record, usd=usd, now=now),
+            "detail": detail or " ".join((record.summary or {}).get("problems", ())),
+            "scheduled_runs": shown,
+            "next_step": step,
+        }
+    )
+
+
+def note_after_submit(record: JobRecord, *, created: bool) -> str:
+    if record.spec.schedule is not None and not record.over:
+        there = "" if created else "This exact schedule was made before; nothing new was. "
+        return f"{there}poll_job shows its runs as they start; cancel_job ends it."
+    if record.over:
+        return f"This exact job has run: {record.state}. Change run_name (or anything else) to run it again."
+    if created:
+        return "Call poll_job with wait_seconds=45 to follow it."
+    return "This exact job was submitted before; nothing new was started. poll_job follows it."
+
+
+def _after_success(collected: Mapping[str, Any]) -> str:
+    steps = ["read_eval reads its evaluation"] if collected.get("evaluations") else []
+    steps += ["diagnose_run judges its training curve"] if collected.get("metrics") else []
+    return f"{'; '.join(steps) or 'read_job_logs shows what it printed'}."
+
+
+def _common(record: JobRecord, *, usd: float, now: float) -> dict[str, Any]:
+    planned = record.spec.schedule
+    return {
+        "job_id": record.job_id,
+        "state": record.state,
+        "seconds_in_state": round(max(0.0, now - record.state_since), 1),
+        "backend": record.spec.backend,
+        "hardware": record.spec.hardware,
+        "experiment": record.spec.experiment,
+        "run_name": record.spec.run_name,
+        "exit_code": record.exit_code,
+        "error": record.error,
+        "usd_so_far": usd,
+        "schedule": f"{planned.cron}, at most {planned.runs} runs" if planned else None,
+        "run_of": record.spec.run_of.schedule if record.spec.run_of else None,
+    }

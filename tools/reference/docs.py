@@ -1,0 +1,260 @@
+"""`search_docs` and `read_doc`: the documentation of the Hugging Face libraries, by their ``.md`` pages."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, Field
+
+from mlintern.common.clock import Clock
+from mlintern.tools.data.local_files import did_you_mean
+from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
+from mlintern.tools.reference.docs_index import DocsIndex, sections_of
+from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
+from mlintern.tools.web import DAY, Web
+from mlintern.tools.workspace import Workspace
+
+DEFAULT = "trl"
+LIBRARIES = (
+    "accelerate", "bitsandbytes", "dataset-viewer", "datasets", "diffusers", "evaluate", "hub", "huggingface_hub",
+    "inference-endpoints", "kernels", "lighteval", "optimum", "peft", "safetensors", "smolagents",
+    "text-generation-inference", "timm", "tokenizers", "trackio", "transformers", "trl",
+)  # fmt: skip
+FRESH = 7 * DAY
+AT_ONCE = 8
+FETCH_SECONDS = 40.0
+PAGE = 10_000
+
+
+class DocHit(BaseModel):
+    doc: str = Field(description="give it to read_doc: library/page#section")
+    title: str
+    page: str
+    snippet: str = Field(description="untrusted text of the page")
+
+
+class DocSearch(NetworkedResult):
+    library: str
+    items: list[DocHit]
+    pages_indexed: int
+    pages_missing: int = Field(description="pages that could not be fetched yet; search again to go on with them")
+    untrusted: bool = True
+
+
+class DocSection(BaseModel):
+    id: str
+    title: str
+    level: int
+    chars: int
+
+
+class DocPage(NetworkedResult):
+    doc: str
+    url: str
+    title: str
+    section: str | None = None
+    outline: list[DocSection]
+    text: str = Field(description="untrusted text of the page")
+    offset: int
+    next_offset: int | None = None
+    total: int
+    untrusted: bool = True
+
+
+class Docs:
+    """Indexes a library on first use into the workspace; later searches need no network for a week."""
+
+    def __init__(self, *, workspace: Workspace, clock: Clock, web: Web) -> None:
+        self._workspace = workspace
+        self._clock = clock
+        self._web = web
+
+    async def search(self, query: str, *, library: str | None = None, limit: int = 10) -> DocSearch:
+        """Sections about ``query`` in a library's documentation.
+
+        Args:
+            query: words; sections with all of them come first.
+            library: such as trl (default), transformers, peft, datasets.
+            limit: 1 to 50.
+
+        Raises:
+            BadInput: empty query, or an unknown library.
+            NotFound: the Hub has no documentation of that name.
+        """
+        name = _library(library or DEFAULT)
+        if not re.search(r"\w", query):
+            raise BadInput("The query has no word.", next_step="Give words such as 'packing' or 'reward function'.")
+        if not 1 <= limit <= 50:
+            raise BadInput(f"limit is {limit}.", next_step="Give 1 to 50.")
+        index = await self._index(name)
+        reports = await self._fill(name, index)
+        hits = await anyio.to_thread.run_sync(index.search, query, limit)
+        paths, missing = await anyio.to_thread.run_sync(index.paths), await anyio.to_thread.run_sync(index.missing)
+        return DocSearch(
+            status="partial" if missing and len(missing) < len(paths) else overall(reports),
+            sources=reports,
+            library=name,
+            items=[
+                DocHit(
+                    doc=f"{name}/{hit.path}" + (f"#{hit.anchor}" if hit.anchor else ""),
+                    title=hit.title or hit.page,
+                    page=hit.page,
+                    snippet=" ".join(hit.snippet.split()),
+                )
+                for hit in hits
+            ],
+            pages_indexed=len(paths) - len(missing),
+            pages_missing=len(missing),
+        )
+
+    async def read(self, doc: str, *, offset: int = 0) -> DocPage:
+        """A page or one of its sections, `PAGE` characters a call.
+
+        Args:
+            doc: ``library/page``, ``library/page#section``, or the page's URL.
+            offset: ``next_offset`` of the call before.
+
+        Raises:
+            NotFound: no such page.
+            BadInput: no such section, or ``offset`` lies behind the end.
+            ServiceError: the Hub cannot be asked and the page is not stored.
+        """
+        library, path, anchor = _address(doc)
+        index = await self._index(library)
+        text = await anyio.to_thread.run_sync(index.text, path)
+        report = answered("stored documentation", http_status=None)
+        if text is None:
+            answer = await self._web.get("huggingface", f"/docs/{library}/{path}.md", cache=FRESH)
+            text, report = answer.text, answered("huggingface docs", http_status=answer.status)
+        sections = sections_of(text)
+        named = {section.anchor: section for section in sections if section.anchor}
+        if anchor and anchor not in named:
+            raise BadInput(
+                f"{library}/{path} has no section {anchor!r}.", next_step=did_you_mean(anchor, named, "section")
+            )
+        chosen = text
+        if anchor:
+            first = named[anchor]
+            later = [s.start for s in sections if s.start > first.start and s.level <= first.level]
+            chosen = text[first.start : min(later, default=len(text))]
+        if not 0 <= offset <= len(chosen):
+            raise BadInput(f"The text has {len(chosen):,} characters.", next_step="Give a smaller offset.")
+        end = offset + PAGE
+        return DocPage(
+            status="ok",
+            sources=[report],
+            doc=f"{library}/{path}" + (f"#{anchor}" if anchor else ""),
+            url=f"{self._web.endpoint('huggingface').base}/docs/{library}/{path}",
+            title=next((s.title for s in sections if s.level == 1), path),
+            section=anchor or None,
+            outline=[
+                DocSection(id=s.anchor, title=s.title, level=s.level, chars=s.end - s.start) for s in named.values()
+            ],
+            text=chosen[offset:end],
+            offset=offset,
+            next_offset=end if end < len(chosen) else None,
+            total=len(chosen),
+        )
+
+    async def _index(self, library: str) -> DocsIndex:
+        path = self._workspace.cache / "docs" / f"{library}.db"
+        return await anyio.to_thread.run_sync(DocsIndex, path)
+
+    async def _fill(self, library: str, index: DocsIndex) -> list[SourceReport]:
+        """Bring the index up to date as far as `FETCH_SECONDS` allow; what is stored serves when the Hub does not."""
+        listed = await anyio.to_thread.run_sync(index.listed_at)
+        if listed is None or self._clock.now() - listed > FRESH:
+            try:
+                pages = await self._list_pages(library)
+            except ServiceError as error:
+                stored = [] if listed is None else [answered("stored documentation", http_status=None)]
+                return [failed("huggingface docs", error), *stored]
+            await anyio.to_thread.run_sync(index.set_pages, pages, self._clock.now())
+        missing = await anyio.to_thread.run_sync(index.missing)
+        if not missing:
+            return [answered("stored documentation", http_status=None)]
+        problems: list[MlinternError] = []
+        deadline = self._clock.monotonic() + FETCH_SECONDS
+        turns = anyio.Semaphore(AT_ONCE)
+
+        async def fetch(path: str) -> None:
+            async with turns:
+                if (problems and isinstance(problems[-1], ServiceError)) or self._clock.monotonic() > deadline:
+                    return
+                try:
+                    answer = await self._web.get("huggingface", f"/docs/{library}/{path}.md", cache=FRESH)
+                except MlinternError as error:
+                    problems.append(error)
+                    if not isinstance(error, NotFound):
+                        return
+                    text = ""  # listed, but gone: not asked for again
+                else:
+                    text = answer.text
+                await anyio.to_thread.run_sync(index.store, path, text, self._clock.now())
+
+        async with anyio.create_task_group() as group:
+            for path in missing:
+                group.start_soon(fetch, path)
+        serious = [problem for problem in problems if isinstance(problem, ServiceError)]
+        return [failed("huggingface docs", serious[0]) if serious else answered("huggingface docs")]
+
+    async def _list_pages(self, library: str) -> dict[str, str]:
+        """Page paths and titles out of the library's llms.txt, else out of the sidebar of its first page."""
+        pages: dict[str, str] = {}
+        try:
+            answer = await self._web.get("huggingface", f"/docs/{library}/llms.txt", cache=DAY)
+            links = re.findall(r"\[([^\]]+)\]\(([^)\s]+)\)", answer.text)
+        except NotFound:
+            links = await self._sidebar(library)
+        for title, url in links:
+            path = page_of(url, library)
+            if path:
+                pages.setdefault(path, title)
+        if not pages:
+            raise ServiceError(
+                f"The documentation of {library} lists no page.",
+                service="huggingface",
+                next_step="Try another library.",
+            )
+        return pages
+
+    async def _sidebar(self, library: str) -> list[tuple[str, str]]:
+        try:
+            answer = await self._web.get("huggingface", f"/docs/{library}/index", expect="html", cache=DAY)
+        except NotFound as error:
+            raise NotFound(
+                f"The Hub has no documentation of {library!r}.", next_step=did_you_mean(library, LIBRARIES, "library")
+            ) from error
+        links = re.findall(rf'<a[^>]+href="(/docs/{library}/[^"#?]+)"[^>]*>(.*?)</a>', answer.text, re.DOTALL)
+        return [(re.sub(r"<[^>]+>|\s+", " ", title).strip() or url, url) for url, title in links]
+
+
+def page_of(url: str, library: str) -> str | None:
+    """The path of a page inside a library's documentation, from its URL; None for anything else."""
+    path = urlsplit(url).path
+    prefix = f"/docs/{library}/"
+    inside = path[len(prefix) :] if path.startswith(prefix) else "" if path.startswith("/") else path
+    inside = re.sub(r"\.(md|html)$", "", inside).strip("/")
+    return inside if inside and inside != "llms.txt" and ".." not in inside else None
+
+
+def _address(doc: str) -> tuple[str, str, str]:
+    """Library, page and section of ``trl/sft_trainer#packing`` or of the page's URL."""
+    parts = urlsplit(doc.strip())
+    path = parts.path.strip("/")
+    if parts.scheme:
+        path = path.removeprefix("docs/")
+    library, _, page = path.partition("/")
+    page = re.sub(r"\.(md|html)$", "", page)
+    if not page or ".." in page:
+        raise BadInput(f"{doc!r} is no page.", next_step="Give library/page, as search_docs does.")
+    return _library(library), page, parts.fragment
+
+
+def _library(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", name):
+        raise BadInput(f"{name!r} is no library.", next_step=did_you_mean(name, LIBRARIES, "library"))
+    return name
