@@ -24,7 +24,7 @@ from tests.server.asking import NO, YES, Person
 from tests.server.test_jobs import BOTH_ERAS, answer, text
 from tests.services.hub_git import WritableHub
 from tests.services.standin import LOST
-from tests.tools.hub.publishing import WEIGHTS, model_folder
+from tests.tools.publish.publishing import WEIGHTS, model_folder
 
 pytestmark = pytest.mark.anyio
 

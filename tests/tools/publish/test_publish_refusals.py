@@ -26,7 +26,7 @@ from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.hub_git import WritableHub
 from tests.services.standin import JSON, LOST, RESET, Fault, too_many
-from tests.tools.hub.publishing import WEIGHTS, Desk, model_folder
+from tests.tools.publish.publishing import WEIGHTS, Desk, model_folder
 
 pytestmark = pytest.mark.anyio
 

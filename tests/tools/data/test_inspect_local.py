@@ -11,8 +11,8 @@ import pytest
 
 from mlintern.tools.data.inspect_dataset import DatasetInspector
 from mlintern.tools.errors import BadInput, NotFound
-from tests.tools.hub.conftest import Write
-from tests.tools.hub.shapes_of_data import KINDS, assistant, user
+from tests.tools.data.conftest import Write
+from tests.tools.data.shapes_of_data import KINDS, assistant, user
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from mlintern.tools.data.formats import judge_formats
 from mlintern.tools.data.inspection_results import Format
 from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.table import open_table
-from tests.tools.hub.conftest import Write
-from tests.tools.hub.shapes_of_data import KINDS, assistant, user
+from tests.tools.data.conftest import Write
+from tests.tools.data.shapes_of_data import KINDS, assistant, user
 
 
 def verdicts(path: Path, tmp_path: Path) -> dict[str, Format]:

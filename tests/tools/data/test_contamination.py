@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mlintern.tools.data.contamination import ContaminationChecker
 from mlintern.tools.data.ngram_index import EvaluationIndex, tokenise
 from mlintern.tools.errors import BadInput
-from tests.tools.hub.conftest import Write
-from tests.tools.hub.shapes_of_data import assistant, user
+from tests.tools.data.conftest import Write
+from tests.tools.data.shapes_of_data import assistant, user
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from mlintern.tools.data.inspect_dataset import DatasetInspector
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, Offline
 from mlintern.tools.workspace import Workspace
 from tests.services.hub import SHA, HubStandIn, Repo
-from tests.tools.hub.conftest import Write
+from tests.tools.data.conftest import Write
 
 pytestmark = pytest.mark.anyio
 

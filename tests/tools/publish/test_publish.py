@@ -12,7 +12,7 @@ from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.hub_git import WritableHub
-from tests.tools.hub.publishing import WEIGHTS, Desk, model_folder
+from tests.tools.publish.publishing import WEIGHTS, Desk, model_folder
 from tests.tools.runs.experiments import first_light
 
 pytestmark = pytest.mark.anyio
