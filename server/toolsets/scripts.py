@@ -52,7 +52,7 @@ def trying(script_id: str, level: str, lab: Lab) -> Action | None:
         where="local",
         hardware="cpu",
         hours=limit / 3600,
-        digest=digest_of_trial(script, limit),
+        digest=digest_of_trial(script.sha256, limit_seconds=limit),
         details=(
             ("Script", f"{script.name} (script_id {script.script_id}), {lines} lines: {script.path}"),
             ("What happens", "two steps with a tiny random model and a few rows, without secrets; nothing is kept"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlintern.tools.data.local_files import LocalSplit
-from mlintern.tools.data.table import literal, quoted, unreadable
+from mlintern.tools.data.sql_text import literal, quoted, unreadable
 from mlintern.tools.errors import BadInput
 
 SHOWN_FAULTS = 3

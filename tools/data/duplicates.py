@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mlintern.tools.data.inspection_results import Duplicates
 from mlintern.tools.data.messages import MessageColumn
-from mlintern.tools.data.table import ROW, Column, Table, literal
+from mlintern.tools.data.sql_text import literal
+from mlintern.tools.data.table import ROW, Column, Table
 
 SAMPLE = 10_000
 TOKENS = 400

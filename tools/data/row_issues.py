@@ -9,7 +9,8 @@ from mlintern.tools.data.duplicates import text_expressions
 from mlintern.tools.data.inspection_results import ColumnStatistics, Conversations, Duplicates, Issue, Lengths
 from mlintern.tools.data.messages import MessageColumn
 from mlintern.tools.data.patterns import BENCHMARK_COLUMNS, BENCHMARK_TEXT, CONTROL, MOJIBAKE, PERSONAL, SCRIPTS
-from mlintern.tools.data.table import ROW, Table, literal
+from mlintern.tools.data.sql_text import literal
+from mlintern.tools.data.table import ROW, Table
 
 SAMPLE = 20_000
 CHARACTERS = 20_000

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.data.local_files import LocalSplit, did_you_mean
+from mlintern.tools.data.sql_text import literal, quoted, unreadable
 from mlintern.tools.errors import BadInput
 
 MEMORY_LIMIT = "400MB"
@@ -191,23 +192,6 @@ def read_table(connection: Any, files: Sequence[Path]) -> Table:
     chosen = ", ".join(["*", f"file_row_number + {offset} AS {ROW}"])
     repeated = tuple(sorted({name for name in names or [] if (names or []).count(name) > 1}))
     return Table(connection, f"(SELECT {chosen} FROM {source})", columns, total, repeated)
-
-
-def unreadable(error: Exception) -> BadInput:
-    """DuckDB's complaint as ours, its advice about its own options left out."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return BadInput(
-        f"The data cannot be read: {lines[0] if lines else error}",
-        next_step="Repair or re-export the file (UTF-8 text, one schema for all files of a split).",
-    )
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def type_text(kind: Any) -> str:

@@ -16,12 +16,12 @@ from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceErro
 from mlintern.tools.evals import eval_ledger
 from mlintern.tools.evals.compare import Comparison, compare_rows
 from mlintern.tools.evals.documents import Reading
-from mlintern.tools.evals.eval_sources import OnHub, Source, here, locate
 from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.names import canonical_task
 from mlintern.tools.evals.read_files import SampleFiles, read_path
 from mlintern.tools.evals.result_rows import EvalPage, EvalRow
 from mlintern.tools.hub.client import SERVICE
+from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.suggestions import did_you_mean, nearest

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.eval_sources import here, locate
 from mlintern.tools.health.series import as_number
+from mlintern.tools.hub.result_sources import here, locate
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.telemetry_marks import marked
 from mlintern.tools.workspace import Workspace

@@ -4,12 +4,9 @@ with it."""
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
-
-if TYPE_CHECKING:
-    from mlintern.tools.scripts.store import Script
 
 LEVELS = ("static", "template", "dry_run")
 
@@ -76,7 +73,7 @@ def not_tried(
     return kept.model_copy(update={"digest": digest, "how_to_approve": how_to_approve})
 
 
-def digest_of_trial(script: Script, limit_seconds: float) -> str:
-    """32 hex that name the dry run of exactly this script: what a person's consent is bound to."""
-    content = f"check_script dry_run {script.sha256} {limit_seconds:g}"
+def digest_of_trial(sha256: str, *, limit_seconds: float) -> str:
+    """32 hex that name the dry run of the script with that SHA-256: what a person's consent is bound to."""
+    content = f"check_script dry_run {sha256} {limit_seconds:g}"
     return hashlib.sha256(content.encode()).hexdigest()[:32]
