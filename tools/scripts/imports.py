@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from mlintern.tools.scripts.literals import LINE
 
@@ -51,9 +51,8 @@ def names_used(source: str) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
-def import_block(source: str, extra: Iterable[str]) -> str:
-    """Imports for the names of `AVAILABLE` that ``source`` uses, and the statements ``extra`` of snippets."""
-    used = names_used(source)
+def import_block(used: Collection[str], extra: Iterable[str]) -> str:
+    """Imports for those of the names ``used`` that `AVAILABLE` has, and the statements ``extra`` of snippets."""
     modules: dict[str, set[str]] = {}
     members: dict[str, set[str]] = {}
     for statement in [*(AVAILABLE[name] for name in AVAILABLE if name in used), *extra]:

@@ -13,6 +13,10 @@ LINE = 88
 """Columns of a line, the default of ruff and black."""
 
 
+class Expression(str):
+    """Source that stands in a script as it is. Only the product makes one, never a value of a recipe."""
+
+
 def assignment(name: str, value: Any, *, open_up: bool = False) -> str:
     """``name = value`` at the left margin; ``open_up`` puts every item of a collection on a line of its own."""
     return f"{name} = {_after(f'{name} = ', value, 0, open_up=open_up)}"
@@ -30,6 +34,8 @@ def python_literal(value: Any) -> str:
     Raises:
         BadInput: the value is neither a number, string, boolean, None nor a list or dictionary of them.
     """
+    if isinstance(value, Expression):
+        return str(value)
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, float) and not math.isfinite(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -15,6 +15,7 @@ from mlintern.tools.scripts.hyperparameters import (
     check_hyperparameters,
     hoist_recipe_fields,
 )
+from mlintern.tools.scripts.literals import Expression
 from mlintern.tools.scripts.recipe_parts import EvaluationPlan, Lora, Source, Strict, validation_errors
 from mlintern.tools.scripts.rewards import Reward
 from mlintern.tools.scripts.snippets import read_snippet
@@ -44,6 +45,11 @@ class _Run(Strict):
     def title(self) -> str:
         trainer = str(getattr(self, "trainer", "script"))
         return self.name or f"{trainer}-{self.model.rstrip('/').rsplit('/', 1)[-1]}"
+
+    @property
+    def device_expression(self) -> bool | Expression:
+        """Whether the processor is used, as a script says it."""
+        return Expression("not torch.accelerator.is_available()") if self.use_cpu is None else self.use_cpu
 
     @model_validator(mode="after")
     def _run_fits(self) -> Self:
@@ -192,14 +198,18 @@ class EvaluationRecipe(EvaluationPlan, _Run):
 
 
 TrainingRecipe = SftRecipe | DpoRecipe | GrpoRecipe
-Recipe = Annotated[SftRecipe | DpoRecipe | GrpoRecipe | EvaluationRecipe, Field(discriminator="trainer")]
+AnyRecipe = TrainingRecipe | EvaluationRecipe
+"""Every kind of recipe. A new one: its class here or in a module beside, its program in `render.program_of`."""
+
+Recipe = Annotated[AnyRecipe, Field(discriminator="trainer")]
 """What `render_script` takes."""
 
-_ADAPTER: TypeAdapter[SftRecipe | DpoRecipe | GrpoRecipe | EvaluationRecipe] = TypeAdapter(Recipe)
-RENDERED = ("sft", "dpo", "grpo", "evaluation")
+_ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Recipe)
+RENDERED = tuple(get_args(kind.model_fields["trainer"].annotation)[0] for kind in get_args(AnyRecipe))
+"""What `trainer` may be."""
 
 
-def parse_recipe(data: Mapping[str, Any]) -> SftRecipe | DpoRecipe | GrpoRecipe | EvaluationRecipe:
+def parse_recipe(data: Mapping[str, Any]) -> AnyRecipe:
     """The recipe that ``data`` (parsed JSON) describes.
 
     Raises:

@@ -6,19 +6,19 @@ import json
 import subprocess
 import sys
 
-from mlintern.tools.scripts.imports import import_block
+from mlintern.tools.scripts.imports import import_block, names_used
 
 HEAVY = {"torch", "trl", "transformers", "datasets", "huggingface_hub", "jinja2", "packaging", "pandas", "pyarrow"}
 
 
 def test_only_what_the_code_uses_is_imported() -> None:
-    assert import_block("print(json.dumps(1))", []) == "import json"
-    assert import_block("x = 1", []) == ""
+    assert import_block(names_used("print(json.dumps(1))"), []) == "import json"
+    assert import_block(names_used("x = 1"), []) == ""
 
 
 def test_imports_of_snippets_are_merged_and_sorted() -> None:
     block = import_block(
-        "json.dumps(set_seed(load_dataset))",
+        names_used("json.dumps(set_seed(load_dataset))"),
         ["import zlib", "from transformers import AutoConfig, pipeline", "import numpy as np", "import json"],
     )
     assert block.splitlines() == [
@@ -33,7 +33,7 @@ def test_imports_of_snippets_are_merged_and_sorted() -> None:
 
 def test_a_long_import_stands_on_several_lines() -> None:
     names = [f"name_number_{number}" for number in range(9)]
-    block = import_block("", [f"from somewhere import {', '.join(names)}"])
+    block = import_block((), [f"from somewhere import {', '.join(names)}"])
     assert block.splitlines()[0] == "from somewhere import (" and len(block.splitlines()) == 11
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.recipe import DpoRecipe, EvaluationRecipe, SftRecipe, parse_recipe
-from mlintern.tools.scripts.render import hyperparameters
+from mlintern.tools.scripts.training_program import hyperparameters
 
 SFT: dict[str, Any] = {"trainer": "sft", "model": "Qwen/Qwen3-0.6B", "dataset": "trl-lib/Capybara"}
 GRPO: dict[str, Any] = {**SFT, "trainer": "grpo", "rewards": [{"kind": "exact_match"}]}

@@ -1,0 +1,65 @@
+"""What a recipe comes to before it is text: a template, its switches, constants, snippets and packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlintern.tools.scripts.data_sources import dataset_kind
+from mlintern.tools.scripts.reward_functions import BuiltIn
+from mlintern.tools.scripts.snippets import Snippet
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that `render` needs to write a script; made from a recipe in one reading.
+
+    Attributes:
+        template: file in the folder `templates`.
+        switches: what the template branches on. Never a value of the recipe: those are `constants`.
+        constants: name -> value, in the order in which a script shows them; what its code does not use is left out.
+        snippets: functions of the recipe's author.
+        rewards: what the template of the built-in rewards needs of each.
+        packages: distributions of `header.TESTED` that the script needs.
+        requirements: further PEP 508 requirements.
+    """
+
+    template: str
+    switches: Mapping[str, Any]
+    constants: Mapping[str, Any]
+    snippets: tuple[Snippet, ...] = ()
+    rewards: tuple[BuiltIn, ...] = ()
+    packages: frozenset[str] = frozenset()
+    requirements: tuple[str, ...] = ()
+
+    def including(self, part: Program) -> Program:
+        """This program with ``part`` in the same file; its own template is kept, and its constants come first."""
+        return Program(
+            template=self.template,
+            switches={**part.switches, **self.switches},
+            constants={**self.constants, **part.constants},
+            snippets=self.snippets + part.snippets,
+            rewards=self.rewards + part.rewards,
+            packages=self.packages | part.packages,
+            requirements=self.requirements + part.requirements,
+        )
+
+
+@dataclass(frozen=True)
+class SourceNames:
+    """How a template loads a dataset: its kind, and the names of the constants that say which."""
+
+    kind: str
+    name: str
+    config: str
+    split: str
+    revision: str
+
+
+def source_names(dataset: str, prefix: str = "") -> SourceNames:
+    """Constants are DATASET, DATASET_CONFIG, SPLIT and DATASET_REVISION; with a prefix P: P_DATASET, P_CONFIG ..."""
+    if not prefix:
+        return SourceNames(dataset_kind(dataset), "DATASET", "DATASET_CONFIG", "SPLIT", "DATASET_REVISION")
+    parts = (f"{prefix}_{part}" for part in ("DATASET", "CONFIG", "SPLIT", "REVISION"))
+    return SourceNames(dataset_kind(dataset), *parts)
