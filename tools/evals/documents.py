@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.names import canonical_task, direction
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
 from mlintern.tools.evals.yaml_files import CARD, YAML, card_metadata, parse_yaml
 
 LARGEST_JSON = 256 * 2**20
 """Bytes. A result file is small; only a log with every transcript gets near this."""
-
-LARGEST_SCORE = 1e100
-"""A score beyond is a computation that ran over; sums and squares of smaller ones stay finite."""
 
 ARCHIVE = b"PK"
 LINES = (".jsonl", ".txt", ".log")
@@ -32,6 +29,33 @@ class ResultFile:
     sha256: str
     data: Any
 
+    def row(self, *, suite: str, task_raw: str, metric: str, value: float, **more: Any) -> EvalRow:
+        """A row of this file. ``task`` and ``higher_is_better`` come from the names, where ``more`` does not say."""
+        better = more.pop("higher_is_better", None)
+        return EvalRow(
+            suite=suite,
+            task=more.pop("task", None) or canonical_task(task_raw),
+            task_raw=task_raw,
+            metric=metric,
+            value=value,
+            higher_is_better=direction(metric) if better is None else better,
+            source=str(self.path),
+            sha256=self.sha256,
+            **more,
+        )
+
+    def problem(self, key: str, message: str, next_step: str = "") -> EvalProblem:
+        """Something at ``key`` of this file that is no result."""
+        return EvalProblem(source=str(self.path), key=key, message=message, next_step=next_step)
+
+    def not_finite(self, key: str, value: Any) -> EvalProblem:
+        """The score at ``key`` is no finite number."""
+        return self.problem(
+            key,
+            f"The score is {value!r:.40}, not a finite number.",
+            "Look at the samples of this task for empty answers or failed generations, then evaluate again.",
+        )
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -39,6 +63,13 @@ class Reading:
 
     rows: list[EvalRow] = field(default_factory=list)
     problems: list[EvalProblem] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, found: Iterable[EvalRow | EvalProblem]) -> Reading:
+        """Rows, brought to one scale with their standard errors, and problems, each in their order."""
+        entries = list(found)
+        rows = finished(entry for entry in entries if isinstance(entry, EvalRow))
+        return cls(rows=rows, problems=[entry for entry in entries if isinstance(entry, EvalProblem)])
 
 
 class Reader(Protocol):
@@ -131,45 +162,3 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.", next_step="Keep the samples beside the result file.") from error
-
-
-def number(value: Any) -> float | None:
-    """``value`` as a float if it is a number (NaN and infinities included), else None. True is no number."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except OverflowError:  # an integer that no float can hold
-        return math.inf if value > 0 else -math.inf
-
-
-def finite(value: Any) -> float | None:
-    """``value`` as a float if it is a finite number of a size that can be computed with, else None."""
-    found = number(value)
-    return found if found is not None and abs(found) <= LARGEST_SCORE else None
-
-
-def whole(value: Any, *, least: int = 0) -> int | None:
-    """``value`` as an int if it is a whole number of at least ``least``, else None."""
-    found = finite(value)
-    return int(found) if found is not None and found == int(found) and found >= least else None
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """``value`` if it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def listed(value: Any) -> list[Any]:
-    """``value`` if it is a JSON array, else an empty one."""
-    return value if isinstance(value, list) else []
-
-
-def not_finite(file: ResultFile, key: str, value: Any) -> EvalProblem:
-    """The complaint about a score that is no finite number."""
-    return EvalProblem(
-        source=str(file.path),
-        key=key,
-        message=f"The score is {value!r:.40}, not a finite number.",
-        next_step="Look at the samples of this task for empty answers or failed generations, then evaluate again.",
-    )

@@ -13,7 +13,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
-from mlintern.tools.evals.documents import finite
+from mlintern.tools.evals.fields import finite
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.health.diagnose import diagnose
 from mlintern.tools.health.findings import Diagnosis

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.documents import Reading, ResultFile, finite, listed, mapping, whole
+from mlintern.tools.evals.documents import Reading, ResultFile
+from mlintern.tools.evals.fields import finite, listed, mapping, whole
 from mlintern.tools.evals.names import UNNAMED_METRIC, canonical_task, direction
 from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 from mlintern.tools.evals.yaml_files import CARD, YAML

@@ -9,11 +9,24 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.archives import read_member
-from mlintern.tools.evals.documents import Reading, ResultFile, finite, mapping, not_finite, parse_json, whole
-from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.documents import Reading, ResultFile, parse_json
+from mlintern.tools.evals.fields import (
+    ByName,
+    Count,
+    Document,
+    Items,
+    Listed,
+    Spread,
+    Text,
+    finite,
+    listed,
+    mapping,
+)
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 
 SUITE = "inspect"
 FORMAT = 2
@@ -22,40 +35,128 @@ GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """What Inspect's `value_to_float` makes of correct, partial, incorrect, no answer."""
 
 
+class Dataset(Document):
+    name: Any
+    location: Any
+    sample_ids: Any
+
+
+class TaskArguments(Document):
+    fewshot: Count
+    num_fewshot: Count
+
+
+class Config(Document):
+    limit: Any
+    epochs: Items
+
+
+class Spec(Document):
+    task: Text
+    task_version: Text
+    task_args: TaskArguments
+    model: Text
+    created: Text
+    dataset: Dataset
+    config: Config
+
+    @property
+    def items(self) -> str | None:
+        """Fingerprint of the items asked."""
+        if not isinstance(self.dataset.sample_ids, list):
+            return None
+        parts = [self.dataset.name, self.dataset.location, sorted(map(str, self.dataset.sample_ids))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    @property
+    def fewshot(self) -> int | None:
+        return self.task_args.num_fewshot if self.task_args.fewshot is None else self.task_args.fewshot
+
+
+class Metric(Document):
+    value: Any
+    spread: Spread = Field(validation_alias="value")
+
+
+class Scores(Document):
+    name: Text
+    scorer: Text
+    reducer: Text
+    scored_samples: Items
+    unscored_samples: Items
+    metrics: ByName[Metric]
+
+    @property
+    def kind(self) -> str:
+        return str(self.name) + (f"/{self.reducer}" if self.reducer not in (None, "mean") else "")
+
+    def stderr(self, key: str) -> float | None:
+        """The metric ``stderr`` belongs to the mean; ``X_acc`` or ``X_accuracy`` may have an ``X_stderr``."""
+        own = (f"{key.rpartition('_')[0]}_stderr",) if "_" in key else ()
+        shared = ("stderr", "bootstrap_stderr") if key in ("accuracy", "mean") else ()
+        found = (self.metrics.get(name, Metric.empty()).spread for name in (*own, f"{key}_stderr", *shared))
+        return next((stderr for stderr in found if stderr is not None), None)
+
+
+class Results(Document):
+    completed_samples: Items
+    scores: Listed[Scores]
+    headline: ByName[Any]
+
+
+class Failure(Document):
+    message: Text
+
+
+class Log(Document):
+    version: Any
+    status: Text
+    eval: Spec
+    results: Results
+    error: Failure
+
+    def items_scored(self, score: Scores) -> int | None:
+        """Items, not attempts: with several epochs a sample is reduced to one score before the metrics."""
+        attempts = self.results.completed_samples
+        if score.scored_samples is not None or attempts is None:
+            return score.scored_samples
+        return max(1, attempts // (self.eval.config.epochs or 1))
+
+    def notes(self, score: Scores, key: str) -> tuple[str, ...]:
+        headline, limit = self.results.headline, self.eval.config.limit
+        named = {"scorer": score.scorer, "score": score.name, "metric": key, "reducer": score.reducer}
+        notes = ["headline"] if headline and all(headline.get(k) in (None, v) for k, v in named.items()) else []
+        notes += [f"limit={limit}"] if limit is not None else []
+        notes += [f"{score.unscored_samples} samples unscored"] if score.unscored_samples else []
+        return tuple(notes)
+
+
 def matches(file: ResultFile) -> bool:
     if file.data is None:
-        return zipfile.is_zipfile(file.path) and any(
-            name in ("header.json", "_journal/start.json") for name in _names(file)
-        )
+        return zipfile.is_zipfile(file.path) and not {"header.json", "_journal/start.json"}.isdisjoint(_names(file))
     data = mapping(file.data)
     return isinstance(data.get("eval"), dict) and "status" in data and "version" in data
 
 
 def read(file: ResultFile) -> Reading:
-    header = _header(file)
-    if header is None:
-        return Reading(problems=[_unfinished(file, "started")])
-    version = header.get("version")
-    if version != FORMAT:
+    if file.data is None and "header.json" not in _names(file):
+        return Reading(problems=[_unfinished(file, Log.model_validate({"status": "started"}))])
+    log = Log.model_validate(file.data if file.data is not None else _member(file, "header.json"))
+    if log.version != FORMAT:
         raise BadInput(
-            f"{file.path} has log format version {version!r}; this mlintern reads {FORMAT}.",
+            f"{file.path} has log format version {log.version!r}; this mlintern reads {FORMAT}.",
             next_step="Convert it with `inspect log convert`, or upgrade mlintern.",
         )
-    if header.get("status") != "success":
-        return Reading(problems=[_unfinished(file, str(header.get("status")), mapping(header.get("error")))])
-    scores = mapping(header.get("results")).get("scores")
-    if not isinstance(scores, list) or not scores:
+    if log.status != "success":
+        return Reading(problems=[_unfinished(file, log)])
+    if not log.results.scores:
         raise BadInput(
             f"{file.path} has no results.scores, although its status is success.",
             next_step="The evaluation ran without a scorer: score it with `inspect score`.",
         )
-    rows: list[EvalRow] = []
-    problems: list[EvalProblem] = []
-    for score in scores:
-        for found in _score_rows(file, header, mapping(score)):
-            (rows if isinstance(found, EvalRow) else problems).append(found)  # type: ignore[arg-type]
-    rows.sort(key=lambda row: "headline" not in row.notes)
-    return Reading(rows=finished(rows), problems=problems)
+    reading = Reading.of(found for score in log.results.scores for found in _rows(file, log, score))
+    reading.rows.sort(key=lambda row: "headline" not in row.notes)
+    return reading
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
@@ -63,7 +164,7 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     scorer = (row.filter or "").partition("/")[0]
     grades: dict[str, list[float]] = {}
     for summary in _summaries(file):
-        value = mapping(mapping(mapping(summary.get("scores")).get(scorer))).get("value")
+        value = mapping(mapping(summary.get("scores")).get(scorer)).get("value")
         grade = GRADES.get(value) if isinstance(value, str) else _as_float(value)
         if grade is None:
             return None
@@ -71,115 +172,49 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     return {identity: math.fsum(values) / len(values) for identity, values in grades.items()} or None
 
 
-def _score_rows(file: ResultFile, header: dict[str, Any], score: dict[str, Any]) -> Iterator[EvalRow | EvalProblem]:
-    spec = header["eval"]
-    metrics = mapping(score.get("metrics"))
-    reducer = score.get("reducer")
-    kind = str(score.get("name")) + (f"/{reducer}" if reducer not in (None, "mean") else "")
-    for key, entry in metrics.items():
+def _rows(file: ResultFile, log: Log, score: Scores) -> Iterator[EvalRow | EvalProblem]:
+    for key, metric in score.metrics.items():
         if key in SPREAD or key.endswith("_stderr"):
             continue
-        value = finite(mapping(entry).get("value"))
+        value = finite(metric.value)
         if value is None:
-            yield not_finite(file, f"results.scores.{kind}.metrics.{key}", mapping(entry).get("value"))
+            yield file.not_finite(f"results.scores.{score.kind}.metrics.{key}", metric.value)
             continue
-        yield EvalRow(
+        yield file.row(
             suite=SUITE,
-            task=canonical_task(str(spec.get("task"))),
-            task_raw=str(spec.get("task")),
+            task_raw=str(log.eval.task),
             metric=key,
-            filter=kind,
-            fewshot=_fewshot(spec),
+            filter=score.kind,
+            fewshot=log.eval.fewshot,
             value=value,
-            stderr=_stderr(metrics, key),
-            n=_items_scored(header, score),
-            higher_is_better=direction(key),
-            model=str(spec["model"]) if spec.get("model") else None,
-            date=str(spec["created"]) if spec.get("created") else None,
-            source=str(file.path),
-            sha256=file.sha256,
-            version=None if spec.get("task_version") is None else str(spec["task_version"]),
-            items=_items(spec),
-            notes=_notes(header, score, key),
+            stderr=score.stderr(key),
+            n=log.items_scored(score),
+            model=log.eval.model,
+            date=log.eval.created,
+            version=log.eval.task_version,
+            items=log.eval.items,
+            notes=log.notes(score, key),
         )
 
 
-def _stderr(metrics: dict[str, Any], key: str) -> float | None:
-    """The metric named ``stderr`` belongs to the mean; ``X_acc`` or ``X_accuracy`` may have an ``X_stderr``."""
-    own = f"{key.rpartition('_')[0]}_stderr" if "_" in key else ""
-    for name in (own, f"{key}_stderr", *(("stderr", "bootstrap_stderr") if key in ("accuracy", "mean") else ())):
-        found = finite(mapping(metrics.get(name)).get("value"))
-        if found is not None and found >= 0:
-            return found
-    return None
-
-
-def _items_scored(header: dict[str, Any], score: dict[str, Any]) -> int | None:
-    """Items, not attempts: with several epochs a sample is reduced to one score before the metrics are computed."""
-    reduced = whole(score.get("scored_samples"), least=1)
-    if reduced is not None:
-        return reduced
-    attempts = whole(mapping(header.get("results")).get("completed_samples"), least=1)
-    epochs = whole(mapping(header["eval"].get("config")).get("epochs"), least=1) or 1
-    return None if attempts is None else max(1, attempts // epochs)
-
-
-def _fewshot(spec: dict[str, Any]) -> int | None:
-    arguments = mapping(spec.get("task_args"))
-    return next((n for name in ("fewshot", "num_fewshot") if (n := whole(arguments.get(name))) is not None), None)
-
-
-def _items(spec: dict[str, Any]) -> str | None:
-    dataset = mapping(spec.get("dataset"))
-    identities = dataset.get("sample_ids")
-    if not isinstance(identities, list):
-        return None
-    parts = [dataset.get("name"), dataset.get("location"), sorted(map(str, identities))]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _notes(header: dict[str, Any], score: dict[str, Any], key: str) -> tuple[str, ...]:
-    headline = mapping(mapping(header.get("results")).get("headline"))
-    named = {
-        "scorer": score.get("scorer"),
-        "score": score.get("name"),
-        "metric": key,
-        "reducer": score.get("reducer"),
-    }
-    notes = ["headline"] if headline and all(headline.get(k) in (None, v) for k, v in named.items()) else []
-    limit = mapping(header["eval"].get("config")).get("limit")
-    unscored = whole(score.get("unscored_samples"), least=1)
-    notes += [f"limit={limit}"] if limit is not None else []
-    notes += [f"{unscored} samples unscored"] if unscored else []
-    return tuple(notes)
-
-
-def _unfinished(file: ResultFile, status: str, error: dict[str, Any] | None = None) -> EvalProblem:
-    reason = f": {str(error['message'])[:300]}" if error and error.get("message") else ""
-    return EvalProblem(
-        source=str(file.path),
-        key="status",
-        message=f"The evaluation has status {status!r}{reason}; its scores are not results.",
-        next_step="Finish it with `inspect eval-retry`, or evaluate again.",
+def _unfinished(file: ResultFile, log: Log) -> EvalProblem:
+    reason = f": {log.error.message[:300]}" if log.error.message else ""
+    return file.problem(
+        "status",
+        f"The evaluation has status {log.status!r}{reason}; its scores are not results.",
+        "Finish it with `inspect eval-retry`, or evaluate again.",
     )
-
-
-def _header(file: ResultFile) -> dict[str, Any] | None:
-    if file.data is not None:
-        return mapping(file.data)
-    if "header.json" not in _names(file):
-        return None
-    return mapping(parse_json(read_member(file.path, "header.json"), f"{file.path}:header.json"))
 
 
 def _summaries(file: ResultFile) -> list[dict[str, Any]]:
     if file.data is not None:
-        entries = mapping(file.data).get("samples")
-    elif "summaries.json" in _names(file):
-        entries = parse_json(read_member(file.path, "summaries.json"), f"{file.path}:summaries.json")
-    else:
-        entries = None
-    return [mapping(entry) for entry in entries] if isinstance(entries, list) else []
+        return [mapping(entry) for entry in listed(mapping(file.data).get("samples"))]
+    has_any = "summaries.json" in _names(file)
+    return [mapping(entry) for entry in listed(_member(file, "summaries.json"))] if has_any else []
+
+
+def _member(file: ResultFile, name: str) -> Any:
+    return parse_json(read_member(file.path, name), f"{file.path}:{name}")
 
 
 def _names(file: ResultFile) -> list[str]:

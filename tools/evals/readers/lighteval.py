@@ -6,10 +6,24 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.documents import Reading, ResultFile, finite, listed, mapping, not_finite, number, whole
-from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.documents import Reading, ResultFile
+from mlintern.tools.evals.fields import (
+    ByName,
+    Document,
+    Items,
+    Listed,
+    Object,
+    Text,
+    finite,
+    mapping,
+    number,
+    spread,
+)
+from mlintern.tools.evals.names import canonical_task
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 
 SUITE = "lighteval"
 SUITES = frozenset(
@@ -19,27 +33,77 @@ SUITES = frozenset(
 DATE = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)")
 
 
+class Model(Document):
+    model_name: Text
+
+
+class General(Document):
+    model_name: Text
+    configured: Model = Field(alias="model_config")
+    max_samples: Any
+
+
+class Metric(Document):
+    metric_name: Text
+    higher_is_better: Any
+
+    def direction(self, metric: str) -> bool | None:
+        """What it says of ``metric``, in an object by name, or about the one metric that it is."""
+        if isinstance(self.higher_is_better, dict):
+            found = self.higher_is_better.get(metric)
+        else:
+            found = self.higher_is_better if self.metric_name == metric else None
+        return found if isinstance(found, bool) else None
+
+
+class Task(Document):
+    effective_num_docs: Items
+    metrics: Listed[Metric]
+    metric: Listed[Metric]
+
+    def direction(self, metric: str) -> bool | None:
+        stated = (entry.direction(metric) for entry in self.metrics or self.metric)
+        return next((better for better in stated if better is not None), None)
+
+
+class Hashes(Document):
+    hash_examples: Text
+
+
+class Summary(Document):
+    hashes: Hashes
+
+
+class Results(Document):
+    config_general: General
+    results: Object
+    versions: ByName[Text]
+    config_tasks: ByName[Any]
+    summary_tasks: ByName[Summary]
+
+    @property
+    def tasks(self) -> list[str]:
+        return [key for key in self.results if key != "all" and "_average" not in key]
+
+    def task(self, key: str) -> Task:
+        """The configuration of a task; its key may carry the few-shot count or not."""
+        found = self.config_tasks.get(key) or self.config_tasks.get(re.split(r"[|:]\d+$", key)[0])
+        return Task.model_validate(found)
+
+
 def matches(file: ResultFile) -> bool:
     data = mapping(file.data)
     return isinstance(data.get("results"), dict) and isinstance(data.get("config_general"), dict)
 
 
 def read(file: ResultFile) -> Reading:
-    results = file.data["results"]
-    tasks = [key for key in results if key != "all" and "_average" not in key]
-    rows: list[EvalRow] = []
-    problems: list[EvalProblem] = []
-    for key, scores in results.items():
-        if key == "all" and len(tasks) < 2:
-            continue  # it repeats the only task
-        if not isinstance(scores, dict):
-            raise BadInput(
-                f"{file.path}: results[{key!r}] is not an object.",
-                next_step="Is it a results_*.json that lighteval wrote? Evaluate again, or restore the file.",
-            )
-        for found in _task_rows(file, key, scores, tasks):
-            (rows if isinstance(found, EvalRow) else problems).append(found)  # type: ignore[arg-type]
-    return Reading(rows=finished(rows), problems=problems)
+    results = Results.model_validate(file.data)
+    return Reading.of(
+        found
+        for key, scores in results.results.items()
+        if key != "all" or len(results.tasks) > 1  # of one task, it only repeats that
+        for found in _rows(file, results, key, scores)
+    )
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
@@ -63,61 +127,39 @@ def task_of(key: str) -> tuple[str, int | None]:
     return ":".join(parts), None
 
 
-def _task_rows(
-    file: ResultFile, key: str, scores: dict[str, Any], tasks: list[str]
-) -> Iterator[EvalRow | EvalProblem]:
-    data = file.data
+def _rows(file: ResultFile, results: Results, key: str, scores: Any) -> Iterator[EvalRow | EvalProblem]:
+    if not isinstance(scores, dict):
+        raise BadInput(
+            f"{file.path}: results[{key!r}] is not an object.",
+            next_step="Is it a results_*.json that lighteval wrote? Evaluate again, or restore the file.",
+        )
     name, fewshot = task_of(key)
-    config = _config(data, key)
-    general = data["config_general"]
+    general, task = results.config_general, results.task(key)
     date = DATE.search(file.path.name)
-    hashes = mapping(mapping(mapping(data.get("summary_tasks")).get(key)).get("hashes"))
-    version = mapping(data.get("versions")).get(key)
-    limit = general.get("max_samples")
     for metric, value in scores.items():
         if metric.endswith("_stderr") or number(value) is None:
             continue
-        if finite(value) is None:
-            yield not_finite(file, f"results.{key}.{metric}", value)
+        score = finite(value)
+        if score is None:
+            yield file.not_finite(f"results.{key}.{metric}", value)
             continue
-        stderr = finite(scores.get(f"{metric}_stderr"))
-        yield EvalRow(
+        yield file.row(
             suite=SUITE,
             task=canonical_task(name),
             task_raw=key,
             metric=metric,
             fewshot=fewshot,
-            value=float(value),
-            stderr=stderr if stderr is not None and stderr >= 0 else None,
-            n=whole(config.get("effective_num_docs"), least=1),
-            higher_is_better=_direction(config, metric),
-            model=_text(general.get("model_name")) or _text(mapping(general.get("model_config")).get("model_name")),
+            value=score,
+            stderr=spread(scores.get(f"{metric}_stderr")),
+            n=task.effective_num_docs,
+            higher_is_better=task.direction(metric),
+            model=general.model_name or general.configured.model_name,
             date=f"{date[1]}T{date[2]}:{date[3]}:{date[4]}" if date else None,
-            source=str(file.path),
-            sha256=file.sha256,
-            version=None if version is None else str(version),
-            items=_text(hashes.get("hash_examples")),
-            subtasks=_subtasks(key, tasks),
-            notes=() if limit is None else (f"max_samples={limit}",),
+            version=results.versions.get(key),
+            items=results.summary_tasks.get(key, Summary.empty()).hashes.hash_examples,
+            subtasks=_subtasks(key, results.tasks),
+            notes=() if general.max_samples is None else (f"max_samples={general.max_samples}",),
         )
-
-
-def _config(data: dict[str, Any], key: str) -> dict[str, Any]:
-    """The configuration of a task; its key may carry the few-shot count or not."""
-    configs = mapping(data.get("config_tasks"))
-    return mapping(configs.get(key) or configs.get(re.split(r"[|:]\d+$", key)[0]))
-
-
-def _direction(config: dict[str, Any], metric: str) -> bool | None:
-    for entry in listed(config.get("metrics") or config.get("metric")):
-        stated = mapping(entry).get("higher_is_better")
-        if isinstance(stated, dict):
-            stated = stated.get(metric)
-        elif mapping(entry).get("metric_name") != metric:
-            continue
-        if isinstance(stated, bool):
-            return stated
-    return direction(metric)
 
 
 def _subtasks(key: str, tasks: list[str]) -> int | None:
@@ -128,7 +170,3 @@ def _subtasks(key: str, tasks: list[str]) -> int | None:
     if not average:
         return None
     return sum(task_of(task)[0].startswith(f"{benchmark}:") and task_of(task)[1] == fewshot for task in tasks)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

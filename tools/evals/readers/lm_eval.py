@@ -1,58 +1,102 @@
-"""Results of EleutherAI's lm-evaluation-harness: today's ``metric,filter`` keys and the flat keys before 0.4."""
+"""Results of EleutherAI's lm-evaluation-harness: today's ``metric,filter`` keys and the flat keys before 0.4.
+
+Evalchemy writes the same file, with ``num_total`` for n and ``accuracy_std_err`` beside ``accuracy_avg``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.documents import (
-    Reading,
-    ResultFile,
+from mlintern.tools.evals.documents import Reading, ResultFile, json_lines
+from mlintern.tools.evals.fields import (
+    ByName,
+    Count,
+    Document,
+    Flag,
+    Items,
+    Listed,
+    Object,
+    Score,
+    Text,
     finite,
-    json_lines,
-    listed,
     mapping,
-    not_finite,
     number,
+    spread,
     whole,
 )
-from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 
 SUITE = "lm-eval"
 LAST_SECOND = 253402300800.0
 """The first second of the year 10000, which ISO 8601 cannot write."""
-NOT_SCORES = frozenset({"name", "alias", "sample_len", "sample_count", "samples", " "})
+NOT_SCORES = re.compile(r"^(?:name|alias|sample_len|sample_count|samples|num_\w+|solved_avg|run_stats| )$")
+SPREADS = re.compile(r"_(?:stderr|std_err|std)$")
+MARKS = frozenset({"versions", "config", "configs", "n-shot", "n-samples", "group_subtasks", "lm_eval_version"})
+
+
+class Config(Document):
+    model: Text
+    model_args: Any
+    limit: Any
+    num_fewshot: Count
+    gen_kwargs: Any
+
+    @property
+    def pretrained(self) -> str | None:
+        """The model among the arguments, which are an object or ``pretrained=org/name,dtype=float32``."""
+        if isinstance(self.model_args, str):
+            parts = (part.partition("=") for part in self.model_args.split(","))
+            return next((value for name, _, value in parts if name.strip() == "pretrained"), self.model)
+        return str(mapping(self.model_args).get("pretrained") or "") or self.model
+
+
+class SampleCount(Document):
+    effective: Items
+
+
+class Results(Document):
+    results: Object
+    groups: Object
+    group_subtasks: ByName[Listed[Any]]
+    higher_is_better: ByName[ByName[Flag]]
+    n_shot: ByName[Any] = Field(alias="n-shot")
+    n_samples: ByName[SampleCount] = Field(alias="n-samples")
+    versions: ByName[Text]
+    config: Config
+    model_name: Text
+    date: Score
+    chat_template_sha: Text
+
+    @property
+    def measured(self) -> str | None:
+        """When, ISO 8601."""
+        return iso(self.date) if self.date is not None and 0 <= self.date < LAST_SECOND else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        notes = [f"limit={self.config.limit}"] if self.config.limit is not None else []
+        return (*notes, *([f"chat template {self.chat_template_sha[:12]}"] if self.chat_template_sha else []))
 
 
 def matches(file: ResultFile) -> bool:
     data = mapping(file.data)
-    marks = {"versions", "config", "configs", "n-shot", "n-samples", "group_subtasks", "lm_eval_version"}
-    return isinstance(data.get("results"), dict) and bool(marks & data.keys()) and "config_general" not in data
+    return isinstance(data.get("results"), dict) and bool(MARKS & data.keys()) and "config_general" not in data
 
 
 def read(file: ResultFile) -> Reading:
-    data = mapping(file.data)
-    results = {**mapping(data.get("groups")), **data["results"]}
-    rows: list[EvalRow] = []
-    problems: list[EvalProblem] = []
-    for task, scores in results.items():
-        if not isinstance(scores, dict):
-            raise BadInput(
-                f"{file.path}: results[{task!r}] is not an object.",
-                next_step="Is it a results_*.json that lm-eval wrote? Evaluate again, or restore the file.",
-            )
-        found = list(_task_rows(file, task, scores))
-        if not found and task not in mapping(data.get("group_subtasks")):
-            problems.append(
-                EvalProblem(source=str(file.path), key=f"results.{task}", message="The task has no scores.")
-            )
-        rows.extend(row for row in found if isinstance(row, EvalRow))
-        problems.extend(problem for problem in found if isinstance(problem, EvalProblem))
-    return Reading(rows=finished(rows), problems=problems)
+    results = Results.model_validate(file.data)
+    return Reading.of(
+        found
+        for task, scores in {**results.groups, **results.results}.items()
+        for found in _task(file, results, task, scores)
+    )
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
@@ -60,7 +104,7 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
 
     An item's id is its number and the hash of its document; there is one row an item and filter.
     """
-    path = _samples_path(file.path, row.task_raw)
+    path = samples_path(file.path, row.task_raw)
     if path is None:
         return None
     scores: dict[str, float] = {}
@@ -74,82 +118,60 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     return scores or None
 
 
-def _task_rows(file: ResultFile, task: str, scores: dict[str, Any]) -> Iterator[EvalRow | EvalProblem]:
-    data = mapping(file.data)
-    subtasks = listed(mapping(data.get("group_subtasks")).get(task))
-    better = mapping(mapping(data.get("higher_is_better")).get(task))
-    fewshot = mapping(data.get("n-shot")).get(task, mapping(data.get("config")).get("num_fewshot"))
-    for key, value in scores.items():
-        metric, _, kind = key.partition(",")
-        if key in NOT_SCORES or metric.endswith("_stderr") or number(value) is None:
-            continue
-        if finite(value) is None:
-            yield not_finite(file, f"results.{task}.{key}", value)
-            continue
-        stderr = finite(scores.get(f"{metric}_stderr,{kind}" if kind else f"{metric}_stderr"))
-        stated = better.get(metric)
-        yield EvalRow(
-            suite=SUITE,
-            task=canonical_task(task),
-            task_raw=task,
-            metric=metric,
-            filter=kind or None,
-            fewshot=whole(fewshot),
-            value=float(value),
-            stderr=stderr if stderr is not None and stderr >= 0 else None,
-            n=_items_asked(data, task, scores, key),
-            higher_is_better=stated if isinstance(stated, bool) else direction(metric),
-            model=_model(data),
-            date=_date(data.get("date")),
-            source=str(file.path),
-            sha256=file.sha256,
-            version=_version(data, task),
-            subtasks=len(subtasks) or None,
-            notes=_notes(data),
-        )
-
-
-def _items_asked(data: dict[str, Any], task: str, scores: dict[str, Any], key: str) -> int | None:
-    stated = mapping(mapping(data.get("n-samples")).get(task)).get("effective")
-    pooled = mapping(scores.get("sample_count")).get(key)
-    return whole(stated, least=1) or whole(pooled, least=1) or whole(scores.get("sample_len"), least=1)
-
-
-def _version(data: dict[str, Any], task: str) -> str | None:
-    version = mapping(data.get("versions")).get(task)
-    return None if version is None else str(version)
-
-
-def _model(data: dict[str, Any]) -> str | None:
-    if data.get("model_name"):
-        return str(data["model_name"])
-    config = mapping(data.get("config"))
-    arguments = config.get("model_args")
-    if isinstance(arguments, str):
-        for part in arguments.split(","):
-            name, _, value = part.partition("=")
-            if name.strip() == "pretrained":
-                return value
-    if isinstance(arguments, dict) and arguments.get("pretrained"):
-        return str(arguments["pretrained"])
-    return str(config["model"]) if config.get("model") else None
-
-
-def _date(value: Any) -> str | None:
-    seconds = finite(value)
-    if seconds is None or not 0 <= seconds < LAST_SECOND:
-        return None
-    return iso(seconds)
-
-
-def _notes(data: dict[str, Any]) -> tuple[str, ...]:
-    limit = mapping(data.get("config")).get("limit")
-    template = data.get("chat_template_sha")
-    notes = [f"limit={limit}"] if limit is not None else []
-    return tuple(notes + ([f"chat template {str(template)[:12]}"] if template else []))
-
-
-def _samples_path(results: Path, task: str) -> Path | None:
+def samples_path(results: Path, task: str) -> Path | None:
+    """The file with the samples of ``task`` beside a result file, if it is there."""
     stem, _, date = results.stem.rpartition("results_")
     path = results.with_name(f"samples_{task}_{date}.jsonl")
     return path if stem == "" and date and Path(task).name == task and path.is_file() else None
+
+
+def _task(file: ResultFile, results: Results, task: str, scores: Any) -> list[EvalRow | EvalProblem]:
+    if not isinstance(scores, dict):
+        raise BadInput(
+            f"{file.path}: results[{task!r}] is not an object.",
+            next_step="Is it a results_*.json that lm-eval wrote? Evaluate again, or restore the file.",
+        )
+    found = list(_rows(file, results, task, scores))
+    if not found and task not in results.group_subtasks:
+        return [file.problem(f"results.{task}", "The task has no scores.")]
+    return found
+
+
+def _rows(file: ResultFile, results: Results, task: str, scores: dict[str, Any]) -> Iterator[EvalRow | EvalProblem]:
+    better = results.higher_is_better.get(task, {})
+    for key, value in scores.items():
+        metric, _, kind = key.partition(",")
+        if NOT_SCORES.match(key) or SPREADS.search(metric) or number(value) is None:
+            continue
+        score = finite(value)
+        if score is None:
+            yield file.not_finite(f"results.{task}.{key}", value)
+            continue
+        yield file.row(
+            suite=SUITE,
+            task_raw=task,
+            metric=metric,
+            filter=kind or None,
+            fewshot=whole(results.n_shot.get(task, results.config.num_fewshot)),
+            value=score,
+            stderr=_stderr(scores, metric, kind),
+            n=_items_asked(results, task, scores, key),
+            higher_is_better=better.get(metric),
+            model=results.model_name or results.config.pretrained,
+            date=results.measured,
+            version=results.versions.get(task),
+            subtasks=len(results.group_subtasks.get(task, [])) or None,
+            notes=results.notes,
+        )
+
+
+def _stderr(scores: dict[str, Any], metric: str, kind: str) -> float | None:
+    names = (f"{metric}_stderr,{kind}" if kind else f"{metric}_stderr", f"{metric.removesuffix('_avg')}_std_err")
+    return next((found for name in names if (found := spread(scores.get(name))) is not None), None)
+
+
+def _items_asked(results: Results, task: str, scores: dict[str, Any], key: str) -> int | None:
+    stated = results.n_samples.get(task, SampleCount.empty()).effective
+    pooled = mapping(scores.get("sample_count")).get(key)
+    counts = (stated, pooled, scores.get("sample_len"), scores.get("num_total"))
+    return next((found for count in counts if (found := whole(count, least=1)) is not None), None)

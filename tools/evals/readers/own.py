@@ -5,61 +5,87 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.documents import (
-    LINES,
-    Reading,
-    ResultFile,
+from mlintern.tools.evals.documents import LINES, Reading, ResultFile, json_lines
+from mlintern.tools.evals.fields import (
+    Count,
+    Document,
+    Flag,
+    Items,
+    Score,
+    Spread,
+    Text,
     finite,
-    json_lines,
     mapping,
-    not_finite,
     number,
-    whole,
 )
-from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 from mlintern.tools.telemetry_marks import marked
 
 SUITE = "mlintern"
 FORMAT = 1
 
 
+class Result(Document):
+    metric: Text
+    filter: Text
+    value: Any
+    stderr: Spread
+    n: Items
+    higher_is_better: Flag
+    chance: Score
+
+
+Rows = Annotated[list[Result] | None, BeforeValidator(lambda value: value if isinstance(value, list) else None)]
+
+
+class Evaluation(Document):
+    mlintern_evaluation: Any
+    suite: Text
+    task: Text
+    model: Text
+    dataset: Text
+    split: Text
+    fewshot: Count
+    date: Text
+    version: Text
+    chance: Score
+    samples_missing: Text
+    rows: Rows
+    samples: Any
+
+    @property
+    def items(self) -> str | None:
+        """Which items were asked, as far as the file says: data set and split."""
+        return None if self.dataset is None else f"{self.dataset}:{self.split or ''}"
+
+
 def matches(file: ResultFile) -> bool:
     if file.path.suffix in LINES:
-        return any(True for _ in _evaluations(file.path))
+        return any(True for _ in _telemetry(file.path))
     return "mlintern_evaluation" in mapping(file.data)
 
 
 def read(file: ResultFile) -> Reading:
-    documents = [file.data] if file.data is not None else list(_evaluations(file.path))
-    rows: dict[tuple[str, str, str | None], EvalRow] = {}
-    problems: list[EvalProblem] = []
-    for document in documents:  # of an evaluation that was repeated within one job, the last one counts
-        reading = _read_document(file, document)
-        rows.update({(row.task_raw, row.metric, row.filter): row for row in reading.rows})
-        problems.extend(reading.problems)
-    return Reading(rows=finished(rows.values()), problems=problems)
+    latest: dict[Any, EvalRow | EvalProblem] = {}
+    for document in _documents(file):
+        for found in _found(file, document):
+            # Of an evaluation that was repeated within one job, the last one counts.
+            latest[(found.task_raw, found.label) if isinstance(found, EvalRow) else len(latest)] = found
+    return Reading.of(latest.values())
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
-    documents = [file.data] if file.data is not None else list(_evaluations(file.path))
-    for document in reversed(documents):
-        name = document.get("samples")
-        if document.get("task") == row.task_raw and isinstance(name, str):
-            path = (file.path.parent / name).resolve()
-            if path.parent != file.path.parent.resolve() or not path.is_file():
-                return None
-            return _scores(path, row.metric)
-    return None
-
-
-def _scores(path: Path, metric: str) -> dict[str, float] | None:
+    path = samples_path(file, row)
+    if path is None:
+        return None
     scores: dict[str, float] = {}
     for sample in json_lines(path):
-        identity, score = sample.get("id"), finite(sample.get(metric))
+        identity, score = sample.get("id"), finite(sample.get(row.metric))
         if identity is None or score is None:
             return None
         if str(identity) in scores:
@@ -71,86 +97,67 @@ def _scores(path: Path, metric: str) -> dict[str, float] | None:
     return scores or None
 
 
-def _read_document(file: ResultFile, document: dict[str, Any]) -> Reading:
-    _require_version(file, document)
-    task = document.get("task")
-    entries = document.get("rows")
-    if not isinstance(task, str) or not task or not isinstance(entries, list):
-        missing = "rows" if isinstance(task, str) and task else "task"
+def samples_path(file: ResultFile, row: EvalRow) -> Path | None:
+    """The file beside ``file`` with the samples of ``row``, if it is there."""
+    named = (entry.samples for entry in reversed(_documents(file)) if entry.task == row.task_raw)
+    name = next((name for name in named if isinstance(name, str)), None)
+    if name is None:
+        return None
+    path = (file.path.parent / name).resolve()
+    return path if path.parent == file.path.parent.resolve() and path.is_file() else None
+
+
+def _documents(file: ResultFile) -> list[Evaluation]:
+    found = [file.data] if file.data is not None else _telemetry(file.path)
+    return [Evaluation.model_validate(document) for document in found]
+
+
+def _found(file: ResultFile, document: Evaluation) -> Iterator[EvalRow | EvalProblem]:
+    _require_format(file, document)
+    if not document.rows:
+        again = "Evaluate again; read the log of the job first."
+        yield file.problem("rows", "The evaluation has no scores.", again)
+    for index, entry in enumerate(document.rows or []):
+        value = finite(entry.value)
+        if entry.metric is None:
+            yield file.problem(f"rows[{index}].metric", "The metric has no name.")
+        elif value is None:
+            yield file.not_finite(f"rows[{index}].value", entry.value)
+        else:
+            yield file.row(
+                suite=document.suite or SUITE,
+                task_raw=document.task or "",
+                metric=entry.metric,
+                filter=entry.filter,
+                fewshot=document.fewshot,
+                value=value,
+                stderr=entry.stderr,
+                n=entry.n,
+                higher_is_better=entry.higher_is_better,
+                model=document.model,
+                date=document.date,
+                version=document.version,
+                items=document.items,
+                chance=document.chance if entry.chance is None else entry.chance,
+                samples_missing=document.samples_missing,
+            )
+
+
+def _require_format(file: ResultFile, document: Evaluation) -> None:
+    if number(document.mlintern_evaluation) != FORMAT:
+        raise BadInput(
+            f"{file.path} has mlintern_evaluation = {document.mlintern_evaluation!r}; this mlintern reads {FORMAT}.",
+            next_step="Upgrade mlintern, or evaluate again with a script that this version renders.",
+        )
+    if document.task is None or document.rows is None:
+        missing = "task" if document.task is None else "rows"
         raise BadInput(
             f"{file.path} has no {missing!r}, or not of the right type.",
             next_step="Write it with the evaluation script that render_script renders, or repair that key.",
         )
-    rows: list[EvalRow] = []
-    problems: list[EvalProblem] = []
-    if not entries:
-        problems.append(
-            EvalProblem(
-                source=str(file.path),
-                key="rows",
-                message="The evaluation has no scores.",
-                next_step="Evaluate again; read the log of the job first.",
-            )
-        )
-    for index, entry in enumerate(entries):
-        found = _read_entry(file, document, index, mapping(entry))
-        (rows if isinstance(found, EvalRow) else problems).append(found)  # type: ignore[arg-type]
-    return Reading(rows=rows, problems=problems)
 
 
-def _read_entry(
-    file: ResultFile, document: dict[str, Any], index: int, entry: dict[str, Any]
-) -> EvalRow | EvalProblem:
-    metric = entry.get("metric")
-    value = finite(entry.get("value"))
-    if not isinstance(metric, str) or not metric:
-        return EvalProblem(source=str(file.path), key=f"rows[{index}].metric", message="The metric has no name.")
-    if value is None:
-        return not_finite(file, f"rows[{index}].value", entry.get("value"))
-    better = entry.get("higher_is_better")
-    stderr = finite(entry.get("stderr"))
-    return EvalRow(
-        suite=str(document.get("suite") or SUITE),
-        task=canonical_task(document["task"]),
-        task_raw=document["task"],
-        metric=metric,
-        filter=_text(entry.get("filter")),
-        fewshot=whole(document.get("fewshot")),
-        value=value,
-        stderr=stderr if stderr is not None and stderr >= 0 else None,
-        n=whole(entry.get("n"), least=1),
-        higher_is_better=better if isinstance(better, bool) else direction(metric),
-        model=_text(document.get("model")),
-        date=_text(document.get("date")),
-        source=str(file.path),
-        sha256=file.sha256,
-        version=_text(document.get("version")),
-        items=_items(document),
-        chance=finite(entry.get("chance", document.get("chance"))),
-        samples_missing=_text(document.get("samples_missing")),
-    )
-
-
-def _require_version(file: ResultFile, document: dict[str, Any]) -> None:
-    version = document.get("mlintern_evaluation")
-    if number(version) != FORMAT:
-        raise BadInput(
-            f"{file.path} has mlintern_evaluation = {version!r}; this mlintern reads {FORMAT}.",
-            next_step="Upgrade mlintern, or evaluate again with a script that this version renders.",
-        )
-
-
-def _items(document: dict[str, Any]) -> str | None:
-    """Which items were asked, as far as the file says: data set and split."""
-    dataset = _text(document.get("dataset"))
-    return None if dataset is None else f"{dataset}:{_text(document.get('split')) or ''}"
-
-
-def _text(value: Any) -> str | None:
-    return str(value) if isinstance(value, str | int | float) and value != "" else None
-
-
-def _evaluations(path: Path) -> Iterator[dict[str, Any]]:
+def _telemetry(path: Path) -> Iterator[dict[str, Any]]:
     """The evaluation objects among telemetry rows: JSON lines, or marked lines of a log. Others are passed by."""
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines if path.suffix == ".jsonl" else marked(lines):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mlintern.tools.evals.documents import Reading, ResultFile, finite, mapping, number, whole
-from mlintern.tools.evals.names import direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.documents import Reading, ResultFile
+from mlintern.tools.evals.fields import finite, mapping, number, whole
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
 
 SUITE = "trainer"
 NOT_SCORES = re.compile(
     r"(?:^|_)(?:runtime|samples_per_second|steps_per_second|num_tokens|samples|model_preparation_time)$"
 )
 MEASURED = re.compile(r"^eval_(?:.*_)?(?:loss|runtime|samples_per_second)$")
+RUNTIME = re.compile(r"^eval_(.+)_runtime$")
 
 
 def matches(file: ResultFile) -> bool:
@@ -28,26 +29,15 @@ def read(file: ResultFile) -> Reading:
     """The last value of each ``eval_*`` metric. A trainer reports no standard error and no number of items."""
     history = mapping(file.data).get("log_history")
     entries = [mapping(entry) for entry in history] if isinstance(history, list) else [mapping(file.data)]
-    names = {
-        key.removeprefix("eval_").removesuffix("_runtime")
-        for entry in entries
-        for key in entry
-        if key.startswith("eval_") and key.endswith("_runtime") and key != "eval_runtime"
-    }
+    names = {found[1] for entry in entries for key in entry if (found := RUNTIME.match(key))}
     datasets = sorted(names, key=len, reverse=True)
-    rows: dict[str, EvalRow] = {}
-    problems: dict[str, EvalProblem] = {}
+    latest: dict[str, EvalRow | EvalProblem] = {}
     for entry in entries:
         for key, value in entry.items():
-            if not _is_score(key, value):
-                continue
-            rows.pop(key, None)
-            problems.pop(key, None)
-            if finite(value) is not None:
-                rows[key] = _row(file, key, value, entry, datasets)
-            else:
-                problems[key] = _diverged(file, key, value, entry)
-    return Reading(rows=finished(rows.values()), problems=list(problems.values()))
+            if key.startswith("eval_") and number(value) is not None and not NOT_SCORES.search(key):
+                latest.pop(key, None)
+                latest[key] = _found(file, key, value, entry, datasets)
+    return Reading.of(latest.values())
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
@@ -55,36 +45,24 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     return None
 
 
-def _is_score(key: str, value: Any) -> bool:
-    return key.startswith("eval_") and number(value) is not None and NOT_SCORES.search(key) is None
-
-
-def _row(file: ResultFile, key: str, value: Any, entry: dict[str, Any], datasets: list[str]) -> EvalRow:
+def _found(
+    file: ResultFile, key: str, value: Any, entry: dict[str, Any], datasets: list[str]
+) -> EvalRow | EvalProblem:
+    score, step = finite(value), whole(entry.get("step"))
+    if score is None:
+        where = f" at step {step}" if step is not None else ""
+        return file.problem(
+            key, f"{key} is {value!r:.40}{where}.", "Run diagnose_run on this file: training has probably diverged."
+        )
     metric = key.removeprefix("eval_")
     dataset = next((name for name in datasets if metric.startswith(f"{name}_")), None)
-    if dataset is not None:
-        metric = metric.removeprefix(f"{dataset}_")
-    n = whole(entry.get(f"eval_{dataset}_samples" if dataset else "eval_samples"), least=1)
-    return EvalRow(
+    return file.row(
         suite=SUITE,
         task=dataset or "eval",
         task_raw=f"eval_{dataset}" if dataset else "eval",
-        metric=metric,
-        value=float(value),
-        n=n,
-        higher_is_better=direction(metric),
-        source=str(file.path),
-        sha256=file.sha256,
-        step=whole(entry.get("step")),
+        metric=metric.removeprefix(f"{dataset}_") if dataset else metric,
+        value=score,
+        n=whole(entry.get(f"eval_{dataset}_samples" if dataset else "eval_samples"), least=1),
+        step=step,
         notes=("measured by the trainer during training",),
-    )
-
-
-def _diverged(file: ResultFile, key: str, value: Any, entry: dict[str, Any]) -> EvalProblem:
-    step = finite(entry.get("step"))
-    return EvalProblem(
-        source=str(file.path),
-        key=key,
-        message=f"{key} is {value!r:.40}" + (f" at step {step:g}." if step is not None else "."),
-        next_step="Run diagnose_run on this file: training has probably diverged.",
     )
