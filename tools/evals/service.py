@@ -275,7 +275,5 @@ def _offset(cursor: str | None, digest: str, total: int) -> int:
     if cursor is None:
         return 0
     other = "The cursor belongs to other results: source or task differ, or the files have changed."
-    place = read_cursor(cursor, tool="read_eval", request=digest, otherwise=other)
-    if len(place) != 1 or not isinstance(place[0], int) or not 0 <= place[0] <= total:
-        raise BadInput(other, next_step="Leave it out to start again.")
-    return place[0]
+    [place] = read_cursor(cursor, tool="read_eval", request=digest, shape=(int,), otherwise=other)
+    return min(int(place), total)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.data.local_files import did_you_mean
 from mlintern.tools.errors import BadInput, ServiceError
 from mlintern.tools.hub.client import HubClient
@@ -101,7 +100,10 @@ class HubSearcher:
             raise BadInput(f"There is no sort {sort!r}.", next_step=did_you_mean(sort, SORTS, "sort"))
         if not 1 <= limit <= MOST:
             raise BadInput(f"limit is {limit}.", next_step=f"Give 1 to {MOST}.")
-        start = read_cursor(cursor)
+        request = repr((kind, query, paper_id, task, author, language, sort))
+        start = 0
+        if cursor is not None:
+            [start] = read_cursor(cursor, tool="search_hub", request=request, shape=(int,))
         paper = arxiv_id(paper_id) if paper_id else None
         if kind in ("spaces", "collections") and (task or language):
             raise BadInput(f"{kind.title()} have no task and no language.", next_step="Leave both out.")
@@ -123,7 +125,7 @@ class HubSearcher:
             status="ok",
             sources=[answered("huggingface")],
             items=page,
-            next_cursor=write_cursor(start + limit) if more else None,
+            next_cursor=make_cursor([start + limit], request) if more else None,
         )
 
     async def _repositories(self, kind: str, asked: tuple[str | None, ...], *, sort: str, most: int) -> list[HubItem]:
@@ -214,24 +216,3 @@ def arxiv_id(text: str) -> str:
             f"{text!r} is no arXiv id.", next_step="Give one such as 2305.18290; cards cite arXiv ids only."
         )
     return match[1]
-
-
-def write_cursor(start: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps({"start": start}).encode()).decode().rstrip("=")
-
-
-def read_cursor(cursor: str | None) -> int:
-    """The position in an opaque cursor; 0 without one.
-
-    Raises:
-        BadInput: it is not one of ours.
-    """
-    if cursor is None:
-        return 0
-    try:
-        start = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))["start"]
-    except (ValueError, KeyError, TypeError):
-        start = -1
-    if not isinstance(start, int) or start < 0:
-        raise BadInput("The cursor is not one that this tool gave.", next_step="Ask without a cursor to start anew.")
-    return start

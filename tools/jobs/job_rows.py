@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
 import json
 import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from mlintern.tools.errors import BadInput, Conflict, NotFound
+from mlintern.tools.cursors import make_cursor, read_cursor
+from mlintern.tools.errors import Conflict, NotFound
 from mlintern.tools.jobs.spec import FINAL, JobHandle, JobSpec, JobState, may_follow
 
 ACTIVE = ("queued", "running")
@@ -196,6 +195,7 @@ def page(
     cursor: str | None,
 ) -> tuple[list[JobRecord], int, str | None]:
     """Jobs, newest first, how many match in all, and the cursor of the next page. Status ``active``: not over."""
+    request = repr((status, experiment, backend))
     conditions: list[tuple[str, tuple[object, ...]]] = []
     if status == "active":
         conditions.append(("state IN ('queued', 'running')", ()))
@@ -207,13 +207,15 @@ def page(
         conditions.append(("backend = ?", (backend,)))
     total = connection.execute("SELECT COUNT(*) FROM jobs" + _where(conditions), _values(conditions)).fetchone()[0]
     if cursor is not None:
-        conditions.append(("(created_at, job_id) < (?, ?)", _read_cursor(cursor)))
+        place = read_cursor(cursor, tool="list_jobs", request=request, shape=(float, str))
+        conditions.append(("(created_at, job_id) < (?, ?)", tuple(place)))
     rows = connection.execute(
         f"SELECT * FROM jobs{_where(conditions)} ORDER BY created_at DESC, job_id DESC LIMIT ?",
         (*_values(conditions), limit + 1),
     ).fetchall()
     found = [JobRecord.of(row) for row in rows[:limit]]
-    return found, int(total), _write_cursor(found[-1]) if len(rows) > limit else None
+    more = len(rows) > limit
+    return found, int(total), make_cursor([found[-1].created_at, found[-1].job_id], request) if more else None
 
 
 def _where(conditions: list[tuple[str, tuple[object, ...]]]) -> str:
@@ -222,17 +224,3 @@ def _where(conditions: list[tuple[str, tuple[object, ...]]]) -> str:
 
 def _values(conditions: list[tuple[str, tuple[object, ...]]]) -> tuple[object, ...]:
     return tuple(value for _, values in conditions for value in values)
-
-
-def _write_cursor(last: JobRecord) -> str:
-    return base64.urlsafe_b64encode(json.dumps([last.created_at, last.job_id]).encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return float(created_at), str(job_id)
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise BadInput(
-            "The cursor is not one of list_jobs.", next_step="Pass next_cursor of the page before, or leave it out."
-        ) from error

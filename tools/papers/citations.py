@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from mlintern.common.clock import Clock, iso
+from mlintern.tools.cursors import read_cursor
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers import paper_cursors
 from mlintern.tools.papers.neighbours import Neighbours, Reports
@@ -40,7 +41,7 @@ class Walker:
         Raises:
             BadInput: it is no cursor of a walk, or its walk is gone.
         """
-        walk_id, number = paper_cursors.decode("walk", cursor)
+        walk_id, number = read_cursor(cursor, tool="walk_citations", request="walk_citations", shape=(str, int))
         walk = self.load(walk_id)
         if number > len(walk.pages):
             raise BadInput("This cursor is ahead of its walk.", next_step="Use the next_cursor of the last page.")

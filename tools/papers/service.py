@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from mlintern.common.clock import Clock
+from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput
-from mlintern.tools.papers import paper_cursors, paper_results
+from mlintern.tools.papers import paper_results
 from mlintern.tools.papers.arguments import check_choice, check_range, chosen_sources, parse_query
 from mlintern.tools.papers.citations import Walker
 from mlintern.tools.papers.graph import WalkGraph, draw
@@ -234,7 +235,7 @@ class PaperService:
     # Search ---------------------------------------------------------------------------------------------------------
 
     async def _next_page(self, cursor: str, limit: int) -> paper_results.SearchResult:
-        state_id, start = paper_cursors.decode("search", cursor)
+        state_id, start = read_cursor(cursor, tool="search_papers", request="search_papers", shape=(str, int))
         return await self._page(state_id, load_ranking(self._searches, state_id), start=start, limit=limit)
 
     async def _page(self, state_id: str, ranking: Ranking, *, start: int, limit: int) -> paper_results.SearchResult:
@@ -246,7 +247,7 @@ class PaperService:
         status = overall(reports)
         if status not in ("ok", "partial") and shown:
             status = "partial"
-        following = paper_cursors.encode("search", state_id, start + len(shown)) if more else None
+        following = make_cursor([state_id, start + len(shown)], "search_papers") if more else None
         notes = [*ranking.notes, *_advice(status, reports, bool(shown), following is not None)]
         if ranking.query.sort == "citations" and "arxiv" in ranking.positions:
             notes.append("arXiv and Hugging Face cannot sort by citations: what they found is sorted among the rest.")

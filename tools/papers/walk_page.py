@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlintern.tools.papers import paper_cursors
+from mlintern.tools.cursors import make_cursor
 from mlintern.tools.papers.paper_results import Edge, FrontierEntry, WalkedPaper, WalkResult, shown_authors
 from mlintern.tools.papers.walking import Link, Task, Walk
 from mlintern.tools.service_status import SourceReport, overall
@@ -27,7 +27,7 @@ def page_result(
     elif status == "partial" and not names and failures:
         status = overall(failures)  # that the seed was found elsewhere is no answer
     following = number + 1 if names else number
-    cursor = paper_cursors.encode("walk", walk.walk_id, following) if more else None
+    cursor = make_cursor([walk.walk_id, following], "walk_citations") if more else None
     edges = _edges_of(walk, names)
     return WalkResult(
         status=status,

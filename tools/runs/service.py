@@ -254,9 +254,6 @@ def _after(cursor: str | None, request: str) -> tuple[float, float, str] | None:
     if cursor is None:
         return None
     other = "The cursor belongs to another experiment or order."
-    place = read_cursor(cursor, tool="list_runs", request=request, otherwise=other)
-    try:
-        first, created, job_id = place
-        return float(first), float(created), str(job_id)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise BadInput("The cursor is not one of list_runs.", next_step="Leave it out to start again.") from error
+    shape = (float, float, str)
+    first, created, job_id = read_cursor(cursor, tool="list_runs", request=request, shape=shape, otherwise=other)
+    return first, created, job_id
