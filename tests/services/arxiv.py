@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from tests.services.corpus import Corpus, Entry
+from tests.services.listed import Call, like, listed, one_of, whole
 from tests.services.standin import StandIn
 
 _FEED = (
@@ -24,6 +25,60 @@ _FEED = (
     "<opensearch:startIndex>{start}</opensearch:startIndex>\n{entries}</feed>\n"
 )
 _ID = re.compile(r"(?:\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v\d+)?")
+_TERM = (
+    r'(?:ti|au|abs|co|jr|cat|rn|id|all):(?:"[^"]+"|[^\s()":]+)|submittedDate:\[\d{8,14} TO \d{8,14}\]'
+    r'|"[^"]+"|[^\s()":]+'
+)
+_MANUAL = "arXiv API User's Manual, info.arxiv.org/help/api/user-manual.html, read 2026-11-28"
+
+
+def _is_expression(text: str) -> bool:
+    """Terms joined by AND, OR, ANDNOT in balanced groups (sections 3.1.1.3 and 5.1); two terms need an operator."""
+    tokens = re.findall(rf"\(|\)|\b(?:ANDNOT|AND|OR)\b|{_TERM}|\S", text)
+    depth, expect_term = 0, True
+    for token in tokens:
+        if token == "(":
+            if not expect_term:
+                return False
+            depth += 1
+        elif token == ")":
+            depth -= 1
+            if depth < 0 or expect_term:
+                return False
+        elif token in ("AND", "OR", "ANDNOT"):
+            if expect_term:
+                return False
+            expect_term = True
+        elif re.fullmatch(_TERM, token):
+            if not expect_term:
+                return False
+            expect_term = False
+        else:
+            return False
+    return depth == 0 and not expect_term
+
+
+QUERY = Call(
+    source=f"{_MANUAL}, sections 3.1.1 and 5.1",
+    parameters={
+        "search_query": _is_expression,
+        "id_list": like(r"[^\s]*"),
+        "start": whole(),
+        "max_results": whole(0, 2000),
+        "sortBy": one_of("relevance", "lastUpdatedDate", "submittedDate"),
+        "sortOrder": one_of("ascending", "descending"),
+    },
+    together=(
+        lambda asked: "" if asked.get("search_query") or asked.get("id_list") else "neither search_query nor id_list",
+        lambda asked: "sortOrder without sortBy" if "sortOrder" in asked and "sortBy" not in asked else "",
+        lambda asked: (
+            "start and max_results pass 30,000"
+            if int(asked.get("start", 0)) + int(asked.get("max_results", 10)) > 30_000
+            else ""
+        ),
+    ),
+)
+PAGE = Call(source="arXiv, robots.txt and the help page Accessing arXiv's full text, read 2026-11-28", parameters={})
 STUB = "<!DOCTYPE html><html><body><h1>No HTML for '{name}'</h1><p>No HTML is available.</p></body></html>"
 
 
@@ -33,7 +88,7 @@ class ArxivApi(StandIn):
     def __init__(self, corpus: Corpus, *, latency: float = 0.0) -> None:
         self.corpus = corpus
         self.empty_pages = 0
-        super().__init__([Route("/api/query", self._query)], latency=latency)
+        super().__init__([Route("/api/query", listed(self._query, QUERY, _refused))], latency=latency)
 
     async def _query(self, request: Request) -> Response:
         query = request.query_params
@@ -85,9 +140,9 @@ class ArxivSite(StandIn):
         self.pdfs: dict[str, bytes] = {}
         super().__init__(
             [
-                Route("/html/{name:path}", self._html),
-                Route("/src/{name:path}", self._source),
-                Route("/pdf/{name:path}", self._pdf),
+                Route("/html/{name:path}", listed(self._html, PAGE)),
+                Route("/src/{name:path}", listed(self._source, PAGE)),
+                Route("/pdf/{name:path}", listed(self._pdf, PAGE)),
             ],
             latency=latency,
         )
@@ -151,6 +206,10 @@ def _error(reason: str) -> str:
         f"<entry><id>https://arxiv.org/api/errors#{reason.replace(' ', '_')}</id><title>Error</title>"
         f"<updated>2026-04-12T22:59:06Z</updated><summary>{escape(reason)}</summary></entry>"
     )
+
+
+def _refused(reason: str) -> Response:
+    return _atom(_error(reason), total=1, start=0, size=1, status=400)
 
 
 def _atom(entries: str, *, total: int, start: int, size: int, status: int = 200) -> Response:

@@ -9,7 +9,27 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from tests.services.corpus import Corpus, Entry
+from tests.services.hub_listed import HUB_HEADERS, sent_by
+from tests.services.listed import Call, like, listed, one_of, whole
 from tests.services.standin import StandIn
+
+_OPENAPI = "the Hub's OpenAPI description (huggingface.co/.well-known/openapi.json), read 2026-11-28"
+SEARCH = Call(
+    source=f"{_OPENAPI}; names as HfApi.list_papers sends them",
+    parameters={name: {"q": like(r".{1,250}"), "limit": whole(1, 120)}[name] for name in sent_by("list_papers")},
+    required=frozenset(("q",)),
+    headers=HUB_HEADERS,
+)
+_DAILY = {
+    "p": whole(), "limit": whole(1, 100), "sort": one_of("publishedAt", "trending"), "date": like(r"\d{4}-\d\d-\d\d"),
+    "week": like(r"\d{4}-W\d\d"), "month": like(r"\d{4}-\d\d"), "submitter": like(r"\S+"),
+}  # fmt: skip
+DAILY = Call(
+    source=f"{_OPENAPI}; names as HfApi.list_daily_papers sends them",
+    parameters={name: _DAILY[name] for name in sent_by("list_daily_papers")},
+    headers=HUB_HEADERS,
+)
+BARE = Call(source=_OPENAPI, parameters={}, headers=HUB_HEADERS)
 
 
 class HuggingFacePapers(StandIn):
@@ -20,17 +40,15 @@ class HuggingFacePapers(StandIn):
         self.markdown: dict[str, str] = {}
         super().__init__(
             [
-                Route("/api/papers/search", self._search),
-                Route("/api/daily_papers", self._daily),
-                Route("/papers/{name}.md", self._markdown),
+                Route("/api/papers/search", listed(self._search, SEARCH)),
+                Route("/api/daily_papers", listed(self._daily, DAILY)),
+                Route("/papers/{name}.md", listed(self._markdown, BARE)),
             ],
             latency=latency,
         )
 
     async def _search(self, request: Request) -> Response:
         words, limit = request.query_params["q"], int(request.query_params.get("limit", 20))
-        if len(words) > 250 or limit > 120:
-            return JSONResponse({"error": "Invalid parameters"}, status_code=400)
         # A semantic search: any word will do, those with most words first.
         wanted = {word for word in words.lower().replace("-", " ").split() if len(word) > 3}
         scored = [(len(wanted & _words(entry)), entry) for entry in self.corpus.entries]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tests.services.hub_listed import COLLECTIONS, HUB_HEADERS, listing
+from tests.services.listed import Call, like, listed, one_of, whole
 from tests.services.standin import StandIn
 
+KINDS = ("models", "datasets", "spaces")
 SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+DOCS_SEARCH = Call(
+    source="GET /api/docs/search in the Hub's OpenAPI (huggingface.co/.well-known/openapi.json), read 2026-11-28",
+    parameters={
+        "q": like(r".{1,200}"),
+        "limit": whole(1, 100),
+        "product": one_of(
+            "hub", "transformers", "datasets", "peft", "accelerate", "trl", "tgi", "lighteval", "trackio"
+        ),
+    },
+    required=frozenset(("q",)),
+    headers=HUB_HEADERS,
+)
 
 
 @dataclass
@@ -75,15 +93,17 @@ class HubStandIn(StandIn):
         self.collections: list[dict[str, Any]] = []
         self.renamed: dict[str, str] = {}
         self.docs: dict[str, str] = {}
+        self.searches_docs = True
         self.page = 1000
         kinds = "{kind:str}"
         super().__init__(
             [
                 *routes,
                 Route("/docs/{path:path}", self._docs),
-                Route("/api/collections", self._collections),
+                Route("/api/docs/search", listed(self._search_docs, DOCS_SEARCH)),
+                Route("/api/collections", listed(self._collections, COLLECTIONS)),
                 Route("/api/agent-harnesses", lambda request: JSONResponse({})),
-                Route(f"/api/{kinds}", self._list),
+                *(Route(f"/api/{kind}", listed(self._list, listing(f"list_{kind}"))) for kind in KINDS),
                 Route(f"/api/{kinds}/{{org}}/{{name}}", self._info),
                 Route(f"/api/{kinds}/{{org}}/{{name}}/auth-check", self._auth_check),
                 Route(f"/api/{kinds}/{{org}}/{{name}}/revision/{{revision}}", self._info),
@@ -124,7 +144,7 @@ class HubStandIn(StandIn):
         return None
 
     async def _list(self, request: Request) -> Response:
-        kind = request.path_params["kind"].rstrip("s")
+        kind = request.url.path.rsplit("/", 1)[-1].rstrip("s")
         query = request.query_params
         found = [
             repo.described()
@@ -142,15 +162,43 @@ class HubStandIn(StandIn):
         return JSONResponse(found[start : start + limit], headers=headers)
 
     async def _collections(self, request: Request) -> Response:
-        wanted = request.query_params.get("q", "").lower()
-        paper = request.query_params.get("paper")
-        return JSONResponse(
-            [
-                one
-                for one in self.collections
-                if wanted in one["title"].lower() and (paper is None or any(i["id"] == paper for i in one["items"]))
-            ]
-        )
+        query = request.query_params
+        wanted, items = query.get("q", "").lower(), set(query.getlist("item"))
+        found = [
+            one
+            for one in self.collections
+            if wanted in f"{one['title']} {one.get('description', '')}".lower()
+            and (not items or items & {f"{item['type']}s/{item['id']}" for item in one["items"]})
+            and query.get("owner", one["slug"].split("/")[0]) == one["slug"].split("/")[0]
+        ]
+        limit, start = int(query.get("limit", 100)), int(query.get("cursor", 0))
+        more = request.url.include_query_params(cursor=start + limit)
+        headers = {"link": f'<{more}>; rel="next"'} if start + limit < len(found) else {}
+        return JSONResponse(found[start : start + limit], headers=headers)
+
+    async def _search_docs(self, request: Request) -> Response:
+        """Sections that hold any word of the query, those with most first."""
+        if not self.searches_docs:
+            return Response("Not found", 404)
+        query = request.query_params
+        words, product = set(query["q"].lower().split()), query.get("product", "")
+        rows: list[tuple[int, dict[str, Any]]] = []
+        for path, page in self.docs.items():
+            if not path.startswith(f"{product}/") or not path.endswith(".md"):
+                continue
+            title = page.splitlines()[0].lstrip("# ")
+            for part in re.split(r"(?m)^(?=#{1,4} )", page):
+                heading, _, body = part.partition("\n")
+                score = sum(word in part.lower() for word in words)
+                anchor = re.sub(r"\W+", "-", heading.lstrip("# ").lower()).strip("-")
+                url = f"{self.url}/docs/{path.removesuffix('.md')}#{anchor}"
+                row = {"heading1": title, "source_page_title": title, "source_page_url": url, "product": product}
+                if heading.startswith("##"):
+                    row["heading2"] = heading.lstrip("# ")
+                if score:
+                    rows.append((-score, {"id": str(len(rows)), "text": body.strip(), **row}))
+        rows.sort(key=lambda pair: pair[0])
+        return JSONResponse([row for _, row in rows[: int(query.get("limit", 20))]])
 
     async def _docs(self, request: Request) -> Response:
         text = self.docs.get(request.path_params["path"])

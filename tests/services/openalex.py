@@ -9,7 +9,54 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tests.services.corpus import Corpus, Entry
+from tests.services.listed import Call, like, listed, some_of, text, whole
 from tests.services.standin import StandIn
+
+_DOCS = "developers.openalex.org/api-reference (works, errors, authentication), read 2026-11-28"
+_SELECTABLE = (
+    "id", "doi", "ids", "title", "display_name", "publication_year", "publication_date", "authorships",
+    "cited_by_count", "primary_location", "locations", "abstract_inverted_index", "referenced_works", "related_works",
+    "type", "language", "best_oa_location", "open_access", "topics", "keywords", "referenced_works_count",
+    "relevance_score",
+)  # fmt: skip
+_FILTER = (
+    r"(from_publication_date|to_publication_date):\d{4}-\d\d-\d\d|cited_by_count:[<>]?-?\d+|publication_year:[\d<>-]+"
+    r"|(cites|cited_by|ids\.openalex):W\d+(\|W\d+)*|doi:[^,|]+(\|[^,|]+)*|(title|title_and_abstract)\.search:[^,]+"
+)
+WORKS = Call(
+    source=_DOCS,
+    parameters={
+        # AND, OR, NOT, quotes and brackets; wildcards and a bare colon are refused.
+        "search": like(r"[^?*~:|]+"),
+        "search.semantic": like(r".{1,2000}"),
+        "filter": like(rf"(?:{_FILTER})(?:,(?:{_FILTER}))*"),
+        "sort": like(r"(cited_by_count|publication_date|relevance_score|display_name)(:desc|:asc)?"),
+        "per_page": whole(1, 100),
+        "page": whole(1),
+        "cursor": text,
+        "select": some_of(*_SELECTABLE),
+        "api_key": text,
+    },
+    together=(
+        lambda asked: "page and cursor exclude each other" if {"page", "cursor"} <= asked.keys() else "",
+        lambda asked: (
+            "search and search.semantic exclude each other" if {"search", "search.semantic"} <= asked.keys() else ""
+        ),
+        lambda asked: (
+            "page * per_page passes 10,000"
+            if int(asked.get("page", 1)) * int(asked.get("per_page", 25)) > 10_000
+            else ""
+        ),
+        lambda asked: "a filter joins at most 100 values" if asked.get("filter", "").count("|") >= 100 else "",
+        lambda asked: (
+            "relevance_score needs a search"
+            if asked.get("sort", "").startswith("relevance_score")
+            and not {"search", "search.semantic"} & asked.keys()
+            else ""
+        ),
+    ),
+)
+WORK = Call(source=_DOCS, parameters={"select": some_of(*_SELECTABLE), "api_key": text})
 
 
 class OpenAlex(StandIn):
@@ -18,7 +65,13 @@ class OpenAlex(StandIn):
     def __init__(self, corpus: Corpus, *, latency: float = 0.0) -> None:
         self.corpus = corpus
         self.mistaken: set[int] = set()
-        super().__init__([Route("/works", self._works), Route("/works/{name:path}", self._work)], latency=latency)
+        super().__init__(
+            [
+                Route("/works", listed(self._works, WORKS, _refused)),
+                Route("/works/{name:path}", listed(self._work, WORK, _refused)),
+            ],
+            latency=latency,
+        )
 
     async def _work(self, request: Request) -> Response:
         entry = self.corpus.named(request.path_params["name"])
@@ -31,10 +84,9 @@ class OpenAlex(StandIn):
     async def _works(self, request: Request) -> Response:
         query = request.query_params
         size = int(query.get("per_page", 25))
-        if size > 100:
-            return JSONResponse({"error": "Invalid query parameters error.", "message": "per_page"}, status_code=403)
         filters = dict(part.split(":", 1) for part in query.get("filter", "").split(",") if part)
-        hits = self.corpus.matching(query["search"]) if "search" in query else list(self.corpus.entries)
+        asked = query.get("search") or query.get("search.semantic")
+        hits = self.corpus.matching(asked) if asked else list(self.corpus.entries)
         if "cites" in filters:
             works = filters["cites"].split("|")
             cited = {entry.number for work in works if (entry := self.corpus.named(work)) is not None}
@@ -68,6 +120,10 @@ class OpenAlex(StandIn):
             "referenced_works_count": 0,
             "abstract_inverted_index": index,
         }
+
+
+def _refused(reason: str) -> Response:
+    return JSONResponse({"error": "Invalid query parameters error.", "message": reason}, status_code=400)
 
 
 def _passes(entry: Entry, filters: dict[str, str]) -> bool:

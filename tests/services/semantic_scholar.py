@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.services.corpus import Corpus, Entry
+from tests.services.listed import Call, Rule, like, listed, one_of, some_of, text, whole
 from tests.services.standin import StandIn
 
 _BASE = {
@@ -18,6 +20,70 @@ _BASE = {
 }  # fmt: skip
 _EDGE = {"contexts", "intents", "isInfluential"}
 _SNIPPET = {"snippet.text", "snippet.section", "snippet.snippetKind"}
+_SWAGGER = "Academic Graph and Recommendations API, api.semanticscholar.org/api-docs, read 2026-11-28"
+_KEY = frozenset(("x-api-key",))
+_YEARS = like(r"\d{4}|\d{4}-|-\d{4}|\d{4}-\d{4}")
+_FILTERS: dict[str, Rule] = {"year": _YEARS, "minCitationCount": whole(), "fieldsOfStudy": text, "venue": text}
+
+
+def _within(most: int, *, below: bool, default: int) -> Callable[[Mapping[str, str]], str]:
+    def check(asked: Mapping[str, str]) -> str:
+        end = int(asked.get("offset", 0)) + int(asked.get("limit", default))
+        return f"offset + limit must be {'<' if below else '<='} {most}" if end > most - below else ""
+
+    return check
+
+
+SEARCH = Call(
+    source=f"{_SWAGGER}, GET /paper/search",
+    parameters={
+        "query": like(r"[^-‐-―\"+|*~]+"), "fields": some_of(*_BASE), "offset": whole(), "limit": whole(1, 100),
+        **_FILTERS,
+    },
+    required=frozenset(("query",)),
+    headers=_KEY,
+    together=(_within(1000, below=False, default=100),),
+)  # fmt: skip
+BULK = Call(
+    source=f"{_SWAGGER}, GET /paper/search/bulk",
+    parameters={
+        "query": text,
+        "fields": some_of(*_BASE - {"openAccessPdf"}),
+        "token": text,
+        "sort": like(r"(paperId|publicationDate|citationCount)(:(asc|desc))?"),
+        **_FILTERS,
+    },
+    required=frozenset(("query",)),
+    headers=_KEY,
+)
+MATCH = Call(
+    source=f"{_SWAGGER}, GET /paper/search/match",
+    parameters={"query": text, "fields": some_of(*_BASE), **_FILTERS},
+    required=frozenset(("query",)),
+    headers=_KEY,
+)
+BATCH = Call(source=f"{_SWAGGER}, POST /paper/batch", parameters={"fields": some_of(*_BASE)}, headers=_KEY)
+SNIPPETS = Call(
+    source=f"{_SWAGGER}, GET /snippet/search",
+    parameters={
+        "query": text, "fields": some_of(*_SNIPPET), "limit": whole(1, 1000),
+        "paperIds": lambda value: value.count(",") < 100, **_FILTERS,
+    },
+    required=frozenset(("query",)),
+    headers=_KEY,
+)  # fmt: skip
+PAPER = Call(source=f"{_SWAGGER}, GET /paper/{{paper_id}}", parameters={"fields": some_of(*_BASE)}, headers=_KEY)
+EDGES = Call(
+    source=f"{_SWAGGER}, GET /paper/{{paper_id}}/citations and /references",
+    parameters={"fields": some_of(*_BASE | _EDGE), "offset": whole(), "limit": whole(1, 1000)},
+    headers=_KEY,
+    together=(_within(10_000, below=True, default=100),),
+)
+RECOMMENDATIONS = Call(
+    source=f"{_SWAGGER}, GET /papers/forpaper/{{paper_id}}",
+    parameters={"fields": some_of(*_BASE), "from": one_of("recent", "all-cs"), "limit": whole(1, 500)},
+    headers=_KEY,
+)
 
 
 class SemanticScholar(StandIn):
@@ -28,6 +94,7 @@ class SemanticScholar(StandIn):
         merged: old paperId to the number of the paper that it became.
         shifting: if set, a new first hit appears before each page of a search.
         altered: fields of a record to answer otherwise, by number.
+        citers: who cites a paper, by its number, where that is not what the corpus says.
         elided: numbers of papers whose references are withheld by the publisher (an empty list).
     """
 
@@ -37,18 +104,22 @@ class SemanticScholar(StandIn):
         self.merged: dict[str, int] = {}
         self.elided: set[int] = set()
         self.altered: dict[int, dict[str, Any]] = {}
+        self.citers: dict[int, list[Entry]] = {}
         self.shifting = False
         self._searches = 0
         super().__init__(
             [
-                Route("/graph/v1/paper/search", self._search),
-                Route("/graph/v1/paper/search/bulk", self._bulk),
-                Route("/graph/v1/paper/batch", self._batch, methods=["POST"]),
-                Route("/graph/v1/snippet/search", self._snippets),
-                Route("/graph/v1/paper/{name:path}/references", self._references),
-                Route("/graph/v1/paper/{name:path}/citations", self._citations),
-                Route("/graph/v1/paper/{name:path}", self._paper),
-                Route("/recommendations/v1/papers/forpaper/{name:path}", self._recommendations),
+                Route("/graph/v1/paper/search", listed(self._search, SEARCH)),
+                Route("/graph/v1/paper/search/bulk", listed(self._bulk, BULK)),
+                Route("/graph/v1/paper/search/match", listed(self._match, MATCH)),
+                Route("/graph/v1/paper/batch", listed(self._batch, BATCH), methods=["POST"]),
+                Route("/graph/v1/snippet/search", listed(self._snippets, SNIPPETS)),
+                Route("/graph/v1/paper/{name:path}/references", listed(self._references, EDGES)),
+                Route("/graph/v1/paper/{name:path}/citations", listed(self._citations, EDGES)),
+                Route("/graph/v1/paper/{name:path}", listed(self._paper, PAPER)),
+                Route(
+                    "/recommendations/v1/papers/forpaper/{name:path}", listed(self._recommendations, RECOMMENDATIONS)
+                ),
             ],
             latency=latency,
         )
@@ -56,12 +127,7 @@ class SemanticScholar(StandIn):
     async def _search(self, request: Request) -> Response:
         query = request.query_params
         offset, limit = int(query.get("offset", 0)), int(query.get("limit", 100))
-        if limit > 100 or offset + limit > 1000:
-            return _bad("Requested too many papers")
-        if unknown := _unknown_fields(request, _BASE):
-            return unknown
-        words = query["query"]
-        hits = [] if "-" in words else self._filtered(request, self.corpus.matching(words))
+        hits = self._filtered(request, self.corpus.matching(query["query"]))
         if not hits:
             return JSONResponse({"total": 0, "offset": 0})
         if self.shifting:
@@ -74,8 +140,6 @@ class SemanticScholar(StandIn):
         return JSONResponse(body)
 
     async def _bulk(self, request: Request) -> Response:
-        if unknown := _unknown_fields(request, _BASE - {"openAccessPdf"}):
-            return unknown
         words = request.query_params["query"].replace("+", " ").replace('"', " ")
         hits = self._filtered(request, self.corpus.matching(words))
         if request.query_params.get("sort") == "publicationDate:desc":
@@ -85,16 +149,27 @@ class SemanticScholar(StandIn):
         body["token"] = str(start + 1000) if start + 1000 < len(hits) else None
         return JSONResponse(body)
 
+    async def _match(self, request: Request) -> Response:
+        """The one paper whose title is closest, by the share of words in common."""
+        wanted = set(re.findall(r"\w+", request.query_params["query"].lower()))
+        scored = [
+            (len(wanted & (own := set(re.findall(r"\w+", one.title.lower())))) / max(1, len(wanted | own)), one)
+            for one in self._filtered(request, self.corpus.entries)
+        ]
+        score, best = max(scored, key=lambda pair: (pair[0], -pair[1].number))
+        if score < 0.5:
+            return JSONResponse({"error": "Title match not found"}, status_code=404)
+        return JSONResponse({"data": [{**self.record(best), "matchScore": 100 * score}]})
+
     async def _batch(self, request: Request) -> Response:
-        names: Sequence[str] = (await request.json())["ids"]
-        if len(names) > 500:
-            return _bad("Too many ids")
+        body = await request.json()
+        names: Sequence[str] = body.get("ids", [])
+        if set(body) != {"ids"} or not 1 <= len(names) <= 500:
+            return _bad("The body is {ids: [1 to 500 ids]}")
         found = [self.corpus.named(name) for name in names]
         return JSONResponse([None if one is None else self.record(one) for one in found])
 
     async def _snippets(self, request: Request) -> Response:
-        if unknown := _unknown_fields(request, _SNIPPET):
-            return unknown
         hits = self._filtered(request, self.corpus.matching(request.query_params["query"]))
         data = [
             {
@@ -121,7 +196,7 @@ class SemanticScholar(StandIn):
         entry = self._named(request)
         if entry is None:
             return _missing(request)
-        return self._edges(request, self.corpus.citing(entry.number), "citingPaper")
+        return self._edges(request, self.citers.get(entry.number, self.corpus.citing(entry.number)), "citingPaper")
 
     async def _recommendations(self, request: Request) -> Response:
         entry = self._named(request)
@@ -132,11 +207,7 @@ class SemanticScholar(StandIn):
         return JSONResponse({"recommendedPapers": [self.record(one) for one in near[:limit]]})
 
     def _edges(self, request: Request, far: Sequence[Entry], end: str) -> Response:
-        if unknown := _unknown_fields(request, _BASE | _EDGE):
-            return unknown
         offset, limit = int(request.query_params.get("offset", 0)), int(request.query_params.get("limit", 100))
-        if limit > 1000:
-            return _bad("limit is too large")
         data = [
             {
                 "contexts": [f"As shown by study {one.number}.", "A second sentence.", "A third sentence."],
@@ -183,11 +254,6 @@ class SemanticScholar(StandIn):
         least = int(query.get("minCitationCount", 0))
         first, _, last = query.get("year", "-").partition("-")
         return [one for one in hits if one.citations >= least and int(first or 0) <= one.year <= int(last or 9999)]
-
-
-def _unknown_fields(request: Request, known: set[str]) -> Response | None:
-    unknown = [name for name in request.query_params.get("fields", "").split(",") if name and name not in known]
-    return _bad(f"Unrecognized or unsupported fields: [{', '.join(unknown)}]") if unknown else None
 
 
 def _bad(reason: str) -> Response:

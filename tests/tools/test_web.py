@@ -55,6 +55,49 @@ def service() -> Iterator[StandIn]:
 
 
 @pytest.fixture
+async def hub(service: StandIn, workspace: Workspace, clock: FakeClock) -> AsyncIterator[Web]:
+    client = Web(workspace, clock, environ={"HF_ENDPOINT": service.url}, rng=random.Random(0))
+    yield client
+    await client.close()
+
+
+async def test_a_refused_call_closes_itself_and_no_other_call_of_the_service(service: StandIn, hub: Web) -> None:
+    service.fail_always(too_many(120), path="/large")
+    with pytest.raises(RateLimited):
+        await hub.get("huggingface", "/large")
+    with pytest.raises(RateLimited):
+        await hub.get("huggingface", "/large")
+    assert len(service.asked("/large")) == 1, "it asked to be left alone"
+    assert (await hub.get("huggingface", "/echo")).json() == {"query": {}}
+
+
+@pytest.mark.parametrize(
+    ("contact", "sent"),
+    [
+        ("ada@example.org", "(MCP server for post-training research; +mailto:ada@example.org)"),
+        ("https://example.org/ada", "(MCP server for post-training research; +https://example.org/ada)"),
+        ("a\nb: c@example.org", "(MCP server for post-training research; +mailto:ab: c@example.org)"),
+        ("", "(MCP server for post-training research)"),
+    ],
+)
+async def test_arxiv_alone_is_told_whom_to_write_to(
+    service: StandIn, workspace: Workspace, clock: FakeClock, contact: str, sent: str
+) -> None:
+    environ = {"MLINTERN_ARXIV_URL": service.url, "HF_ENDPOINT": service.url, "MLINTERN_CONTACT": contact}
+    web = Web(workspace, clock, environ=environ)
+    for name in ("arxiv", "huggingface"):
+        await web.get(name, "/echo")
+    arxiv, hub = (seen.headers["user-agent"] for seen in service.seen)
+    assert arxiv.endswith(sent) and hub.endswith("(MCP server for post-training research)")
+    await web.close()
+
+
+def test_the_pages_of_arxiv_come_from_the_site_for_programs(workspace: Workspace, clock: FakeClock) -> None:
+    web = Web(workspace, clock, environ={})
+    assert web.endpoint("arxiv").url("html/2305.18290") == "https://export.arxiv.org/html/2305.18290"
+
+
+@pytest.fixture
 async def web(service: StandIn, workspace: Workspace, clock: FakeClock) -> AsyncIterator[Web]:
     client = Web(workspace, clock, environ={"MLINTERN_S2_URL": service.url}, rng=random.Random(0))
     yield client

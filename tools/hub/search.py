@@ -14,7 +14,7 @@ from mlintern.tools.data.local_files import did_you_mean
 from mlintern.tools.errors import BadInput, ServiceError
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
-from mlintern.tools.web import Web
+from mlintern.tools.web import Parameters, Web
 
 Kind = Literal["models", "datasets", "spaces", "collections"]
 KINDS = ("models", "datasets", "spaces", "collections")
@@ -25,6 +25,7 @@ SORTS = {
     "updated": "last_modified",
     "created": "created_at",
 }
+COLLECTION_SORTS = {"trending": "trending", "likes": "upvotes", "updated": "lastModified"}
 MOST = 100
 MODEL_FIELDS = ["downloads", "likes", "lastModified", "gated", "tags", "safetensors", "pipeline_tag", "private"]
 DATASET_FIELDS = ["downloads", "likes", "lastModified", "gated", "tags", "mainSize", "private", "description"]
@@ -107,10 +108,14 @@ class HubSearcher:
         paper = arxiv_id(paper_id) if paper_id else None
         if kind in ("spaces", "collections") and (task or language):
             raise BadInput(f"{kind.title()} have no task and no language.", next_step="Leave both out.")
+        if kind == "collections" and sort not in COLLECTION_SORTS:
+            raise BadInput(
+                f"Collections cannot be sorted by {sort}.", next_step=f"Use {', '.join(COLLECTION_SORTS)}."
+            )
         most = start + limit + 1
         try:
             if kind == "collections":
-                items = await self._collections(query, paper, author, most)
+                items = await self._collections(query, paper, author, sort=COLLECTION_SORTS[sort], most=most)
             else:
                 asked = (query, author, paper, task, language)
                 items = await self._repositories(kind, asked, sort=SORTS[sort], most=most)
@@ -150,16 +155,24 @@ class HubSearcher:
         return await self._hub.call(f"{kind} search", run)
 
     async def _collections(
-        self, query: str | None, paper: str | None, author: str | None, most: int
+        self, query: str | None, paper: str | None, author: str | None, *, sort: str, most: int
     ) -> list[HubItem]:
-        answer = await self._web.get(
-            "huggingface",
-            "/api/collections",
-            params={"q": query, "paper": paper, "owner": author, "limit": min(most, MOST)},
-            expect="json",
-        )
-        found = answer.json()
-        rows = found if isinstance(found, list) else []
+        """Collections by words of title and description, by owner, or by a paper that is one of their items."""
+        rows: list[dict[str, Any]] = []
+        address: str | None = "/api/collections"
+        params: Parameters | None = {
+            "q": query,
+            "item": f"papers/{paper}" if paper else None,
+            "owner": author,
+            "sort": sort,
+            "limit": min(most, MOST),
+        }
+        while address is not None and len(rows) < most:
+            answer = await self._web.get("huggingface", address, params=params, expect="json")
+            found = answer.json()
+            rows += [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+            following = re.search(r'<([^>]+)>;\s*rel="next"', answer.headers.get("link", ""))
+            address, params = (following[1] if following and found else None), None
         return [
             HubItem(
                 id=str(row.get("slug", "")),
@@ -170,7 +183,6 @@ class HubSearcher:
                 title=str(row.get("title", "")),
             )
             for row in rows
-            if isinstance(row, dict)
         ]
 
 

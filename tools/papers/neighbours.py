@@ -103,6 +103,11 @@ class Neighbours:
         _report(reports, answered("semantic_scholar"))
         for edge in page.edges:
             _take(walk, task, edge, source="semantic_scholar")
+        if page.cut:
+            walk.note(
+                f"Semantic Scholar shows 9,999 {task.direction} of a paper at most, the newest first; "
+                f"{paper.title or task.node} has more, which cannot be had there."
+            )
         task.position = "" if page.next_offset is None else str(page.next_offset)
         task.done = page.next_offset is None
         return bool(page.edges)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, Field
 
 from mlintern.common.clock import Clock
-from mlintern.tools.errors import BadInput, Blocked, RateLimited, ServiceError
+from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, RateLimited, ServiceError
 from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
 from mlintern.tools.web import DAY, FOREVER, Answer, Web
 
@@ -19,6 +20,11 @@ MOST_LINES = 600
 MOST_CHARS = 40_000
 MOST_ITEMS = 50
 CELL_SHOWN = 20_000
+LONGEST_QUERY = 256
+"""Characters of a query beside its qualifiers; GitHub answers a longer one with 422 (REST reference, Search)."""
+MOST_OPERATORS = 5
+"""AND, OR and NOT in one query; GitHub answers more with 422."""
+_QUALIFIER = re.compile(r"(?<!\S)-?[a-z]+:(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
 
 
 class CodeHit(BaseModel):
@@ -52,7 +58,7 @@ class CodePage(NetworkedResult):
 
 
 class Code:
-    """Reads GitHub: without a token within the anonymous limit, with ``GITHUB_TOKEN`` beyond it."""
+    """Reads GitHub: 60 requests an hour without a token, 5,000 with ``GITHUB_TOKEN``; code search 10 a minute."""
 
     def __init__(self, *, web: Web, clock: Clock) -> None:
         self._web = web
@@ -72,6 +78,7 @@ class Code:
             raise BadInput("The query is empty.", next_step="Give words, a name or a call such as GRPOTrainer(.")
         if not 1 <= limit <= MOST_ITEMS:
             raise BadInput(f"limit is {limit}.", next_step=f"Give 1 to {MOST_ITEMS}.")
+        check_query(query)
         name = repository_of(repo)[0] if repo else None
         try:
             if self._web.endpoint("github").token:
@@ -85,23 +92,39 @@ class Code:
 
     async def _get(self, path: str, **options: Any) -> Answer:
         """An answer of GitHub, whose "slow down" is a 403 or 429 with ``x-ratelimit`` headers."""
-        answer = await self._web.get("github", path, accept_statuses=(403,), **options)
+        answer = await self._web.get("github", path, accept_statuses=(403, 422), **options)
+        if answer.status == 422:
+            raise _unsearchable(answer, options.get("params") or {})
         if answer.status != 403:
             return answer
-        reset = answer.headers.get("x-ratelimit-reset", "")
         if answer.headers.get("x-ratelimit-remaining") == "0" or "rate limit" in answer.text.lower():
-            raise RateLimited(
-                "GitHub's allowance for this hour is used up.",
-                service="github",
-                http_status=403,
-                retry_after_seconds=max(0.0, float(reset) - self._clock.now()) if reset.isdigit() else None,
-                next_step="Set GITHUB_TOKEN for 5,000 requests an hour instead of 60, or wait.",
-            )
+            raise self._limited(path, answer)
         raise Blocked(
             "GitHub refuses the request (403).",
             service="github",
             http_status=403,
             next_step="Check that GITHUB_TOKEN may read this repository.",
+        )
+
+    def _limited(self, path: str, answer: Answer) -> RateLimited:
+        """Code search has 10 requests a minute with a token, other searches 10 without one and 30 with one."""
+        reset, waits = answer.headers.get("x-ratelimit-reset", ""), answer.headers.get("retry-after", "")
+        has_token = bool(self._web.endpoint("github").token)
+        if path.startswith("/search/code"):
+            what, advice = "10 code searches a minute", "Wait; or read the files that are known with read_code."
+        elif path.startswith("/search/"):
+            what = f"{30 if has_token else 10} searches a minute"
+            advice = "Wait." if has_token else "Wait, or set GITHUB_TOKEN for 30 searches a minute."
+        else:
+            what = f"{5000 if has_token else 60:,} requests an hour"
+            advice = "Wait." if has_token else "Set GITHUB_TOKEN for 5,000 requests an hour instead of 60, or wait."
+        left = float(waits) if waits.isdigit() else float(reset) - self._clock.now() if reset.isdigit() else None
+        return RateLimited(
+            f"GitHub's allowance of {what} is used up.",
+            service="github",
+            http_status=answer.status,
+            retry_after_seconds=None if left is None else max(0.0, left),
+            next_step=advice,
         )
 
     async def _contents(self, query: str, repo: str | None, limit: int) -> CodeSearch:
@@ -222,6 +245,44 @@ class Code:
             page.entries = _entries(answer.json())
             return page
         return _lines(page, answer.body, first, last)
+
+
+def check_query(query: str) -> None:
+    """Refuse what GitHub would answer with 422.
+
+    Raises:
+        BadInput: too long, or too many operators.
+    """
+    words = " ".join(_QUALIFIER.sub(" ", query).split())
+    operators = re.findall(r"\b(?:AND|OR|NOT)\b", words)
+    bare = " ".join(re.sub(r"\b(?:AND|OR|NOT)\b", " ", words).split())
+    if len(bare) > LONGEST_QUERY:
+        raise BadInput(
+            f"The query has {len(bare)} characters; GitHub takes {LONGEST_QUERY}.",
+            next_step="Give the name of a function, a class or an error, not a whole passage.",
+        )
+    if len(operators) > MOST_OPERATORS:
+        raise BadInput(
+            f"The query has {len(operators)} operators; GitHub takes {MOST_OPERATORS}.",
+            next_step="Search in two steps.",
+        )
+
+
+def _unsearchable(answer: Answer, params: Mapping[str, Any]) -> MlinternError:
+    """What a 422 means: a repository that does not exist or that this token may not see, or an invalid query."""
+    repo = re.search(r"\brepo:(\S+)", str(params.get("q") or ""))
+    try:
+        said = " ".join(str(one.get("message", "")) for one in answer.json().get("errors") or [])
+    except (ServiceError, AttributeError):
+        said = ""
+    if repo and ("cannot be searched" in said or not said):
+        return NotFound(
+            f"GitHub cannot search {repo[1]}: it does not exist, or this token may not see it.",
+            next_step="Check the name; for a private repository GITHUB_TOKEN must be allowed to read it.",
+        )
+    return BadInput(
+        f"GitHub cannot read the query: {said or 'validation failed'}.", next_step="Use fewer, plain words."
+    )
 
 
 def _lines(page: CodePage, body: bytes, first: int, last: int | None) -> CodePage:

@@ -13,6 +13,7 @@ from mlintern.common.clock import Clock
 from mlintern.tools.data.local_files import did_you_mean
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.reference.docs_index import DocsIndex, sections_of
+from mlintern.tools.reference.docs_search import DocsHit, product_of, search_hub_docs
 from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
 from mlintern.tools.web import DAY, Web
 from mlintern.tools.workspace import Workspace
@@ -27,6 +28,10 @@ FRESH = 7 * DAY
 AT_ONCE = 8
 FETCH_SECONDS = 40.0
 PAGE = 10_000
+PAGES_A_CALL = 60
+"""Pages that one search fetches; the Hub gives 100 in five minutes to who is not logged in."""
+SNIPPET = 400
+_SEARCH = "huggingface docs search"
 
 
 class DocHit(BaseModel):
@@ -38,9 +43,12 @@ class DocHit(BaseModel):
 
 class DocSearch(NetworkedResult):
     library: str
+    searched: str = Field(default="", description="the Hub's search, or the pages stored here")
     items: list[DocHit]
-    pages_indexed: int
-    pages_missing: int = Field(description="pages that could not be fetched yet; search again to go on with them")
+    pages_indexed: int = Field(default=0, description="of the library, stored here; 0 where the Hub searched")
+    pages_missing: int = Field(
+        default=0, description="pages that could not be fetched yet; search again to go on with them"
+    )
     untrusted: bool = True
 
 
@@ -65,7 +73,7 @@ class DocPage(NetworkedResult):
 
 
 class Docs:
-    """Indexes a library on first use into the workspace; later searches need no network for a week."""
+    """Asks the Hub's documentation search; where that does not answer, fetches and searches a library's pages."""
 
     def __init__(self, *, workspace: Workspace, clock: Clock, web: Web) -> None:
         self._workspace = workspace
@@ -90,13 +98,36 @@ class Docs:
         if not 1 <= limit <= 50:
             raise BadInput(f"limit is {limit}.", next_step="Give 1 to 50.")
         index = await self._index(name)
-        reports = await self._fill(name, index)
+        if product_of(name) is not None and not await self._is_complete(index):
+            try:
+                hits = await search_hub_docs(self._web, query, library=name, limit=limit)
+            except NotFound:
+                hits = []  # a mirror without that search
+            except ServiceError as error:
+                return await self._search_pages(name, index, query, limit, before=[failed(_SEARCH, error)])
+            if hits:
+                return _searched(name, hits)
+        return await self._search_pages(name, index, query, limit, before=[])
+
+    async def _is_complete(self, index: DocsIndex) -> bool:
+        """Whether every page of the library is stored and the list of them is fresh: then no request is needed."""
+        listed = await anyio.to_thread.run_sync(index.listed_at)
+        if listed is None or self._clock.now() - listed > FRESH:
+            return False
+        return not await anyio.to_thread.run_sync(index.missing)
+
+    async def _search_pages(
+        self, name: str, index: DocsIndex, query: str, limit: int, *, before: list[SourceReport]
+    ) -> DocSearch:
+        """The library's pages, fetched and indexed here; those whose names hold words of the query come first."""
+        reports = [*before, *await self._fill(name, index, query)]
         hits = await anyio.to_thread.run_sync(index.search, query, limit)
         paths, missing = await anyio.to_thread.run_sync(index.paths), await anyio.to_thread.run_sync(index.missing)
         return DocSearch(
             status="partial" if missing and len(missing) < len(paths) else overall(reports),
             sources=reports,
             library=name,
+            searched="stored pages",
             items=[
                 DocHit(
                     doc=f"{name}/{hit.path}" + (f"#{hit.anchor}" if hit.anchor else ""),
@@ -163,8 +194,8 @@ class Docs:
         path = self._workspace.cache / "docs" / f"{library}.db"
         return await anyio.to_thread.run_sync(DocsIndex, path)
 
-    async def _fill(self, library: str, index: DocsIndex) -> list[SourceReport]:
-        """Bring the index up to date as far as `FETCH_SECONDS` allow; what is stored serves when the Hub does not."""
+    async def _fill(self, library: str, index: DocsIndex, query: str) -> list[SourceReport]:
+        """Bring the index up to date within `FETCH_SECONDS` and `PAGES_A_CALL`, what ``query`` names first."""
         listed = await anyio.to_thread.run_sync(index.listed_at)
         if listed is None or self._clock.now() - listed > FRESH:
             try:
@@ -176,6 +207,8 @@ class Docs:
         missing = await anyio.to_thread.run_sync(index.missing)
         if not missing:
             return [answered("stored documentation", http_status=None)]
+        words = set(re.findall(r"\w+", query.lower()))
+        missing.sort(key=lambda path: (-len(words & set(re.split(r"[\W_]+", path.lower()))), path))
         problems: list[MlinternError] = []
         deadline = self._clock.monotonic() + FETCH_SECONDS
         turns = anyio.Semaphore(AT_ONCE)
@@ -196,7 +229,7 @@ class Docs:
                 await anyio.to_thread.run_sync(index.store, path, text, self._clock.now())
 
         async with anyio.create_task_group() as group:
-            for path in missing:
+            for path in missing[:PAGES_A_CALL]:
                 group.start_soon(fetch, path)
         serious = [problem for problem in problems if isinstance(problem, ServiceError)]
         return [failed("huggingface docs", serious[0]) if serious else answered("huggingface docs")]
@@ -230,6 +263,22 @@ class Docs:
             ) from error
         links = re.findall(rf'<a[^>]+href="(/docs/{library}/[^"#?]+)"[^>]*>(.*?)</a>', answer.text, re.DOTALL)
         return [(re.sub(r"<[^>]+>|\s+", " ", title).strip() or url, url) for url, title in links]
+
+
+def _searched(library: str, hits: list[DocsHit]) -> DocSearch:
+    """What the Hub's search found, in the shape of a search."""
+    items = [
+        DocHit(
+            doc=f"{library}/{hit.path}" + (f"#{hit.anchor}" if hit.anchor else ""),
+            title=hit.title,
+            page=hit.page,
+            snippet=hit.text if len(hit.text) <= SNIPPET else f"{hit.text[:SNIPPET].rsplit(' ', 1)[0]} ...",
+        )
+        for hit in hits
+    ]
+    return DocSearch(
+        status="ok", sources=[answered(_SEARCH)], library=library, searched="the Hub's search", items=items
+    )
 
 
 def page_of(url: str, library: str) -> str | None:

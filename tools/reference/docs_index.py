@@ -136,7 +136,7 @@ class DocsIndex:
 
 def sections_of(text: str) -> list[Section]:
     """Headings of a Markdown page outside code fences, each with the span of its text up to the next heading."""
-    found: list[tuple[int, str, int]] = []
+    found: list[tuple[int, str, int, str]] = []
     fence = ""
     position = 0
     for line in text.splitlines(keepends=True):
@@ -145,13 +145,14 @@ def sections_of(text: str) -> list[Section]:
             fence = "" if fence else mark[1]
         heading = None if fence else re.match(r"(#{1,4})\s+(.+?)\s*#*\s*$", line)
         if heading:
-            found.append((len(heading[1]), _plain(heading[2]), position))
+            named = re.search(r"\[\[([\w.-]+)\]\]", heading[2])
+            found.append((len(heading[1]), _plain(heading[2]), position, named[1] if named else ""))
         position += len(line)
     sections = [Section("", "", 0, 0, found[0][2] if found else len(text))]
     taken: dict[str, int] = {}
-    for number, (level, title, start) in enumerate(found):
+    for number, (level, title, start, named_by_page) in enumerate(found):
         end = found[number + 1][2] if number + 1 < len(found) else len(text)
-        anchor = re.sub(r"[^\w]+", "-", title.lower()).strip("-") or "section"
+        anchor = named_by_page or re.sub(r"[^\w]+", "-", title.lower()).strip("-") or "section"
         taken[anchor] = taken.get(anchor, 0) + 1
         unique = anchor if taken[anchor] == 1 else f"{anchor}-{taken[anchor]}"
         sections.append(Section(unique, title, level, start, end))

@@ -19,5 +19,4 @@ __all__ = [
     "Parameters",
     "Service",
     "Web",
-    "counting",
 ]

@@ -186,7 +186,7 @@ class Web:
     async def _ask(self, endpoint: Endpoint, request: Request, known: Entry | None) -> Answer:
         """Send ``request`` until it is answered, at most `ATTEMPTS` times."""
         service = endpoint.service
-        breaker = self._breaker(service)
+        breaker = self._breaker(endpoint, request.url)
         validators = known.validators if known is not None and known.status != 404 else {}
         conditional = replace(request, headers={**request.headers, **validators})
         for attempt in range(ATTEMPTS):
@@ -200,8 +200,8 @@ class Web:
                 await self._pause(2.0**attempt)
                 continue
             asked = refusals.retry_after(answer.headers, self._clock.now())
-            if answer.status == 429:
-                await self._pause(breaker.refused(asked, longest_wait=LONGEST_WAIT))
+            if refusals.is_limit(service, answer.status, answer.body):
+                await self._pause(breaker.refused(asked, longest_wait=LONGEST_WAIT, http_status=answer.status))
                 continue
             if answer.status in refusals.TRANSIENT and not last and (asked or 0.0) <= LONGEST_WAIT:
                 await self._pause(2.0**attempt if asked is None else asked)
@@ -213,15 +213,18 @@ class Web:
                 refusals.raise_for_status(service, answer.status, answer.body, secret=endpoint.token)
                 refusals.check_kind(service, answer.body, request.expect, answer.status)
             return answer
-        raise breaker.refusal(service.cooldown, asked=True)
+        raise breaker.refusal(service.cooldown, http_status=429)
 
     # What is kept between requests ----------------------------------------------------------------------------------
 
-    def _breaker(self, service: Service) -> Breaker:
-        if service.name not in self._breakers:
-            path = self._workspace.folder("web") / f"{service.gate or service.name}.blocked.json"
-            self._breakers[service.name] = Breaker(path, self._clock, service)
-        return self._breakers[service.name]
+    def _breaker(self, endpoint: Endpoint, url: str) -> Breaker:
+        service = endpoint.service
+        name = ".".join(filter(None, (service.gate or service.name, endpoint.call_of(url))))
+        key = f"{service.name} {name}"
+        if key not in self._breakers:
+            path = self._workspace.folder("web") / f"{name}.blocked.json"
+            self._breakers[key] = Breaker(path, self._clock, service)
+        return self._breakers[key]
 
     async def _pause(self, seconds: float) -> None:
         """Wait, up to a quarter longer: callers who failed together do not come back together."""

@@ -192,7 +192,7 @@ class Wire:
         import httpx
 
         client = self._client(endpoint)
-        url, headers = httpx.URL(request.url), {**request.headers, "user-agent": _user_agent()}
+        url, headers = httpx.URL(request.url), {**request.headers, "user-agent": self._user_agent(endpoint)}
         if endpoint.token and endpoint.is_home(request.url):
             if endpoint.service.token_header:
                 name, form = endpoint.service.token_header
@@ -217,6 +217,10 @@ class Wire:
             await response.aclose()
         lowered = {name.lower(): value for name, value in response.headers.items()}
         return Answer(endpoint.service.name, request.url, response.status_code, lowered, bytes(body))
+
+    def _user_agent(self, endpoint: Endpoint) -> str:
+        contact = self._environ.get("MLINTERN_CONTACT", "").strip() if endpoint.service.takes_contact else ""
+        return user_agent(contact)
 
     def _client(self, endpoint: Endpoint) -> httpx.AsyncClient:
         """A client a service: connections, like permissions, are not shared between services."""
@@ -276,10 +280,16 @@ def _proxies(environ: Mapping[str, str], verify: Any) -> dict[str, httpx.AsyncBa
 
 
 @functools.cache
-def _user_agent() -> str:
+def user_agent(contact: str = "") -> str:
+    """Name, version and, where given, how to reach the person who runs it (an e-mail address or a URL)."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"mlintern/{version('mlintern')} (MCP server for post-training research)"
+        name = f"mlintern/{version('mlintern')}"
     except PackageNotFoundError:
-        return "mlintern (MCP server for post-training research)"
+        name = "mlintern"
+    reached = "".join(
+        letter for letter in contact if letter.isascii() and letter.isprintable() and letter not in "()"
+    )
+    address = f"mailto:{reached}" if "@" in reached and "://" not in reached else reached
+    return f"{name} (MCP server for post-training research{f'; +{address}' if address else ''})"

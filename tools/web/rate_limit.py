@@ -88,10 +88,10 @@ class Breaker:
         state = _read(self._path)
         left = min(state.get("blocked_until", 0.0) - self._clock.now(), LONGEST_COOLDOWN)
         if left > 0:
-            raise self.refusal(left, asked=False)
+            raise self.refusal(left)
 
-    def refused(self, wait: float | None, *, longest_wait: float) -> float:
-        """Note a 429 that asked for ``wait`` seconds (None: it did not say); returns how long to wait before a retry.
+    def refused(self, wait: float | None, *, longest_wait: float, http_status: int = 429) -> float:
+        """Note a refusal that asked for ``wait`` seconds (None: it did not say); returns the seconds before a retry.
 
         Raises:
             RateLimited: there is to be no retry; the service is left alone for a while.
@@ -108,19 +108,20 @@ class Breaker:
         state = {"blocked_until": self._clock.now() + cooldown, "opened": opened + 1}
         write_json_durably(self._path, state)
         self._refusals = OPENING_REFUSALS - 1  # once the time is over, one more refusal opens it again
-        raise self.refusal(cooldown, asked=True)
+        raise self.refusal(cooldown, http_status=http_status)
 
     def answered(self) -> None:
         """Note that the service answers again."""
         self._refusals = 0
         self._path.unlink(missing_ok=True)
 
-    def refusal(self, seconds: float, *, asked: bool) -> RateLimited:
-        how = "answered that it is asked too often" if asked else "asked to be left alone, so it was not asked"
+    def refusal(self, seconds: float, *, http_status: int | None = None) -> RateLimited:
+        """The error of a service that is to be left alone for ``seconds``; no status: it was not asked now."""
+        how = "answered that it is asked too often" if http_status else "asked to be left alone, so it was not asked"
         return RateLimited(
             f"{self._service.opening} {how}.",
             service=self._service.name,
-            http_status=429 if asked else None,
+            http_status=http_status,
             retry_after_seconds=seconds,
             next_step=f"Ask again in {max(1, round(seconds))} s. {self._service.limit_advice}",
         )

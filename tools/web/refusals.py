@@ -96,6 +96,11 @@ def check_kind(service: Service, body: bytes, expect: str | None, status: int) -
         )
 
 
+def is_limit(service: Service, status: int, body: bytes) -> bool:
+    """Whether an answer says "too often": 429, or a 403 of a service that says it so and names no invalid input."""
+    return status == 429 or (status == 403 and service.forbidden_is_limit and b"nvalid" not in body[:2000])
+
+
 def raise_for_status(service: Service, status: int, body: bytes, *, secret: str) -> None:
     """Raise the error that ``status`` stands for; 429 and what is worth a retry are the caller's.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -45,6 +46,10 @@ class Service:
         timeout: seconds that one exchange may take.
         max_bytes: the largest body that is read.
         limit_advice: what a person can do about being limited.
+        forbidden_is_limit: a 403 means "too often", as in OpenAlex's table of errors.
+        breaker_by_call: a refusal closes the call that was refused, not the whole service: its allowances are
+            counted apart (Hugging Face: API calls, pages, files; GitHub: code search, the rest).
+        takes_contact: its terms ask for a contact in the User-Agent; the address in ``MLINTERN_CONTACT`` is sent.
     """
 
     name: str
@@ -65,6 +70,9 @@ class Service:
     timeout: float = 20.0
     max_bytes: int = 16 * MEBIBYTE
     limit_advice: str = ""
+    forbidden_is_limit: bool = False
+    breaker_by_call: bool = False
+    takes_contact: bool = False
 
     @property
     def opening(self) -> str:
@@ -72,8 +80,18 @@ class Service:
         return f"The {self.title[4:]}" if self.title.startswith("the ") else self.title
 
 
-_ARXIV_TERMS = {"gate": "arxiv", "interval": 3.0, "one_at_a_time": True, "first_wait": 60.0, "cooldown": 60.0}
-"""arXiv's terms of use: one request every three seconds and one connection, summed over all of its interfaces."""
+_ARXIV_TERMS = {
+    "gate": "arxiv",
+    "interval": 3.0,
+    "one_at_a_time": True,
+    "first_wait": 60.0,
+    "cooldown": 60.0,
+    "takes_contact": True,
+}
+"""arXiv's terms of use: one request every three seconds and one connection, summed over all of its interfaces.
+
+Programs read ``export.arxiv.org``, the site that arXiv sets aside for them, pages included.
+"""
 
 SERVICES: tuple[Service, ...] = (
     Service(
@@ -87,7 +105,7 @@ SERVICES: tuple[Service, ...] = (
         name="arxiv",
         title="arXiv",
         base_variable="MLINTERN_ARXIV_URL",
-        base_url="https://arxiv.org",
+        base_url="https://export.arxiv.org",
         missing_age=DAY,
         timeout=40.0,
         max_bytes=64 * MEBIBYTE,
@@ -122,7 +140,9 @@ SERVICES: tuple[Service, ...] = (
         interval=0.1,
         token_variable="OPENALEX_API_KEY",
         token_parameter="api_key",
-        limit_advice="Without a key the daily allowance is a few hundred requests; set OPENALEX_API_KEY.",
+        forbidden_is_limit=True,
+        limit_advice="Without a key OpenAlex gives about 10 US cents a day, some 100 searches; the free "
+        "OPENALEX_API_KEY gives a dollar a day.",
     ),
     Service(
         name="huggingface",
@@ -131,6 +151,7 @@ SERVICES: tuple[Service, ...] = (
         base_url="https://huggingface.co",
         token_variable="HF_TOKEN",
         token_header=("Authorization", "Bearer {}"),
+        breaker_by_call=True,
         limit_advice="Set HF_TOKEN to get a larger allowance.",
     ),
     Service(
@@ -146,7 +167,9 @@ SERVICES: tuple[Service, ...] = (
         base_url="https://api.github.com",
         token_variable="GITHUB_TOKEN",
         token_header=("Authorization", "Bearer {}"),
-        limit_advice="Without a token GitHub allows 60 requests an hour; set GITHUB_TOKEN.",
+        breaker_by_call=True,
+        limit_advice="GitHub allows 60 requests an hour without a token, 5,000 with GITHUB_TOKEN, and 10 code "
+        "searches a minute, which need the token.",
     ),
     Service(name="web", title="the web"),
 )
@@ -181,6 +204,14 @@ class Endpoint:
         if not self.base or "://" in path:
             raise BadInput(f"{path!r} is not an http(s) address.", next_step="Give a full https:// URL.")
         return f"{self.base}/{path.lstrip('/')}" if path else self.base
+
+    def call_of(self, url: str) -> str:
+        """The call whose allowance ``url`` is counted against: ``api.papers``, ``docs``; empty for one allowance."""
+        if not self.service.breaker_by_call or not self.is_home(url):
+            return ""
+        parts = [part for part in urlsplit(url).path.removeprefix(urlsplit(self.base).path).split("/") if part]
+        named = parts[: 2 if parts[:1] in (["api"], ["search"]) else 1]
+        return ".".join(re.sub(r"[^A-Za-z0-9_-]", "", part) for part in named)
 
     def is_home(self, url: str) -> bool:
         """Whether ``url`` has the very origin of the base URL, compared as parsed, never as text."""

@@ -93,6 +93,24 @@ async def test_collections_are_found_by_title(hub: HubStandIn, searcher: HubSear
     assert [(item.id, item.title) for item in result.items] == [("org/math-1", "Math data")]
 
 
+async def test_collections_of_a_paper_are_those_that_hold_it(hub: HubStandIn, searcher: HubSearcher) -> None:
+    for number, paper in enumerate(["2305.18290", "2402.03300"]):
+        items = [{"type": "paper", "id": paper}, {"type": "model", "id": "org/tiny"}]
+        hub.collections.append({"slug": f"org/c-{number}", "title": "Alignment", "upvotes": 1, "items": items})
+    result = await searcher.search("collections", paper_id="https://arxiv.org/abs/2305.18290v3")
+    assert [(item.id, item.relation) for item in result.items] == [("org/c-0", "mentions")]
+    assert hub.seen[-1].query["item"] == "papers/2305.18290"
+
+
+async def test_more_than_a_hundred_collections_are_read_page_by_page(hub: HubStandIn, searcher: HubSearcher) -> None:
+    hub.collections += [{"slug": f"org/c-{number}", "title": "Alignment", "items": []} for number in range(150)]
+    first = await searcher.search("collections", query="alignment", sort="likes", limit=80)
+    second = await searcher.search("collections", query="alignment", sort="likes", limit=80, cursor=first.next_cursor)
+    assert [item.id for item in first.items + second.items] == [f"org/c-{number}" for number in range(150)]
+    with pytest.raises(BadInput, match="cannot be sorted by downloads"):
+        await searcher.search("collections", sort="downloads")
+
+
 async def test_a_refused_search_is_no_empty_answer(hub: HubStandIn, searcher: HubSearcher) -> None:
     hub.fail_always(
         Fault(status=403, body=b'{"error":"no"}', headers={"content-type": "application/json"}), path="/api/models"

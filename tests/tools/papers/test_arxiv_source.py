@@ -1,7 +1,4 @@
-"""The seam between the `arxiv` package and `Web`: what the package does wrong alone, it does right through us.
-
-A contract test: it fails if a new release of the package changes what the adapter stands on.
-"""
+"""arXiv's API: what is asked, what is read, and which failure is which error."""
 
 from __future__ import annotations
 
@@ -31,17 +28,9 @@ def source(web: Web) -> ArxivSource:
     return ArxivSource(web)
 
 
-def test_the_package_still_has_the_seams_that_the_adapter_stands_on() -> None:
-    import arxiv
-    import requests
-
-    client = arxiv.Client(page_size=5, delay_seconds=0.0, num_retries=0)
-    assert isinstance(client._session, requests.Session)
-    assert "{}" in arxiv.Client.query_url_format
-    assert arxiv.Search(query="x", max_results=3).query == "x"
-
-
-async def test_the_packages_requests_go_out_through_web(source: ArxivSource, world: World, clock: FakeClock) -> None:
+async def test_requests_go_out_at_arxivs_pace_and_in_our_name(
+    source: ArxivSource, world: World, clock: FakeClock
+) -> None:
     found = await source.search(REWARD, position="", limit=3)
     (seen,) = world.api.seen
     assert seen.headers["user-agent"].startswith("mlintern/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -62,6 +63,29 @@ async def test_references_come_with_intents_contexts_and_influence(papers: Paper
     assert edges[five].contexts == ["As shown by study 5.", "A second sentence."]
     scores = [paper.score for paper in result.papers]
     assert scores == sorted(scores, reverse=True)
+
+
+async def test_a_hub_of_citations_ends_at_what_semantic_scholar_shows_and_says_so(
+    papers: PaperService, world: World
+) -> None:
+    """offset + limit stays below 10,000 there; the page that would pass it is cut, not answered with an error."""
+    some = world.corpus.entries[1]
+    world.semantic_scholar.citers[0] = [
+        dataclasses.replace(some, number=n, arxiv=f"2401.{n}", title=f"A paper that cites it: number {n}")
+        for n in range(10_000, 20_500)
+    ]
+    first = await papers.walk(paper_id=SEED, direction="citations", limit=100)
+    pages = [first]
+    while pages[-1].next_cursor is not None and len(pages) < 40:
+        pages.append(await papers.walk(cursor=pages[-1].next_cursor, limit=100, budget=40))
+        if pages[-1].papers_total >= 9_999:
+            break
+    asked = world.semantic_scholar.asked("/citations")
+    assert [int(seen.query["offset"]) for seen in asked] == [1000 * page for page in range(10)]
+    assert asked[-1].query["limit"] == "999"
+    assert all(page.status == "ok" for page in pages)
+    assert pages[-1].papers_total == 9_999 and pages[-1].frontier_total == 0
+    assert any("9,999 citations" in note for note in pages[-1].notes)
 
 
 async def test_citations_point_at_the_seed(papers: PaperService, world: World) -> None:

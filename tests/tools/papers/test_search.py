@@ -107,6 +107,16 @@ async def test_pages_that_shift_at_the_source_repeat_nothing_here(papers: PaperS
     assert len(found) == len(set(found))
 
 
+async def test_a_403_of_openalex_is_a_rate_limit_and_the_advice_names_its_daily_allowance(
+    papers: PaperService, world: World
+) -> None:
+    world.openalex.fail_always(standin.FORBIDDEN)
+    result = await papers.search(query="reward", sources=["openalex"])
+    (report,) = result.sources
+    assert (result.status, report.status, report.http_status) == ("rate_limited", "rate_limited", 403)
+    assert report.retry_after_seconds and "10 US cents a day" in report.message
+
+
 async def test_one_source_down_is_partial_and_says_which_and_when(papers: PaperService, world: World) -> None:
     world.semantic_scholar.fail_always(standin.too_many(77))
     result = await papers.search(query="reward")
@@ -127,7 +137,7 @@ async def test_when_every_source_fails_alike_that_is_the_status_and_not_no_resul
 ) -> None:
     for service in world.services:
         service.fail_always(fault)
-    result = await papers.search(query="reward")
+    result = await papers.search(query="reward", sources=["arxiv", "hf_papers", "semantic_scholar"])
     assert (result.status, result.items) == (status, [])
     assert "says nothing about what exists" in result.notes[-1]
     assert result.next_cursor is not None

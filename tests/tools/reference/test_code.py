@@ -12,7 +12,7 @@ from mlintern.tools.reference.code import LINES, Code, notebook_as_markdown, rep
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
-from tests.services.github import LIMITED, GitHubStandIn
+from tests.services.github import CODE_LIMITED, LIMITED, GitHubStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +72,37 @@ async def test_the_anonymous_limit_is_no_empty_answer(code: Code, github: GitHub
     result = await code.search("grpo", repo="huggingface/trl")
     assert (result.status, result.items) == ("rate_limited", [])
     assert result.sources[0].retry_after_seconds == 600
+
+
+async def test_code_search_has_ten_requests_a_minute_and_the_advice_does_not_promise_more(
+    code: Code, github: GitHubStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_test")
+    github.fail_always(CODE_LIMITED, path="/search/code")
+    result = await code.search("GRPOTrainer(", repo="huggingface/trl")
+    (report,) = result.sources
+    assert (result.status, report.retry_after_seconds) == ("rate_limited", 42)
+    assert "10 code searches a minute" in report.message and "5,000" not in report.message
+
+
+@pytest.mark.parametrize("token", ["", "ghp_test"])
+async def test_a_query_that_github_refuses_is_refused_by_name_before_it_is_sent(
+    code: Code, github: GitHubStandIn, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", token)
+    with pytest.raises(BadInput, match="takes 256"):
+        await code.search("x" * 257)
+    with pytest.raises(BadInput, match="takes 5"):
+        await code.search(" OR ".join("abcdefg"))
+    assert github.seen == []
+    await code.search(f"{'x' * 256} language:python repo:huggingface/trl")
+    assert len(github.seen) == 1, "qualifiers do not count"
+
+
+async def test_a_repository_that_the_token_may_not_see_is_named(code: Code, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_test")
+    with pytest.raises(NotFound, match="nobody/nothing"):
+        await code.search("GRPOTrainer", repo="nobody/nothing")
 
 
 async def test_a_file_is_read_by_lines_and_says_where_to_go_on(code: Code) -> None:

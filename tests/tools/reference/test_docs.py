@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.reference.docs import PAGE, Docs
+from mlintern.tools.reference.docs import PAGE, PAGES_A_CALL, Docs
 from mlintern.tools.reference.docs_index import sections_of
 from mlintern.tools.web import DAY, Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.hub import HubStandIn
-from tests.services.standin import RESET
+from tests.services.standin import RESET, too_many
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +62,57 @@ def docs(hub: HubStandIn, workspace: Workspace, clock: FakeClock) -> Docs:
     return Docs(workspace=workspace, clock=clock, web=Web(workspace, clock))
 
 
-async def test_a_search_finds_the_section_and_gives_its_address(docs: Docs) -> None:
+@pytest.fixture
+def crawled(hub: HubStandIn) -> HubStandIn:
+    """A Hub without documentation search, as a mirror is."""
+    hub.searches_docs = False
+    return hub
+
+
+async def test_a_search_is_one_request_to_the_hubs_search_and_its_hit_can_be_read(
+    docs: Docs, hub: HubStandIn
+) -> None:
+    result = await docs.search("sequence packing")
+    assert [seen.path for seen in hub.seen] == ["/api/docs/search"]
+    assert (result.status, result.searched, result.pages_missing) == ("ok", "the Hub's search", 0)
+    best = result.items[0]
+    assert (best.doc, best.title, best.page) == ("trl/main/en/sft_trainer#packing", "Packing", "SFT Trainer")
+    assert "Several examples share one sequence" in best.snippet
+    assert (await docs.read(best.doc)).text.startswith("## Packing")
+
+
+async def test_where_the_search_is_refused_the_pages_are_fetched_and_papers_stay_open(
+    docs: Docs, hub: HubStandIn
+) -> None:
+    hub.fail_always(too_many(100), path="/api/docs/search")
+    result = await docs.search("packing examples")
+    assert (result.status, result.searched) == ("partial", "stored pages")
+    assert [source.status for source in result.sources] == ["rate_limited", "ok"]
+    assert result.items[0].doc == "trl/main/en/sft_trainer#packing"
+
+
+async def test_a_crawl_takes_a_bounded_number_of_pages_those_named_in_the_query_first(
+    docs: Docs, crawled: HubStandIn
+) -> None:
+    names = [f"page{number}" for number in range(200)] + ["zero_packing"]
+    crawled.docs = {"trl/llms.txt": "".join(f"- [{name}](/docs/trl/{name}.md)\n" for name in names)}
+    crawled.docs |= {f"trl/{name}.md": f"# {name}\n\nText.\n" for name in names}
+    result = await docs.search("packing")
+    assert [hit.doc for hit in result.items] == ["trl/zero_packing#zero_packing"]
+    assert (result.status, result.pages_indexed, result.pages_missing) == (
+        "partial",
+        PAGES_A_CALL,
+        201 - PAGES_A_CALL,
+    )
+    assert len(crawled.asked("/docs/trl/")) == PAGES_A_CALL + 1
+
+
+def test_a_heading_that_names_its_anchor_is_found_by_it() -> None:
+    (section,) = sections_of("## GRPOTrainer[[trl.GRPOTrainer]]\n\nText.\n")
+    assert (section.anchor, section.title) == ("trl.GRPOTrainer", "GRPOTrainer")
+
+
+async def test_a_crawl_finds_the_section_and_gives_its_address(docs: Docs, crawled: HubStandIn) -> None:
     result = await docs.search("packing examples")
     assert (result.status, result.library, result.pages_indexed, result.pages_missing) == ("ok", "trl", 2, 0)
     assert result.items[0].doc == "trl/main/en/sft_trainer#packing"
@@ -72,7 +122,7 @@ async def test_a_search_finds_the_section_and_gives_its_address(docs: Docs) -> N
     assert "Completion only" not in page.text
 
 
-async def test_the_second_search_needs_no_network(docs: Docs, hub: HubStandIn) -> None:
+async def test_the_second_search_needs_no_network(docs: Docs, crawled: HubStandIn, hub: HubStandIn) -> None:
     await docs.search("packing")
     asked = len(hub.seen)
     hub.fail_always(RESET)
@@ -82,18 +132,20 @@ async def test_the_second_search_needs_no_network(docs: Docs, hub: HubStandIn) -
 
 
 async def test_an_old_index_serves_when_the_hub_does_not_answer(
-    docs: Docs, hub: HubStandIn, clock: FakeClock
+    docs: Docs, crawled: HubStandIn, hub: HubStandIn, clock: FakeClock
 ) -> None:
     await docs.search("packing")
     clock.advance(30 * DAY)
     hub.fail_always(RESET)
     result = await docs.search("packing")
     assert result.status == "partial"
-    assert [source.status == "ok" for source in result.sources] == [False, True]
+    assert [source.status == "ok" for source in result.sources] == [False, False, True]
     assert result.items[0].doc == "trl/main/en/sft_trainer#packing"
 
 
-async def test_pages_that_fail_are_fetched_by_the_next_search(docs: Docs, hub: HubStandIn) -> None:
+async def test_pages_that_fail_are_fetched_by_the_next_search(
+    docs: Docs, crawled: HubStandIn, hub: HubStandIn
+) -> None:
     hub.fail_always(RESET, path="grpo_trainer")
     first = await docs.search("reward")
     assert (first.status, first.pages_missing, first.items) == ("partial", 1, [])

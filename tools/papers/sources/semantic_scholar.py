@@ -24,6 +24,8 @@ PAPER_FIELDS = f"{_BASE_FIELDS},influentialCitationCount,abstract,openAccessPdf"
 _EDGE_FIELDS = "contexts,intents,isInfluential"
 _DEEPEST_SEARCH = 1000
 """offset + limit of the relevance search may not pass this."""
+_DEEPEST_EDGE = 9_999
+"""offset + limit of references and citations stay below 10,000; one more is answered with 400."""
 BATCH_SIZE = 500
 PAGE_SIZE = 1000
 
@@ -47,11 +49,12 @@ class Cited:
 
 @dataclass(frozen=True)
 class Edges:
-    """A page of edges. ``next_offset`` is None at the end."""
+    """A page of edges. ``next_offset`` is None at the end; ``cut`` says that it is the end of what is shown only."""
 
     edges: tuple[Cited, ...]
     next_offset: int | None
     from_cache: bool
+    cut: bool = False
 
 
 class SemanticScholarSource:
@@ -153,7 +156,7 @@ class SemanticScholarSource:
         return await self._edges(key, "references", "citedPaper", offset, limit)
 
     async def citations(self, key: str, *, offset: int = 0, limit: int = PAGE_SIZE) -> Edges:
-        """The papers that cite ``key``, newest first; Semantic Scholar shows about 10,000 of them at most."""
+        """The papers that cite ``key``, newest first; Semantic Scholar shows 9,999 of them at most."""
         return await self._edges(key, "citations", "citingPaper", offset, limit)
 
     async def recommendations(self, key: str, *, limit: int) -> tuple[list[Paper], bool]:
@@ -167,17 +170,22 @@ class SemanticScholarSource:
         return [paper_of(item) for item in _object(answer).get("recommendedPapers") or []], answer.from_cache
 
     async def _edges(self, key: str, call: str, end: str, offset: int, limit: int) -> Edges:
+        size = min(limit, PAGE_SIZE, _DEEPEST_EDGE - offset)
+        if size <= 0:
+            return Edges((), None, True, cut=True)
         fields = f"{_EDGE_FIELDS},{_BASE_FIELDS},influentialCitationCount"
         answer = await self._web.get(
             _SERVICE,
             f"graph/v1/paper/{reference(key)}/{call}",
-            params={"fields": fields, "offset": offset, "limit": min(limit, PAGE_SIZE)},
+            params={"fields": fields, "offset": offset, "limit": size},
             expect="json",
         )
         body = _object(answer)
-        edges = tuple(_edge_of(item, end) for item in body.get("data") or [] if (item.get(end) or {}).get("title"))
-        following = body.get("next")
-        return Edges(edges, None if following is None else int(following), answer.from_cache)
+        rows = [item for item in body.get("data") or [] if isinstance(item, dict)]
+        edges = tuple(_edge_of(item, end) for item in rows if (item.get(end) or {}).get("title"))
+        following = None if body.get("next") is None else int(body["next"])
+        cut = following is not None and following >= _DEEPEST_EDGE
+        return Edges(edges, None if cut else following, answer.from_cache, cut)
 
     @staticmethod
     def _unapplied(query: Query) -> frozenset[str]:
