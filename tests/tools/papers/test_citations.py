@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -15,6 +16,7 @@ from mlintern.tools.errors import BadInput
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.paper_results import WalkResult
 from mlintern.tools.papers.service import PaperService
+from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
 from mlintern.tools.papers.walking import Walk, WalkRequest
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
@@ -65,27 +67,31 @@ async def test_references_come_with_intents_contexts_and_influence(papers: Paper
     assert scores == sorted(scores, reverse=True)
 
 
-async def test_a_hub_of_citations_ends_at_what_semantic_scholar_shows_and_says_so(
-    papers: PaperService, world: World
+async def test_the_last_page_of_a_hub_is_cut_to_what_semantic_scholar_shows_and_the_walk_says_so(
+    papers: PaperService, world: World, web: Web, workspace: Workspace
 ) -> None:
-    """offset + limit stays below 10,000 there; the page that would pass it is cut, not answered with an error."""
+    """offset + limit stays below 10,000 there: a page that would pass it is answered with 400."""
     some = world.corpus.entries[1]
     world.semantic_scholar.citers[0] = [
         dataclasses.replace(some, number=n, arxiv=f"2401.{n}", title=f"A paper that cites it: number {n}")
         for n in range(10_000, 20_500)
     ]
-    first = await papers.walk(paper_id=SEED, direction="citations", limit=100)
-    pages = [first]
-    while pages[-1].next_cursor is not None and len(pages) < 40:
-        pages.append(await papers.walk(cursor=pages[-1].next_cursor, limit=100, budget=40))
-        if pages[-1].papers_total >= 9_999:
-            break
-    asked = world.semantic_scholar.asked("/citations")
-    assert [int(seen.query["offset"]) for seen in asked] == [1000 * page for page in range(10)]
-    assert asked[-1].query["limit"] == "999"
-    assert all(page.status == "ok" for page in pages)
-    assert pages[-1].papers_total == 9_999 and pages[-1].frontier_total == 0
-    assert any("9,999 citations" in note for note in pages[-1].notes)
+    source = SemanticScholarSource(web)
+    page = await source.citations(f"arxiv:{SEED}", offset=9000, limit=1000)
+    assert (len(page.edges), page.next_offset, page.cut) == (999, None, True)
+    beyond = await source.citations(f"arxiv:{SEED}", offset=9999, limit=1000)
+    assert (beyond.edges, beyond.next_offset, beyond.cut) == ((), None, True)
+
+    begun = await papers.walk(paper_id=SEED, direction="citations", limit=10)
+    (state,) = (workspace.root / "papers" / "walks").glob("*.json")
+    walk = json.loads(state.read_text())
+    walk["tasks"][0]["position"] = "9000"  # as after nine pages
+    state.write_text(json.dumps(walk))
+    last = begun
+    while last.next_cursor is not None and not any("9,999" in note for note in last.notes):
+        last = await papers.walk(cursor=last.next_cursor, limit=100)
+    assert last.status == "ok" and last.frontier_total == 0
+    assert world.semantic_scholar.asked("/citations")[-1].query["limit"] == "999"
 
 
 async def test_citations_point_at_the_seed(papers: PaperService, world: World) -> None:
