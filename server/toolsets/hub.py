@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,9 +12,8 @@ from mlintern.server import publishing
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.tools.data.inspection_results import ContaminationResult, DatasetInspection
-from mlintern.tools.data.local_files import looks_local
+from mlintern.tools.hub.addresses import HOME, local_path, looks_local, parse_address
 from mlintern.tools.hub.browse import HubPage
-from mlintern.tools.hub.client import repo_id_of
 from mlintern.tools.hub.inspect_model import ModelInspection
 from mlintern.tools.hub.search import HubSearch
 from mlintern.tools.reference.code import CodePage, CodeSearch
@@ -155,7 +153,9 @@ def _register_data(registry: Registry, lab: Lab) -> None:
         """
         filtered = None
         if write_filtered:
-            filtered = filtered_path(lab.workspace, train, evaluation, part=(train_config, train_split))
+            filtered = filtered_path(
+                lab.workspace, train, evaluation, part=(train_config, train_split), endpoint=lab.hub.endpoint
+            )
         return await lab.contamination.check(
             train,
             evaluation,
@@ -171,7 +171,12 @@ def _register_data(registry: Registry, lab: Lab) -> None:
 
 
 def filtered_path(
-    workspace: Workspace, train: str, evaluation: str, *, part: tuple[str | None, str | None] = (None, None)
+    workspace: Workspace,
+    train: str,
+    evaluation: str,
+    *,
+    part: tuple[str | None, str | None] = (None, None),
+    endpoint: str = HOME,
 ) -> str:
     """Where the filtered copy goes: into the workspace, whatever the model would like.
 
@@ -180,12 +185,13 @@ def filtered_path(
         train: the training data that is copied.
         evaluation: what it is compared with.
         part: config and split of ``train``; two parts of a Hub dataset get two copies.
+        endpoint: of the Hub.
     """
     if not looks_local(train):
-        name = re.sub(r"[^\w.-]+", "-", repo_id_of(train)[0]).strip(".-")[:60] or "train"
+        name = re.sub(r"[^\w.-]+", "-", parse_address(train, endpoint=endpoint).repo_id).strip(".-")[:60] or "train"
         mark = hashlib.sha256(f"{train}\n{part}\n{evaluation}".encode()).hexdigest()[:8]
         return str(workspace.folder("data") / f"{name}.filtered-{mark}.jsonl")
-    source = Path(train).expanduser()
+    source = local_path(train)
     clean = re.sub(r"[^\w.-]+", "-", source.stem).strip(".-")[:60] or "train"
     mark = hashlib.sha256(f"{source.absolute()}\n{evaluation}".encode()).hexdigest()[:8]
     return str(workspace.folder("data") / f"{clean}.filtered-{mark}{source.suffix}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from mlintern.tools.data.local_files import did_you_mean, looks_local, open_local
+from mlintern.tools.data.local_files import did_you_mean, open_local
 from mlintern.tools.data.ngram_index import texts_in
 from mlintern.tools.data.remote_rows import (
     RemoteFile,
@@ -15,10 +15,10 @@ from mlintern.tools.data.remote_rows import (
     RemoteSplit,
     choose,
     describe_repository,
-    own_splits,
 )
 from mlintern.tools.data.rows import DataSplit, stream_rows, text_columns
 from mlintern.tools.errors import BadInput
+from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient
 
 MEASURED = ("test", "validation")
@@ -85,10 +85,10 @@ async def find_part(
 async def _remote_part(
     hub: HubClient, name: str, config: str | None, split: str | None, *, measured: bool, revision: str | None
 ) -> Part:
-    info = await describe_repository(hub, name, revision)
-    splits = own_splits(info)
-    chosen = choose(splits, config, split, info.id)
-    if measured and split is None:
+    described = await describe_repository(hub, name, config=config, split=split, revision=revision)
+    info, splits = described.info, described.own_splits()
+    chosen = choose(splits, described.config, described.split, info.id)
+    if measured and described.split is None:
         preferred = _measured([one.name for one in splits if one.config == chosen.config])
         chosen = choose(splits, chosen.config, preferred, info.id)
     if chosen.format == "arrow":

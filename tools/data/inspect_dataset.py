@@ -11,11 +11,12 @@ import anyio.to_thread
 from mlintern.tools.data.inspect_remote import RemoteInspector
 from mlintern.tools.data.inspect_table import Request, inspect_table
 from mlintern.tools.data.inspection_results import DatasetInspection, Split
-from mlintern.tools.data.local_files import LocalDataset, did_you_mean, looks_local, open_local
+from mlintern.tools.data.local_files import LocalDataset, did_you_mean, open_local
 from mlintern.tools.data.table import open_table
 from mlintern.tools.data.trl_rules import TRAINERS
 from mlintern.tools.data.viewer import ViewerClient
 from mlintern.tools.errors import BadInput
+from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace

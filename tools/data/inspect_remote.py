@@ -11,6 +11,7 @@ import anyio.to_thread
 from mlintern.tools.data.inspect_table import Request, inspect_table
 from mlintern.tools.data.inspection_results import DatasetInspection, Split
 from mlintern.tools.data.remote_rows import (
+    Described,
     Head,
     RemoteSplit,
     choose,
@@ -18,7 +19,6 @@ from mlintern.tools.data.remote_rows import (
     copy_head,
     describe_repository,
     listed,
-    own_splits,
     rows_as_file,
 )
 from mlintern.tools.data.table import open_table
@@ -45,21 +45,22 @@ class RemoteInspector:
         self, dataset: str, config: str | None, split: str | None, revision: str | None, request: Request
     ) -> DatasetInspection:
         """As `DatasetInspector.inspect`, for a Hub id or URL."""
-        info = await describe_repository(self._hub, dataset, revision)
+        described = await describe_repository(self._hub, dataset, config=config, split=split, revision=revision)
+        info = described.info
         viewed = Viewed()
-        if revision is None and not info.private:
+        if revision is None and not described.path and not info.private:
             viewed = await self._viewer.overview(info.id)
-        splits = self._splits(info, viewed)
-        chosen = choose(splits, config, split, info.id)
+        splits = self._splits(described, viewed)
+        chosen = choose(splits, described.config, described.split, info.id)
         if viewed.splits:
             await self._viewer.look_at(viewed, info.id, chosen.config, chosen.name)
         result = await anyio.to_thread.run_sync(self._read, info.id, chosen, viewed, request)
         _complete(result, info, chosen, viewed, splits)
         return result
 
-    def _splits(self, info: Any, viewed: Viewed) -> list[RemoteSplit]:
+    def _splits(self, described: Described, viewed: Viewed) -> list[RemoteSplit]:
         """Files of the repository itself if they can be read as they are, else the viewer's parquet copies."""
-        own = own_splits(info)
+        own = described.own_splits()
         converted = converted_splits(viewed.files)
         return converted if converted and not all(one.format == "parquet" for one in own) else own or converted
 

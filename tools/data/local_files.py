@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.hub.addresses import local_path, path_exists
 
 FORMATS = {
     ".parquet": "parquet",
@@ -67,13 +68,6 @@ def did_you_mean(wrong: str, known: Iterable[str], what: str) -> str:
     return f"{guess}Known {what}s: {shown or 'none'}."
 
 
-def looks_local(name: str) -> bool:
-    """True for what can only be a path, or exists as one; ``org/name`` is local only if it exists."""
-    path = Path(name).expanduser()
-    explicit = name.startswith(("/", "./", "../", "~")) or name == "." or path.suffix.lower() in FORMATS
-    return explicit or path.exists()
-
-
 def open_local(name: str) -> LocalDataset:
     """Find the data files behind a path.
 
@@ -81,8 +75,8 @@ def open_local(name: str) -> LocalDataset:
         NotFound: no such path; a similar name in the same folder is suggested.
         BadInput: the path holds no file of a known format.
     """
-    path = Path(name).expanduser()
-    if not path.exists():
+    path = local_path(name)
+    if not path_exists(name):
         folder = path.parent if path.parent.is_dir() else None
         close = (
             difflib.get_close_matches(path.name, [child.name for child in folder.iterdir()], n=1) if folder else []

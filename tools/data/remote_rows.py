@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 from mlintern.tools.data.inspection_results import Split
 from mlintern.tools.data.local_files import LocalSplit, did_you_mean, group_by_split
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.hub.client import HubClient, hub_errors, repo_id_of
+from mlintern.tools.hub.addresses import agreed, parse_address
+from mlintern.tools.hub.client import HubClient, hub_errors
 
 MOST_ROWS = 20_000
 MOST_BYTES = 64 * 2**20
@@ -73,23 +74,47 @@ class Head:
     total: int | None
 
 
-async def describe_repository(hub: HubClient, dataset: str, revision: str | None) -> Any:
-    """What the Hub says of a dataset (`DatasetInfo`), by its id or URL.
+@dataclass(frozen=True)
+class Described:
+    """A dataset on the Hub: what the Hub says of it, and which part of it the caller's name and arguments mean.
+
+    ``path`` is a file or folder of it (empty: all).
+    """
+
+    info: Any
+    config: str | None
+    split: str | None
+    path: str
+
+    def own_splits(self) -> list[RemoteSplit]:
+        """The splits in the repository's own files, at the commit of the description."""
+        info = self.info
+        files = [sibling.rfilename for sibling in info.siblings or []]
+        card = dict(vars(info.card_data)) if info.card_data else {}
+        if self.path:
+            card, files = {}, [file for file in files if file == self.path or file.startswith(f"{self.path}/")]
+        return splits_of_repository(info.id, info.sha, files, card)
+
+
+async def describe_repository(
+    hub: HubClient, dataset: str, *, config: str | None, split: str | None, revision: str | None
+) -> Described:
+    """Ask the Hub for a dataset by its id or address, which may say revision, configuration, split or path too.
 
     Raises:
         BadInput: it names something that is no dataset.
         NotFound, Blocked, RateLimited, Offline, ServiceError: as `HubClient.call`.
     """
-    identifier, kind = repo_id_of(dataset)
-    if kind not in (None, "dataset") and "://" not in dataset:
-        raise BadInput(f"{dataset} is a {kind}, not a dataset.", next_step="For models use inspect_model.")
-    return await hub.call(f"dataset {identifier}", lambda api: api.dataset_info(identifier, revision=revision))
-
-
-def own_splits(info: Any) -> list[RemoteSplit]:
-    """The splits of a described repository in its own files, at the commit of the description."""
-    card = dict(vars(info.card_data)) if info.card_data else {}
-    return splits_of_repository(info.id, info.sha, [sibling.rfilename for sibling in info.siblings or []], card)
+    address = parse_address(dataset, endpoint=hub.endpoint, wanted=("dataset",))
+    revision = agreed("revision", given=revision, said=address.revision)
+    what = f"dataset {address.repo_id}"
+    info = await hub.call(what, lambda api: api.dataset_info(address.repo_id, revision=revision))
+    return Described(
+        info,
+        config=agreed("config", given=config, said=address.config),
+        split=agreed("split", given=split, said=address.split),
+        path=address.path,
+    )
 
 
 def splits_of_repository(dataset: str, revision: str, files: Sequence[str], card: Any) -> list[RemoteSplit]:

@@ -8,15 +8,14 @@ from typing import Any
 
 from mlintern.tools.errors import NotFound
 from mlintern.tools.evals.hub_files import RemoteEntry
-from mlintern.tools.hub.addresses import HubPlace
-from mlintern.tools.hub.client import RepoType
+from mlintern.tools.hub.addresses import HubAddress, RepoType
 
 
 @dataclass(frozen=True)
 class Listing:
     """A pinned place and the files there; ``file`` if the place is one."""
 
-    place: HubPlace
+    place: HubAddress
     entries: list[RemoteEntry]
     file: RemoteEntry | None = None
     partial: list[str] = field(default_factory=list)
@@ -26,7 +25,7 @@ class Listing:
         return f"{self.place.kind} {self.place.repo_id}"
 
 
-def list_place(api: Any, place: HubPlace, kind: RepoType, samples: bool, most: int) -> Listing:
+def list_place(api: Any, place: HubAddress, kind: RepoType, samples: bool, most: int) -> Listing:
     """Pin the place to a commit and list it; of a file what lies beside it, if ``samples``. Blocks."""
     info = api.repo_info(place.repo_id, repo_type=kind, revision=place.revision, expand=["sha"])
     pinned = replace(place, repo_id=info.id, kind=kind, revision=info.sha)  # a renamed repository says its new name

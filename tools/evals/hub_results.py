@@ -26,9 +26,9 @@ from mlintern.tools.evals.hub_files import (
 from mlintern.tools.evals.hub_listing import Listing, list_place
 from mlintern.tools.evals.read_files import read_files, read_path
 from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE, read_metadata
-from mlintern.tools.hub.addresses import HubPlace, place_of
+from mlintern.tools.hub.addresses import HubAddress, RepoType, parse_address
 from mlintern.tools.hub.browse import read_bytes
-from mlintern.tools.hub.client import SERVICE, HubClient, RepoType
+from mlintern.tools.hub.client import SERVICE, HubClient
 from mlintern.tools.service_status import SourceReport, answered, failed
 from mlintern.tools.workspace import Workspace
 
@@ -60,7 +60,7 @@ class HubResults:
         self._bounds = bounds or Bounds()
 
     async def read(self, name: str, *, samples: bool = False) -> HubReading:
-        """The results at the place on the Hub that ``name`` stands for (see `place_of`).
+        """The results at the place on the Hub that ``name`` stands for (see `parse_address`).
 
         A bare ``org/name`` is a model, or a data set if there is no such model. Of a model whose files are refused
         (gated), what the Hub shows to everybody of its published results is read.
@@ -73,7 +73,9 @@ class HubResults:
             NotFound: no such repository, revision or path, or no results there.
             Blocked, RateLimited, Offline, ServiceError: the Hub's answer, if nothing at all could be read.
         """
-        place = await anyio.to_thread.run_sync(lambda: place_of(name, endpoint=self._hub.endpoint))
+        place = await anyio.to_thread.run_sync(
+            lambda: parse_address(name, endpoint=self._hub.endpoint, wanted=("model", "dataset"))
+        )
         listing = await self._find(place, samples)
         choice = self._choose(listing, samples=samples)
         cache = ResultCache(
@@ -127,7 +129,7 @@ class HubResults:
             partial=[f"Only what the Hub shows of its published results was read, not its files: {refusal}"],
         )
 
-    async def _find(self, place: HubPlace, samples: bool) -> Listing:
+    async def _find(self, place: HubAddress, samples: bool) -> Listing:
         if place.kind is not None:
             return await self._list(place, place.kind, samples)
         try:
@@ -146,7 +148,7 @@ class HubResults:
                 next_step="Check the spelling with search_hub (list_jobs for a job); if it is private, set HF_TOKEN.",
             ) from error
 
-    async def _list(self, place: HubPlace, kind: RepoType, samples: bool) -> Listing:
+    async def _list(self, place: HubAddress, kind: RepoType, samples: bool) -> Listing:
         where = f"{kind} {place.repo_id}" + (f" at {place.revision}" if place.revision else "")
         what = where + (f", {place.path}" if place.path else "")
         return await self._hub.call(
@@ -248,7 +250,7 @@ class _Names:
         return text.replace(self.folder, self.root)
 
 
-def _relabelled(reading: Reading, place: HubPlace, named: Callable[[str], str]) -> Reading:
+def _relabelled(reading: Reading, place: HubAddress, named: Callable[[str], str]) -> Reading:
     """With addresses as sources, and the repository as the model of what it publishes of itself."""
     published = {"model": place.repo_id} if place.kind == "model" else {}
     rows = [

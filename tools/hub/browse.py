@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.client import HubClient, RepoType, repo_id_of
+from mlintern.tools.hub.addresses import RepoType, agreed, parse_address
+from mlintern.tools.hub.client import HubClient
 from mlintern.tools.service_status import NetworkedResult, answered
 
 PAGE = 12_000
@@ -61,7 +62,7 @@ class HubBrowser:
         """A folder with the sizes of its files, or a text file from ``offset`` on (`PAGE` characters a call).
 
         Args:
-            repo_id: id or URL.
+            repo_id: id or address, also of a file or folder inside.
             repo_type: model (default), dataset or space; a URL says it itself.
             path: file or folder inside.
             revision: branch, tag or commit; the newest by default.
@@ -71,8 +72,11 @@ class HubBrowser:
             NotFound: no such repository, revision or path.
             BadInput: the file is binary or larger than 20 MiB, or ``offset`` lies behind its end.
         """
-        identifier, said = repo_id_of(repo_id)
-        kind: RepoType = repo_type or said or "model"
+        address = parse_address(repo_id, endpoint=self._hub.endpoint)
+        identifier = address.repo_id
+        kind: RepoType = agreed("repo_type", given=repo_type, said=address.kind) or "model"
+        revision = agreed("revision", given=revision, said=address.revision)
+        path = agreed("path", given=path.strip("/"), said=address.path) or ""
         if offset < 0:
             raise BadInput(f"offset is {offset}.", next_step="Give 0 or the next_offset of the call before.")
         inside = path.strip("/")

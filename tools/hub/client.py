@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -24,16 +22,15 @@ from mlintern.tools.errors import (
     RateLimited,
     ServiceError,
 )
+from mlintern.tools.hub.addresses import HOME
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, HfFileSystem
 
-HOME = "https://huggingface.co"
 SERVICE = "huggingface"
 CONNECT_SECONDS, READ_SECONDS, CALL_SECONDS = 10.0, 30.0, 120.0
 
 T = TypeVar("T")
-RepoType = Literal["model", "dataset", "space"]
 _client_factory = threading.Lock()
 _installed = False
 
@@ -272,36 +269,3 @@ def _set_time_outs() -> None:
         set_client_factory(client)
         disable_progress_bars()
         _installed = True
-
-
-PREFIXES: dict[str, RepoType] = {"datasets": "dataset", "spaces": "space", "models": "model"}
-
-
-def repo_id_of(name: str) -> tuple[str, RepoType | None]:
-    """The id in what people paste: ``org/name``, ``datasets/org/name``, ``hf://...`` or a page's URL.
-
-    Returns:
-        The id and the type of repository if the form says so.
-
-    Raises:
-        BadInput: it is none of these.
-    """
-    text = name.strip()
-    parts = urlsplit(text)
-    if parts.scheme in ("http", "https", "hf"):
-        path = f"{parts.netloc}{parts.path}" if parts.scheme == "hf" else parts.path
-        text = unquote(path).strip("/")
-    pieces = [piece for piece in text.split("/") if piece]
-    kind = PREFIXES.get(pieces[0]) if len(pieces) > 1 else None
-    if kind is not None:
-        pieces = pieces[1:]
-    elif parts.scheme in ("http", "https"):
-        kind = "model"
-    if parts.scheme:
-        pieces = pieces[:2]
-    identifier = "/".join(pieces)
-    if len(pieces) > 2 or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", identifier):
-        raise BadInput(
-            f"{name!r} is neither a Hub id nor an existing path.", next_step="Give org/name, a URL or a path."
-        )
-    return identifier, kind

@@ -11,8 +11,9 @@ import anyio.to_thread
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound
+from mlintern.tools.hub.addresses import agreed, local_path, looks_local, parse_address
 from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template, template_files
-from mlintern.tools.hub.client import HubClient, repo_id_of
+from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.safetensors import DTYPES, count_parameters
 from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
 
@@ -84,13 +85,15 @@ class ModelInspector:
             BadInput: the folder holds no model, or its files are damaged.
             Blocked, RateLimited, Offline, ServiceError: the Hub's answer.
         """
-        folder = Path(model).expanduser()
-        if folder.is_dir():
+        if looks_local(model):
+            folder = local_path(model)
+            if not folder.is_dir():
+                raise NotFound(
+                    f"There is no folder {model}.", next_step="Give the folder of a saved model, or a Hub id."
+                )
             if revision is not None:
                 raise BadInput(f"{model} is a local folder; it has no revision.", next_step="Leave `revision` out.")
             return await anyio.to_thread.run_sync(self._local, model, folder)
-        if folder.is_file() or model.startswith(("/", "./", "../", "~")):
-            raise NotFound(f"There is no folder {model}.", next_step="Give the folder of a saved model, or a Hub id.")
         return await self._remote(model, revision)
 
     def _local(self, name: str, folder: Path) -> ModelInspection:
@@ -114,7 +117,8 @@ class ModelInspector:
         return result
 
     async def _remote(self, model: str, revision: str | None) -> ModelInspection:
-        identifier, _ = repo_id_of(model)
+        address = parse_address(model, endpoint=self._hub.endpoint, wanted=("model",))
+        identifier, revision = address.repo_id, agreed("revision", given=revision, said=address.revision)
         expand = ["safetensors", "config", "gated", "cardData", "baseModels", "evalResults", "sha", "private", "tags"]
         info = await self._hub.call(
             f"model {identifier}",

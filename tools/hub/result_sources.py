@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.hub.addresses import looks_like_place, place_of
-from mlintern.tools.hub.client import HOME
+from mlintern.tools.hub.addresses import looks_like_address, parse_address
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
@@ -50,7 +49,7 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnH
         raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
     except RuntimeError as error:  # ~ of a user that does not exist
         raise BadInput(f"{name[:80]!r} is not a path: {error}", next_step="Give an absolute path.") from error
-    if looks_like_place(name):
+    if looks_like_address(name):
         return OnHub(name)
     raise NotFound(f"There is no job, file or folder {name!r}.{_near(name, ledger)}", next_step=_hint())
 
@@ -63,7 +62,7 @@ def here(source: Source | OnHub) -> Source:
     """
     if isinstance(source, Source):
         return source
-    place = place_of(source.name, endpoint=HOME)
+    place = parse_address(source.name, wanted=("model", "dataset"))
     kind = " --repo-type dataset" if place.kind == "dataset" else ""
     raise BadInput(
         f"There is no job, file or folder {source.name!r:.200}, and Hub repositories cannot be read here.",

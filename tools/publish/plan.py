@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from mlintern.tools.hub.client import RepoType
+from mlintern.tools.hub.addresses import RepoType
 
 Operation = Literal["create_repo", "upload", "write_card", "tag", "create_branch", "set_visibility", "delete_file"]
 Status = Literal["published", "already_published", "in_progress", "approval_required", "denied"]

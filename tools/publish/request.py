@@ -8,7 +8,7 @@ from typing import Any
 
 from mlintern.common.redact import find_tokens
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.client import RepoType
+from mlintern.tools.hub.addresses import RepoType
 from mlintern.tools.publish.plan import Operation, Publication
 
 _COMMIT = frozenset({"commit_message", "branch", "create_pr"})

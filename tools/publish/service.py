@@ -19,7 +19,8 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import Blocked, MlinternError, NotFound, Offline, ServiceError
-from mlintern.tools.hub.client import HubClient, RepoType, Unanswered, hub_errors, repo_id_of
+from mlintern.tools.hub.addresses import RepoType, agreed, parse_address
+from mlintern.tools.hub.client import HubClient, Unanswered, hub_errors
 from mlintern.tools.jobs.backends.hf.errors import no_token
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.publish import history, hub_commits
@@ -106,6 +107,10 @@ class Publisher:
             Blocked: no token, or one that may not write there.
             Conflict, RateLimited, Offline, ServiceError: as they say.
         """
+        address = parse_address(repo_id, endpoint=self._hub.endpoint)
+        kind: RepoType = agreed("repo_type", given=repo_type, said=address.kind) or "model"
+        branch = agreed("branch", given=branch, said=address.revision)
+        path_in_repo = agreed("path_in_repo", given=path_in_repo, said=address.path or None)
         given: dict[str, Any] = {
             "source": source,
             "text": text,
@@ -118,8 +123,6 @@ class Publisher:
             "name": name,
             "private": private,
         }
-        identifier, said = repo_id_of(repo_id)
-        kind: RepoType = repo_type or said or "model"
         check(operation, kind, given)
         token = self._hub.token()
         if not token:
@@ -129,7 +132,7 @@ class Publisher:
             operation=operation,
             endpoint=self._hub.endpoint,
             repo_type=kind,
-            repo_id=identifier if "/" in identifier else f"{user}/{identifier}",
+            repo_id=address.repo_id if "/" in address.repo_id else f"{user}/{address.repo_id}",
             branch=branch or MAIN,
             create_pr=bool(create_pr),
             name=name or "",

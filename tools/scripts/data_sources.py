@@ -4,48 +4,76 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.hub.addresses import (
+    HOME,
+    RepoType,
+    agreed,
+    local_path,
+    looks_local,
+    parse_address,
+    path_exists,
+)
 from mlintern.tools.suggestions import did_you_mean, nearest
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 """File suffix -> the builder of `datasets.load_dataset` that reads it; each may be followed by .gz or .zst."""
 
 Kind = Literal["hub", "json", "parquet", "csv", "saved", "saved_splits", "folder"]
 
 
-def normalise_source(name: str) -> str:
-    """``name`` as a script can use it: a Hub id, or an absolute path.
+@dataclass(frozen=True)
+class NamedSource:
+    """``name``: a Hub id, or an absolute path (jobs run elsewhere); the rest None where nothing says it."""
 
-    Takes ``org/name``, a huggingface.co URL, ``~/x``, a relative path (jobs run elsewhere, so it becomes absolute).
+    name: str
+    revision: str | None = None
+    config: str | None = None
+    split: str | None = None
+
+
+def normalise_source(name: str, *, kind: RepoType | None = None) -> str:
+    """The id or path alone of `read_source`."""
+    return read_source(name, kind=kind).name
+
+
+def read_source(
+    name: str, *, kind: RepoType | None = None, revision: str | None = None, config: str | None = None
+) -> NamedSource:
+    """What a recipe names, in any form that `mlintern.tools.hub.addresses.parse_address` takes, or a local path.
+
+    Args:
+        kind: what the name must stand for.
+        revision, config: what the recipe's own fields say.
 
     Raises:
-        BadInput: it is none of these.
+        BadInput: it is none of these, of another kind, a part of a repository, or contradicts the fields.
     """
-    stripped = name.strip()
-    url = urlsplit(stripped) if stripped.startswith(("http://", "https://")) else None
-    if url is not None:
-        parts = [part for part in url.path.split("/") if part]
-        if parts[:1] in (["datasets"], ["spaces"]):
-            parts = parts[1:]
-        if url.hostname in ("huggingface.co", "hf.co") and len(parts) >= 2:
-            return "/".join(parts[:2])
-        raise BadInput(f"{stripped} is no address of a Hub repository.", next_step="Give org/name or a local path.")
-    if stripped and (_looks_local(name) or _exists(name)):
+    if looks_local(name):
         try:
-            return str(Path(name).expanduser().absolute())
-        except RuntimeError as error:
+            return NamedSource(str(local_path(name).absolute()), revision, config)
+        except (RuntimeError, ValueError) as error:
             raise BadInput(f"{name!r:.200}: {error}", next_step="Give an absolute path.") from None
-    if HUB_ID.fullmatch(stripped):
-        return stripped
-    raise BadInput(
-        f"{name!r:.200} is neither a Hub id (org/name) nor a path that exists.",
-        next_step="Start a local path with / or ./, or check the id with search_hub.",
+    endpoint = os.environ.get("HF_ENDPOINT") or HOME
+    wanted: Sequence[RepoType] = ("model", "dataset") if kind is None else (kind,)
+    address = parse_address(name, endpoint=endpoint, wanted=wanted)
+    if address.path:
+        raise BadInput(
+            f"{name!r:.200} is a part of {address.repo_id}.",
+            next_step="Give the repository; configuration and split are fields of the recipe.",
+        )
+    return NamedSource(
+        address.repo_id,
+        agreed("revision", given=revision, said=address.revision),
+        agreed("config", given=config, said=address.config),
+        address.split,
     )
 
 
@@ -85,7 +113,7 @@ def check_dataset(source: str, *, split: str, config: str | None, revision: str 
     if not is_local(source):
         return
     path = Path(source)
-    if not _exists(source):
+    if not path_exists(source):
         raise BadInput(f"The dataset {source} does not exist.", next_step=_near(path))
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"The dataset {source} is empty.", next_step="Write rows to it first.")
@@ -153,14 +181,3 @@ def _meet(a: tuple[str, str, float, float], b: tuple[str, str, float, float]) ->
         return False
     comparable = a[1] == b[1] or "" in (a[1], b[1])
     return comparable and max(a[2], b[2]) < min(a[3], b[3])
-
-
-def _looks_local(name: str) -> bool:
-    return name.startswith(("/", "./", "../", "~")) or Path(name).suffix.lower() in BUILDERS
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).expanduser().exists()
-    except (ValueError, RuntimeError, OSError):  # a NUL byte, an unknown ~user, a name that is too long
-        return False

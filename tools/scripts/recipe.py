@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.data_sources import normalise_source, splits_overlap
+from mlintern.tools.scripts.data_sources import normalise_source, read_source, splits_overlap
 from mlintern.tools.scripts.header import check_not_pinned, check_requirement
 from mlintern.tools.scripts.hyperparameters import (
     CONFIG_CLASSES,
@@ -16,7 +16,14 @@ from mlintern.tools.scripts.hyperparameters import (
     hoist_recipe_fields,
 )
 from mlintern.tools.scripts.literals import Expression
-from mlintern.tools.scripts.recipe_parts import EvaluationPlan, Lora, Source, Strict, validation_errors
+from mlintern.tools.scripts.recipe_parts import (
+    EvaluationPlan,
+    Lora,
+    Source,
+    Strict,
+    read_dataset_fields,
+    validation_errors,
+)
 from mlintern.tools.scripts.rewards import Reward
 from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.trainers.removed import TRAINERS
@@ -54,7 +61,8 @@ class _Run(Strict):
     @model_validator(mode="after")
     def _run_fits(self) -> Self:
         with validation_errors():
-            self.model = normalise_source(self.model)
+            model = read_source(self.model, kind="model", revision=self.revision)
+            self.model, self.revision = model.name, model.revision
             for requirement in self.requirements:
                 check_requirement(requirement)
                 check_not_pinned(requirement)
@@ -119,7 +127,7 @@ class _Training(_Run):
     @model_validator(mode="after")
     def _training_fits(self) -> Self:
         with validation_errors():
-            self.dataset = normalise_source(self.dataset)
+            read_dataset_fields(self)
             if self.epochs is not None and self.max_steps is not None:
                 raise BadInput("Both epochs and max_steps are given.", next_step="Keep one; max_steps would win.")
             if len(set(self.columns.values())) < len(self.columns):
@@ -128,7 +136,7 @@ class _Training(_Run):
                     next_step="Use `prepare` to copy a column.",
                 )
             if self.resume_from_checkpoint is not None:
-                self.resume_from_checkpoint = normalise_source(self.resume_from_checkpoint)
+                self.resume_from_checkpoint = normalise_source(self.resume_from_checkpoint, kind="model")
             if self.prepare is not None:
                 read_snippet(self.prepare, what="prepare", parameters=1, prefer="prepare")
             if self.save_steps > 1 and self.save_steps != int(self.save_steps):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.data_sources import normalise_source
+from mlintern.tools.scripts.data_sources import read_source
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, check_lora, unknown_recipe_field
 from mlintern.tools.scripts.snippets import read_snippet
 
@@ -78,6 +78,26 @@ class Lora(BaseModel):
         return self
 
 
+class DatasetFields(Protocol):
+    dataset: str
+    dataset_config: str | None
+    dataset_revision: str | None
+    split: str
+
+    @property
+    def model_fields_set(self) -> set[str]: ...
+
+
+def read_dataset_fields(recipe: DatasetFields) -> None:
+    """Take what an address of the dataset says apart into the fields of the recipe."""
+    found = read_source(
+        recipe.dataset, kind="dataset", revision=recipe.dataset_revision, config=recipe.dataset_config
+    )
+    recipe.dataset, recipe.dataset_revision, recipe.dataset_config = found.name, found.revision, found.config
+    if found.split and "split" not in recipe.model_fields_set:
+        recipe.split = found.split
+
+
 class EvaluationPlan(Strict):
     """Measure a model on held-out items: multiple choice by the likelihood of the options, or exact match."""
 
@@ -135,7 +155,7 @@ class EvaluationPlan(Strict):
     @model_validator(mode="after")
     def _plan_fits(self) -> Self:
         with validation_errors():
-            self.dataset = normalise_source(self.dataset)
+            read_dataset_fields(self)
             if self.prepare is not None:
                 read_snippet(self.prepare, what="prepare of the evaluation", parameters=1, prefer="prepare")
             if self.prompt is not None and "{question}" not in self.prompt:

@@ -11,7 +11,7 @@ import pytest
 
 from mlintern.tools.errors import BadInput, Blocked, NotFound, Offline, RateLimited, ServiceError
 from mlintern.tools.hub.browse import PAGE, HubBrowser
-from mlintern.tools.hub.client import HubClient, repo_id_of
+from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.inspect_model import ModelInspector
 from mlintern.tools.hub.search import HubSearcher
 from mlintern.tools.web import Web
@@ -241,28 +241,6 @@ async def test_nothing_is_printed(hub: HubStandIn, capfd: pytest.CaptureFixture[
     hub.add(model("org/tiny"))
     await ModelInspector(hub=HubClient()).inspect("org/tiny")
     assert capfd.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("pasted", "meant"),
-    [
-        ("org/name", ("org/name", None)),
-        ("gpt2", ("gpt2", None)),
-        ("https://huggingface.co/org/name", ("org/name", "model")),
-        ("https://huggingface.co/datasets/org/name/viewer/default/train?row=1", ("org/name", "dataset")),
-        ("https://huggingface.co/org/name/tree/main/folder", ("org/name", "model")),
-        ("hf://datasets/org/name/data.parquet", ("org/name", "dataset")),
-        ("datasets/org/name", ("org/name", "dataset")),
-    ],
-)
-def test_every_form_that_people_paste_is_understood(pasted: str, meant: tuple[str, str | None]) -> None:
-    assert repo_id_of(pasted) == meant
-
-
-@pytest.mark.parametrize("pasted", ["", "a/b/c", "org/na me", "../etc/passwd", "org/na;me"])
-def test_what_is_no_id_is_refused(pasted: str) -> None:
-    with pytest.raises(BadInput, match="neither a Hub id"):
-        repo_id_of(pasted)
 
 
 # Local models -------------------------------------------------------------------------------------------------------
