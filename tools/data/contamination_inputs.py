@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from mlintern.tools.data.local_files import did_you_mean, open_local
+from mlintern.common.text import did_you_mean
+from mlintern.tools.data.local_files import open_local
 from mlintern.tools.data.ngram_index import texts_in
 from mlintern.tools.data.remote_rows import (
     RemoteFile,
@@ -135,11 +136,12 @@ def check_columns(train: Side, evaluation: Side, columns: Sequence[str] | None) 
             known = text_columns(side.split)
             wanted = f"none of the columns {', '.join(columns)}" if columns else "no column with text"
             raise BadInput(
-                f"{side.name} has {wanted}.", next_step=did_you_mean(columns[0] if columns else "", known, "column")
+                f"{side.name} has {wanted}.",
+                next_step=did_you_mean(columns[0] if columns else "", known, what="column"),
             )
     for column in columns or ():
         if column not in train.columns and column not in evaluation.columns:
             known = [*text_columns(train.split), *text_columns(evaluation.split)]
             raise BadInput(
-                f"Neither side has a text column {column!r}.", next_step=did_you_mean(column, known, "column")
+                f"Neither side has a text column {column!r}.", next_step=did_you_mean(column, known, what="column")
             )

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.data.inspect_remote import RemoteInspector
 from mlintern.tools.data.inspect_table import Request, inspect_table
 from mlintern.tools.data.inspection_results import DatasetInspection, Split
-from mlintern.tools.data.local_files import LocalDataset, did_you_mean, open_local
+from mlintern.tools.data.local_files import LocalDataset, open_local
 from mlintern.tools.data.table import open_table
 from mlintern.tools.data.trl_rules import TRAINERS
 from mlintern.tools.data.viewer import ViewerClient
@@ -121,7 +122,7 @@ def _trainers(trainer: str | None) -> Sequence[str]:
     if trainer is None:
         return TRAINERS
     if trainer not in TRAINERS:
-        raise BadInput(f"There is no trainer {trainer!r}.", next_step=did_you_mean(trainer, TRAINERS, "trainer"))
+        raise BadInput(f"There is no trainer {trainer!r}.", next_step=did_you_mean(trainer, TRAINERS, what="trainer"))
     return (trainer,)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlintern.common.text import did_you_mean, nearest
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import local_path, path_exists
 
@@ -53,19 +53,8 @@ class LocalDataset:
         if name is None:
             return by_name.get("train", self.splits[0])
         if name not in by_name:
-            raise BadInput(f"{self.path} has no split {name!r}.", next_step=did_you_mean(name, by_name, "split"))
+            raise BadInput(f"{self.path} has no split {name!r}.", next_step=did_you_mean(name, by_name, what="split"))
         return by_name[name]
-
-
-def did_you_mean(wrong: str, known: Iterable[str], what: str) -> str:
-    """``Did you mean 'train'? Known splits: 'train', 'test'.``"""
-    names = list(known)
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
-    if not close:
-        close = [name for name in names if name.lower() == wrong.lower()]
-    shown = ", ".join(repr(name) for name in names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-    guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{guess}Known {what}s: {shown or 'none'}."
 
 
 def open_local(name: str) -> LocalDataset:
@@ -78,9 +67,7 @@ def open_local(name: str) -> LocalDataset:
     path = local_path(name)
     if not path_exists(name):
         folder = path.parent if path.parent.is_dir() else None
-        close = (
-            difflib.get_close_matches(path.name, [child.name for child in folder.iterdir()], n=1) if folder else []
-        )
+        close = nearest(path.name, (child.name for child in folder.iterdir())) if folder else []
         raise NotFound(
             f"There is no file or folder {name}.",
             next_step=f"Did you mean {path.parent / close[0]}?"

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.data.inspection_results import Split
-from mlintern.tools.data.local_files import LocalSplit, did_you_mean, group_by_split
+from mlintern.tools.data.local_files import LocalSplit, group_by_split
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import agreed, parse_address
 from mlintern.tools.hub.client import HubClient, hub_errors
@@ -182,11 +183,11 @@ def choose(splits: Sequence[RemoteSplit], config: str | None, split: str | None,
     configs = list(dict.fromkeys(one.config for one in splits))
     wanted = config or ("default" if "default" in configs else configs[0])
     if wanted not in configs:
-        raise BadInput(f"{dataset} has no config {wanted!r}.", next_step=did_you_mean(wanted, configs, "config"))
+        raise BadInput(f"{dataset} has no config {wanted!r}.", next_step=did_you_mean(wanted, configs, what="config"))
     names = {one.name: one for one in splits if one.config == wanted}
     name = split or ("train" if "train" in names else next(iter(names)))
     if name not in names:
-        raise BadInput(f"{dataset} has no split {name!r}.", next_step=did_you_mean(name, names, "split"))
+        raise BadInput(f"{dataset} has no split {name!r}.", next_step=did_you_mean(name, names, what="split"))
     return names[name]
 
 

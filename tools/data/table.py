@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.data.local_files import LocalSplit, did_you_mean
+from mlintern.common.text import did_you_mean
+from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.sql_text import literal, quoted, unreadable
 from mlintern.tools.errors import BadInput
 
@@ -100,7 +101,7 @@ class Table:
             if column.name == name:
                 return column
         names = [column.name for column in self.columns]
-        raise BadInput(f"The data has no column {name!r}.", next_step=did_you_mean(name, names, "column"))
+        raise BadInput(f"The data has no column {name!r}.", next_step=did_you_mean(name, names, what="column"))
 
     def has(self, name: str) -> bool:
         return any(column.name == name for column in self.columns)

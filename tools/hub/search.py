@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
-from mlintern.tools.data.local_files import did_you_mean
 from mlintern.tools.errors import BadInput, ServiceError
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
@@ -96,9 +96,9 @@ class HubSearcher:
             BadInput: unknown kind, sort, cursor, or a filter that this kind does not have.
         """
         if kind not in KINDS:
-            raise BadInput(f"There is no kind {kind!r}.", next_step=did_you_mean(kind, KINDS, "kind"))
+            raise BadInput(f"There is no kind {kind!r}.", next_step=did_you_mean(kind, KINDS, what="kind"))
         if sort not in SORTS:
-            raise BadInput(f"There is no sort {sort!r}.", next_step=did_you_mean(sort, SORTS, "sort"))
+            raise BadInput(f"There is no sort {sort!r}.", next_step=did_you_mean(sort, SORTS, what="sort"))
         if not 1 <= limit <= MOST:
             raise BadInput(f"limit is {limit}.", next_step=f"Give 1 to {MOST}.")
         request = repr((kind, query, paper_id, task, author, language, sort))

@@ -10,7 +10,7 @@ import anyio.to_thread
 from pydantic import BaseModel, Field
 
 from mlintern.common.clock import Clock
-from mlintern.tools.data.local_files import did_you_mean
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.reference.docs_index import DocsIndex, sections_of
 from mlintern.tools.reference.docs_search import DocsHit, product_of, search_hub_docs
@@ -164,7 +164,7 @@ class Docs:
         named = {section.anchor: section for section in sections if section.anchor}
         if anchor and anchor not in named:
             raise BadInput(
-                f"{library}/{path} has no section {anchor!r}.", next_step=did_you_mean(anchor, named, "section")
+                f"{library}/{path} has no section {anchor!r}.", next_step=did_you_mean(anchor, named, what="section")
             )
         chosen = text
         if anchor:
@@ -259,7 +259,8 @@ class Docs:
             answer = await self._web.get("huggingface", f"/docs/{library}/index", expect="html", cache=DAY)
         except NotFound as error:
             raise NotFound(
-                f"The Hub has no documentation of {library!r}.", next_step=did_you_mean(library, LIBRARIES, "library")
+                f"The Hub has no documentation of {library!r}.",
+                next_step=did_you_mean(library, LIBRARIES, what="library"),
             ) from error
         links = re.findall(rf'<a[^>]+href="(/docs/{library}/[^"#?]+)"[^>]*>(.*?)</a>', answer.text, re.DOTALL)
         return [(re.sub(r"<[^>]+>|\s+", " ", title).strip() or url, url) for url, title in links]
@@ -305,5 +306,5 @@ def _address(doc: str) -> tuple[str, str, str]:
 
 def _library(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]+", name):
-        raise BadInput(f"{name!r} is no library.", next_step=did_you_mean(name, LIBRARIES, "library"))
+        raise BadInput(f"{name!r} is no library.", next_step=did_you_mean(name, LIBRARIES, what="library"))
     return name

@@ -174,7 +174,7 @@ async def test_the_card_decides_configs_and_splits(
     assert (other.split, other.rows) == ("heldout", 1)
     with pytest.raises(BadInput, match="Did you mean 'main'"):
         await inspector.inspect("org/data", config="mian")
-    with pytest.raises(BadInput, match="Known splits: 'train'"):
+    with pytest.raises(BadInput, match="The splits are: train"):
         await inspector.inspect("org/data", split="test")
 
 
