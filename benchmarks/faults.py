@@ -41,7 +41,7 @@ from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.backend import LocalBackend, process_table
-from mlintern.tools.jobs.job_results import Hardware
+from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.spec import FINAL, JobSpec
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import LocalLab

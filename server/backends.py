@@ -6,9 +6,9 @@ from mlintern.common.clock import Clock
 from mlintern.server.settings import Settings
 from mlintern.tools.config import Config
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
-from mlintern.tools.jobs.spec import Backend
 from mlintern.tools.workspace import Workspace
 
 

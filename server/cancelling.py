@@ -14,8 +14,8 @@ from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import as_result
 from mlintern.tools.approvals import Action
+from mlintern.tools.jobs.backend import ForeignJob
 from mlintern.tools.jobs.job_results import CancelResult
-from mlintern.tools.jobs.spec import ForeignJob
 
 BY_COMMAND = (
     "This host cannot ask the user. Show them the command in how_to_approve and which job it ends; after they ran it,"

@@ -17,7 +17,7 @@ import anyio.to_thread
 from mlintern.server.services import Lab
 from mlintern.tools.approvals import Approvals
 from mlintern.tools.errors import BadInput, MlinternError
-from mlintern.tools.jobs.spec import Backend
+from mlintern.tools.jobs.backend import Backend
 
 TRAINING_PACKAGES = ("torch", "trl", "transformers", "datasets", "accelerate", "peft")
 KEYS = {

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from mlintern.tools.hub.client import HubClient
     from mlintern.tools.hub.inspect_model import ModelInspector
     from mlintern.tools.hub.search import HubSearcher
+    from mlintern.tools.jobs.backend import Backend
     from mlintern.tools.jobs.foreign_jobs import ForeignJobs
     from mlintern.tools.jobs.service import JobService
-    from mlintern.tools.jobs.spec import Backend
     from mlintern.tools.papers.service import PaperService
     from mlintern.tools.publish.service import Publisher
     from mlintern.tools.reference.code import Code

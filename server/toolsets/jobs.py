@@ -24,16 +24,8 @@ from mlintern.server.strict_server import as_result
 from mlintern.tools.approvals import Action
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
-from mlintern.tools.jobs.job_results import (
-    HardwareList,
-    JobEstimate,
-    JobPage,
-    JobStatus,
-    LogPage,
-    State,
-    SubmitResult,
-)
-from mlintern.tools.jobs.spec import JobSpec
+from mlintern.tools.jobs.job_results import HardwareList, JobEstimate, JobPage, JobStatus, LogPage, SubmitResult
+from mlintern.tools.jobs.spec import JobSpec, JobState
 
 MOST_WAIT_SECONDS = 45
 """Desktop hosts end a call after about 60 seconds, whatever progress it reports."""
@@ -253,7 +245,8 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="List jobs", read_only=True, open_world=False)
     async def list_jobs(
         status: Annotated[
-            State | Literal["active"] | None, Field(description="Only jobs in this state; active: queued or running")
+            JobState | Literal["active"] | None,
+            Field(description="Only jobs in this state; active: queued or running"),
         ] = None,
         experiment: Annotated[str | None, Field(description="Only jobs of this experiment")] = None,
         backend: Annotated[str | None, Field(description="Only jobs on this backend")] = None,

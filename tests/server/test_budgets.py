@@ -15,7 +15,7 @@ from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.approvals import Action
 from mlintern.tools.errors import OutOfBudget
-from mlintern.tools.jobs.spec import BackendStatus
+from mlintern.tools.jobs.backend import BackendStatus
 from tests.clock import FakeClock
 from tests.tools.jobs.distant import DistantBackend, DistantLab
 from tests.tools.jobs.local_lab import WrittenScripts, true_eventually

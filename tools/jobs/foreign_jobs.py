@@ -14,8 +14,9 @@ import anyio.to_thread
 from mlintern.common.redact import redact
 from mlintern.tools.errors import BadInput, Conflict
 from mlintern.tools.jobs import arguments, job_rows
+from mlintern.tools.jobs.backend import Backend, ForeignJob, SharedBackend
 from mlintern.tools.jobs.job_results import JobStatus
-from mlintern.tools.jobs.spec import FINAL, Backend, ForeignJob, SharedBackend
+from mlintern.tools.jobs.spec import FINAL
 from mlintern.tools.ledger import Ledger
 
 _PAGE = re.compile(r"https?://[^/\s]+/jobs/(?P<reference>[^/\s?#]+/[^/\s?#]+)/?(?:[?#].*)?")

@@ -6,24 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.spec import JobState
 from mlintern.tools.service_status import NetworkedResult
-
-State = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"]
-
-
-class Hardware(BaseModel):
-    """One kind of machine that a job can ask for by ``name``."""
-
-    name: str
-    backend: str
-    cpus: float | None = Field(default=None, description="CPU cores")
-    memory_gib: float | None = Field(default=None, description="main memory, GiB")
-    accelerator: str | None = Field(default=None, description="model of the accelerator, None without one")
-    accelerators: int = 0
-    accelerator_memory_gib: float | None = Field(default=None, description="memory of all accelerators together, GiB")
-    usd_per_hour: float = Field(default=0.0, description="0 means free of charge")
-    slots: int | None = Field(default=None, description="jobs of this kind that run at once; the others queue")
-    note: str = ""
 
 
 class HardwareList(NetworkedResult):
@@ -58,7 +43,7 @@ class SubmitResult(BaseModel):
     status: Literal["submitted", "already_submitted", "approval_required", "denied"]
     job_id: str | None = None
     digest: str
-    state: State | None = None
+    state: JobState | None = None
     usd_worst: float
     how_to_approve: str | None = None
     note: str = Field(default="", description="what to do next, or the words of the person who decided")
@@ -84,13 +69,13 @@ class ScheduledRun(BaseModel):
     """A job that a schedule has started."""
 
     job_id: str
-    state: State
+    state: JobState
     started: str = Field(description="UTC, ISO 8601")
 
 
 class JobStatus(BaseModel):
     job_id: str
-    state: State
+    state: JobState
     seconds_in_state: float
     backend: str
     hardware: str
@@ -140,7 +125,7 @@ class LogPage(BaseModel):
 
 class JobRow(BaseModel):
     job_id: str
-    state: State
+    state: JobState
     seconds_in_state: float
     backend: str
     hardware: str

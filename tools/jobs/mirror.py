@@ -19,8 +19,9 @@ import anyio.to_thread
 
 from mlintern.common.files import exclusive_lock, read_json, write_json_durably
 from mlintern.tools.jobs import logged_samples
+from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.disk import named_disk_errors
-from mlintern.tools.jobs.spec import Backend, JobHandle
+from mlintern.tools.jobs.spec import JobHandle
 from mlintern.tools.jobs.telemetry import SAMPLES_KIND, rows_in_log
 
 MAX_CHUNKS = 64

@@ -11,9 +11,11 @@ import anyio.to_thread
 
 from mlintern.tools.errors import BackendError, BadInput, MlinternError
 from mlintern.tools.jobs import arguments, cron, money, risks
-from mlintern.tools.jobs import hardware as hardware_of
-from mlintern.tools.jobs.job_results import Hardware, HardwareList, JobEstimate
-from mlintern.tools.jobs.spec import Backend, Billed, JobSpec, Schedule, SchedulingBackend, ScriptFile
+from mlintern.tools.jobs import estimate as estimates
+from mlintern.tools.jobs.backend import Backend, Billed, SchedulingBackend, ScriptFile
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.job_results import HardwareList, JobEstimate
+from mlintern.tools.jobs.spec import JobSpec, Schedule
 from mlintern.tools.jobs.submission import Scripts
 from mlintern.tools.service_status import answered, failed, overall
 
@@ -32,7 +34,7 @@ class Planner:
         *,
         scripts: Scripts,
         backends: Mapping[str, Backend],
-        model_shape: hardware_of.FindModelShape | None = None,
+        model_shape: estimates.FindModelShape | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._scripts = scripts
@@ -114,7 +116,7 @@ class Planner:
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         chosen = await self._hardware_named(backend, hardware)
         seconds = arguments.parse_timeout(timeout)
-        found = await hardware_of.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
+        found = await estimates.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
         return found.model_copy(update={"warnings": self.warnings(script, backend)})
 
     def warnings(self, script: ScriptFile, backend: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlintern.tools.jobs.job_results import Hardware
+from mlintern.tools.jobs.hardware import Hardware
 
 AS_OF = "2026-08"
 """Month of the list below, from the Hub's own documentation of Jobs hardware."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.jobs.spec import Capabilities, ScriptFile
+from mlintern.tools.jobs.backend import Capabilities, ScriptFile
 
 
 def demand_token_to_push(script: ScriptFile, secrets: Sequence[str]) -> None:

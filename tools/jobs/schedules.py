@@ -17,9 +17,10 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.jobs import cancellation, cron, job_rows, money
+from mlintern.tools.jobs.backend import BackendStatus, SchedulingBackend, StartedRun
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.job_rows import JobRecord
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle, JobState, RunOf, SchedulingBackend, StartedRun
+from mlintern.tools.jobs.spec import FINAL, JobHandle, JobState, RunOf
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 

@@ -11,17 +11,12 @@ from mlintern.common.clock import Clock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Offline
 from mlintern.tools.jobs import arguments, cancellation, job_rows, job_views, logs, money
-from mlintern.tools.jobs import hardware as hardware_of
-from mlintern.tools.jobs.job_results import (
-    JobPage,
-    JobStatus,
-    LogPage,
-    Reconciled,
-    SubmitResult,
-)
+from mlintern.tools.jobs import estimate as estimates
+from mlintern.tools.jobs.backend import Backend
+from mlintern.tools.jobs.job_results import JobPage, JobStatus, LogPage, Reconciled, SubmitResult
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.planning import Planner
-from mlintern.tools.jobs.spec import FINAL, STATES, Backend, JobSpec
+from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec
 from mlintern.tools.jobs.submission import Scripts, Submitter
 from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
 from mlintern.tools.ledger import Ledger
@@ -54,7 +49,7 @@ class JobService(Planner):
         backends: Mapping[str, Backend],
         collect_evaluations: CollectEvaluations | None = None,
         diagnose: Diagnose | None = None,
-        model_shape: hardware_of.FindModelShape | None = None,
+        model_shape: estimates.FindModelShape | None = None,
         budget_usd: float | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:

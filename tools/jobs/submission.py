@@ -19,9 +19,10 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline, WorkspaceError
 from mlintern.tools.jobs import arguments, cron, job_rows, money
+from mlintern.tools.jobs.backend import Backend, Billed, ScriptFile, Submission
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.job_rows import JobRecord
-from mlintern.tools.jobs.spec import Backend, Billed, JobHandle, JobSpec, JobState, ScriptFile, Submission
+from mlintern.tools.jobs.spec import JobHandle, JobSpec, JobState
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 

@@ -15,12 +15,13 @@ from mlintern.common.clock import Clock, iso
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError, RateLimited
 from mlintern.tools.jobs import cancellation, job_rows, logs, money
+from mlintern.tools.jobs.backend import Backend, BackendStatus, SchedulingBackend
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.job_results import JobFinding
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.schedules import Schedules
-from mlintern.tools.jobs.spec import FINAL, Backend, BackendStatus, SchedulingBackend, may_follow
+from mlintern.tools.jobs.spec import FINAL, may_follow
 from mlintern.tools.jobs.submission import Submitter
 from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, read_rows
 from mlintern.tools.ledger import Ledger

@@ -24,11 +24,12 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError
+from mlintern.tools.jobs.backend import BackendStatus, Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
 from mlintern.tools.jobs.backends.local.interpreter import header_of
 from mlintern.tools.jobs.disk import named_disk_errors
-from mlintern.tools.jobs.spec import BackendStatus, JobHandle, JobSpec, Submission
+from mlintern.tools.jobs.spec import JobHandle, JobSpec
 from mlintern.tools.scripts import tiny_model
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.dry_findings import Ended, findings

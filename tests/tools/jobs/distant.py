@@ -7,9 +7,10 @@ from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.tools.errors import BackendError, MlinternError, Offline
-from mlintern.tools.jobs.job_results import Hardware
+from mlintern.tools.jobs.backend import BackendStatus, Capabilities, LogChunk, Submission
+from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.service import JobService
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
+from mlintern.tools.jobs.spec import JobHandle
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import WrittenScripts

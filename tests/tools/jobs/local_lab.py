@@ -15,11 +15,12 @@ import anyio
 
 from mlintern.common.clock import Clock, SystemClock
 from mlintern.tools.errors import NotFound
+from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
 from mlintern.tools.jobs.job_results import JobStatus
 from mlintern.tools.jobs.service import JobService
-from mlintern.tools.jobs.spec import FINAL, Backend, JobSpec
+from mlintern.tools.jobs.spec import FINAL, JobSpec
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 

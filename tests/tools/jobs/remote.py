@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlintern.tools.jobs.spec import JobSpec, Submission
+from mlintern.tools.jobs.backend import Submission
+from mlintern.tools.jobs.spec import JobSpec
 from tests.tools.jobs.local_lab import WrittenScript
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.tools.evals.service import EvalService
+from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.job_results import JobStatus
 from mlintern.tools.jobs.service import JobService
-from mlintern.tools.jobs.spec import FINAL, Backend
+from mlintern.tools.jobs.spec import FINAL
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.tools.jobs.local_lab import WrittenScripts, eventually

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from mlintern.tools.evals.compare import ComparedRow, compare_rows
 from mlintern.tools.evals.read_files import read_path
 from mlintern.tools.jobs import logs
+from mlintern.tools.jobs.backend import LogChunk
 from mlintern.tools.jobs.mirror import SAMPLES_BYTES, mirror
-from mlintern.tools.jobs.spec import JobHandle, LogChunk
+from mlintern.tools.jobs.spec import JobHandle
 from mlintern.tools.telemetry_marks import MARK
 from tests.tools.jobs import pieces
 from tests.tools.jobs.distant import DistantBackend

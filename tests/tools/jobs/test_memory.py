@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from mlintern.tools.jobs import hardware, memory
-from mlintern.tools.jobs.job_results import Hardware, JobEstimate
+from mlintern.tools.jobs import estimate, memory
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.job_results import JobEstimate
 from mlintern.tools.jobs.memory import ModelShape, Workload
 from mlintern.tools.jobs.prices import AS_OF, hf_jobs_fallback
 from mlintern.tools.workspace import Workspace
@@ -125,7 +126,7 @@ def test_a_size_in_a_name_is_understood_and_nothing_is_made_up(name: str, parame
 @pytest.mark.anyio
 async def test_an_estimate_says_what_it_rests_on_and_what_it_costs() -> None:
     script = WrittenScript("", recipe={"trainer": "sft", "model": "Qwen/Qwen3-0.6B"})
-    found = await hardware.estimate(script, SMALL, timeout_seconds=7200, find_shape=None)
+    found = await estimate.estimate(script, SMALL, timeout_seconds=7200, find_shape=None)
     assert (found.usd_worst, found.usd_per_hour, found.available_gib, found.fits) == (6.0, 3.0, 24.0, True)
     text = " ".join(found.basis)
     assert "the size in the name" in text and "assumed: batch of 8" in text and "data parallel" in text
@@ -134,21 +135,21 @@ async def test_an_estimate_says_what_it_rests_on_and_what_it_costs() -> None:
 @pytest.mark.anyio
 async def test_a_model_of_unknown_size_gets_no_number() -> None:
     script = WrittenScript("", recipe={"trainer": "sft", "model": "org/mystery"})
-    found = await hardware.estimate(script, SMALL, timeout_seconds=60, find_shape=None)
+    found = await estimate.estimate(script, SMALL, timeout_seconds=60, find_shape=None)
     assert (found.memory_gib, found.fits) == (None, None) and "not known" in found.basis[0]
 
 
 @pytest.mark.anyio
 async def test_a_model_that_is_too_large_does_not_fit() -> None:
     script = WrittenScript("", recipe={"trainer": "sft", "model": "org/Big-7B"})
-    found = await hardware.estimate(script, SMALL, timeout_seconds=60, find_shape=None)
+    found = await estimate.estimate(script, SMALL, timeout_seconds=60, find_shape=None)
     assert found.fits is False and found.memory_gib is not None and found.memory_gib.dominant == "optimizer"
 
 
 @pytest.mark.anyio
 async def test_of_a_script_without_a_recipe_the_cost_is_told_and_that_its_memory_is_not_known() -> None:
     paid = SMALL.model_copy(update={"usd_per_hour": 2.0})
-    found = await hardware.estimate(WrittenScript("print(1)"), paid, timeout_seconds=1800, find_shape=None)
+    found = await estimate.estimate(WrittenScript("print(1)"), paid, timeout_seconds=1800, find_shape=None)
     assert (found.memory_gib, found.fits, found.usd_worst) == (None, None, 1.0)
     assert "not rendered from a recipe" in found.basis[0]
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
+from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.ray.backend import RayBackend, RayHardware, RaySettings
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
+from mlintern.tools.jobs.spec import FINAL, JobHandle
 from tests.services.ray import ray_program
 from tests.services.slurm import free_port
 from tests.tools.jobs.conftest import Ray

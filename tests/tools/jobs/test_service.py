@@ -28,8 +28,9 @@ from mlintern.tools.errors import (
     ServiceError,
     WorkspaceError,
 )
+from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.service import JobService
-from mlintern.tools.jobs.spec import BackendStatus, JobSpec
+from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock

@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
+from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmHardware, SlurmSettings
 from mlintern.tools.jobs.backends.slurm.batch import batch_script
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobHandle
+from mlintern.tools.jobs.spec import FINAL, JobHandle
 from mlintern.tools.workspace import Workspace
 from tests.services.slurm import Slurm, running_slurm, slurm_is_installed
 from tests.tools.jobs.remote import submission

@@ -7,10 +7,11 @@ import subprocess
 import pytest
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.slurm.backend import SlurmHardware
 from mlintern.tools.jobs.backends.slurm.batch import Record, batch_script
 from mlintern.tools.jobs.backends.slurm.states import FORGOTTEN, STARTED_AGAIN, Known, status_of
-from mlintern.tools.jobs.spec import BackendStatus, JobState
+from mlintern.tools.jobs.spec import JobState
 
 STARTED, NOW = 1_800_000_000.0, 1_800_003_600.0
 RUNNING_RECORD = Record(number="7", started=STARTED)

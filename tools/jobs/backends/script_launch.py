@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from mlintern.tools.jobs.spec import ScriptFile
+from mlintern.tools.jobs.backend import ScriptFile
 
 GRACE_SECONDS = 120
 """Between TERM and KILL at the time limit. A job with more than twice this gets TERM so long before its limit, to

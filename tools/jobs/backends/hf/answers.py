@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.script_launch import ENDED, KILLED
-from mlintern.tools.jobs.job_results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, JobState
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.spec import JobState
 
 if TYPE_CHECKING:
     from huggingface_hub import JobInfo

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlintern.tools.errors import Blocked, Offline, RateLimited, ServiceError
-from mlintern.tools.jobs.spec import LogChunk
+from mlintern.tools.jobs.backend import LogChunk
 
 if TYPE_CHECKING:
     import httpx

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.arguments import MAX_ARGUMENT_BYTES
+from mlintern.tools.jobs.backend import Submission
 from mlintern.tools.jobs.backends.hf.schedules import LABEL, Ask, not_after
 from mlintern.tools.jobs.backends.script_launch import (
     GRACE_SECONDS,
@@ -26,7 +27,6 @@ from mlintern.tools.jobs.backends.script_launch import (
     limit_seconds,
     processes_for,
 )
-from mlintern.tools.jobs.spec import Submission
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

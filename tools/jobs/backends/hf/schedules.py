@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError
-from mlintern.tools.jobs.spec import BackendStatus, JobHandle, Schedule, StartedRun
+from mlintern.tools.jobs.backend import BackendStatus, StartedRun
+from mlintern.tools.jobs.spec import JobHandle, Schedule
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo

@@ -17,12 +17,13 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs import local_hardware
+from mlintern.tools.jobs.backend import BackendStatus, Capabilities, LogChunk, Submission
 from mlintern.tools.jobs.backends.job_folder import UNSTARTED, JobFolder, bury
 from mlintern.tools.jobs.backends.local import launch, process_table, slots
 from mlintern.tools.jobs.backends.local.interpreter import choose
 from mlintern.tools.jobs.disk import named_disk_errors
-from mlintern.tools.jobs.job_results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, JobHandle, LogChunk, Submission
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.spec import JobHandle
 from mlintern.tools.workspace import Workspace
 
 MAX_LAUNCHES = 3

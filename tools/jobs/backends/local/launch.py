@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BackendError
+from mlintern.tools.jobs.backend import Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.environment import job_environment
 from mlintern.tools.jobs.backends.local.interpreter import Interpreter
 from mlintern.tools.jobs.backends.script_launch import processes_for, spread
 from mlintern.tools.jobs.local_hardware import Machine
-from mlintern.tools.jobs.spec import Submission
 
 SUPERVISOR = "mlintern.tools.jobs.backends.local.supervisor"
 _START_SECONDS = 60.0

@@ -15,20 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, NotFound
+from mlintern.tools.jobs.backend import BackendStatus, Capabilities, ForeignJob, LogChunk, Submission
 from mlintern.tools.jobs.backends.ray.package import STARTED, archive_of
 from mlintern.tools.jobs.backends.ray.rest import REQUEST_SECONDS, RayRest, date_of, json_of
 from mlintern.tools.jobs.backends.script_launch import ENDED, GRACE_SECONDS, SAMPLES_IN_LOG, processes_for
-from mlintern.tools.jobs.job_results import Hardware
-from mlintern.tools.jobs.spec import (
-    FINAL,
-    BackendStatus,
-    Capabilities,
-    ForeignJob,
-    JobHandle,
-    JobState,
-    LogChunk,
-    Submission,
-)
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.spec import FINAL, JobHandle, JobState
 
 if TYPE_CHECKING:
     import httpx

@@ -8,8 +8,8 @@ import shlex
 import zipfile
 from collections.abc import Sequence
 
+from mlintern.tools.jobs.backend import Submission
 from mlintern.tools.jobs.backends.script_launch import ENDED, KILLED, launch_line, limit_seconds
-from mlintern.tools.jobs.spec import Submission
 
 STARTED = re.compile(rb"mlintern: started at (\d+)")
 """How a job says when it began, as its first line: Ray's ``start_time`` is that of the submission."""

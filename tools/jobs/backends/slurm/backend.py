@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
+from mlintern.tools.jobs.backend import BackendStatus, Capabilities, ForeignJob, LogChunk, Submission
 from mlintern.tools.jobs.backends.script_launch import (
     GRACE_SECONDS,
     SAMPLES_IN_LOG,
@@ -27,8 +28,8 @@ from mlintern.tools.jobs.backends.script_launch import (
 from mlintern.tools.jobs.backends.slurm.batch import RECORD, Record, batch_script
 from mlintern.tools.jobs.backends.slurm.login import COMMAND_SECONDS, Login
 from mlintern.tools.jobs.backends.slurm.states import FORGOTTEN, STATES, Known, moment, shown_jobs, status_of
-from mlintern.tools.jobs.job_results import Hardware
-from mlintern.tools.jobs.spec import BackendStatus, Capabilities, ForeignJob, JobHandle, LogChunk, Submission
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.spec import JobHandle
 from mlintern.tools.workspace import Workspace
 
 LOG_CHUNK_BYTES = 1 << 20

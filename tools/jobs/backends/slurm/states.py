@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.slurm.batch import TAKEN, Record
-from mlintern.tools.jobs.spec import FINAL, BackendStatus, JobState
+from mlintern.tools.jobs.spec import FINAL, JobState
 
 STATES: Mapping[str, JobState] = {
     "PENDING": "queued",

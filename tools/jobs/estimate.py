@@ -1,0 +1,92 @@
+"""Whether a script fits a machine and what it costs there at worst."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from mlintern.tools.jobs import memory, money
+from mlintern.tools.jobs.backend import ScriptFile
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.job_results import JobEstimate
+from mlintern.tools.jobs.memory import ModelShape
+
+FindModelShape = Callable[[str], Awaitable[ModelShape | None]]
+"""The sizes of a model of the Hub by its id, None if they cannot be had."""
+
+NO_RECIPE = (
+    "the script was not rendered from a recipe, so its memory is not known: try it with a short timeout and read"
+    " peak_rss_bytes in poll_job"
+)
+SPARE = 0.9
+"""A run whose likely peak passes this share of a device's memory is said not to fit."""
+
+
+async def estimate(
+    script: ScriptFile, hardware: Hardware, *, timeout_seconds: float, find_shape: FindModelShape | None
+) -> JobEstimate:
+    """Memory and worst cost of ``script`` on ``hardware``; of one without a recipe the cost alone."""
+    recipe = script.recipe or {}
+    on_gpu = hardware.accelerators > 0 and recipe.get("use_cpu") is not True
+    available = _available_gib(hardware, on_gpu=on_gpu)
+    found = None
+    if script.recipe is None:
+        basis = [NO_RECIPE]
+    else:
+        shape, basis = await _shape(str(recipe.get("model", "")), find_shape)
+        if shape is not None:
+            work, assumed = memory.workload(recipe, shape)
+            found = memory.estimate(shape, work, on_gpu=on_gpu)
+            basis += _basis(shape, work, assumed, recipe)
+    if found is not None and on_gpu and hardware.accelerators > 1:
+        basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
+    basis.append(f"worst cost: {timeout_seconds / 3600:.2f} h at ${hardware.usd_per_hour:g} an hour")
+    return JobEstimate(
+        script_id=script.script_id,
+        backend=hardware.backend,
+        hardware=hardware.name,
+        memory_gib=found,
+        available_gib=available,
+        fits=None if found is None or available is None else found.likely <= SPARE * available,
+        timeout_seconds=timeout_seconds,
+        usd_worst=money.price(hardware.usd_per_hour, timeout_seconds),
+        usd_per_hour=hardware.usd_per_hour,
+        basis=basis,
+    )
+
+
+def _available_gib(hardware: Hardware, *, on_gpu: bool) -> float | None:
+    if on_gpu and hardware.accelerator_memory_gib is not None:
+        return round(hardware.accelerator_memory_gib / hardware.accelerators, 2)
+    return hardware.memory_gib
+
+
+async def _shape(model: str, find_shape: FindModelShape | None) -> tuple[ModelShape | None, list[str]]:
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        shape = await anyio.to_thread.run_sync(memory.local_shape, folder)
+        return shape, [] if shape else [f"{folder} holds no config.json of a language model"]
+    if find_shape is not None and (shape := await find_shape(model)) is not None:
+        return shape, []
+    guess = memory.shape_from_name(model)
+    if guess is None:
+        return None, [f"the sizes of {model!r} are not known and its name does not say them"]
+    return guess, []
+
+
+def _basis(shape: ModelShape, work: memory.Workload, assumed: list[str], recipe: Mapping[str, Any]) -> list[str]:
+    how = f"LoRA of rank {work.lora_rank}" if work.lora_rank else "all weights trained"
+    lines = [
+        f"{shape.parameters / 1e6:.1f} M parameters, {shape.layers} layers of {shape.hidden}, from {shape.source}",
+        f"{work.trainer} in {work.dtype}" + (f", {how}, Adam" if work.trains else ""),
+        f"{work.batch} sequences of {work.length} tokens at once"
+        + ("" if not work.trains else f", checkpointing {'on' if work.checkpointing else 'off'}"),
+    ]
+    if work.reference:
+        lines.append("a frozen reference model is held too")
+    if (recipe.get("hyperparameters") or {}).get("use_vllm"):
+        lines.append("vLLM takes its own share of the device on top; that is not counted")
+    return lines + [f"assumed: {text}" for text in assumed]
