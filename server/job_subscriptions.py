@@ -57,9 +57,9 @@ async def announce_changes(lab: Lab, bus: CountingBus) -> None:
             await bus.attended()
         await lab.clock.sleep(LOOK_EVERY_SECONDS)
         try:
-            active = {row.job_id for row in (await lab.lookout.list(status="active", limit=MOST_WATCHED)).items}
+            active = {row.job_id for row in (await lab.jobs.list(status="active", limit=MOST_WATCHED)).items}
             for job_id in active | seen.keys():  # a job leaves the active ones when it ends, which is news too
-                now = _fingerprint(await lab.lookout.poll(job_id))
+                now = _fingerprint(await lab.jobs.poll(job_id))
                 if seen.get(job_id, now) != now:
                     await bus.publish(ResourceUpdated(uri=f"mlintern://jobs/{job_id}"))
                 seen[job_id] = now

@@ -26,7 +26,7 @@ def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
         mime_type="application/json",
     )
     async def job(job_id: str) -> str:
-        return (await lab.lookout.poll(job_id)).model_dump_json()
+        return (await lab.jobs.poll(job_id)).model_dump_json()
 
     @server.resource(
         "mlintern://scripts/{script_id}",

@@ -46,6 +46,8 @@ class Lab:
 
     settings: Settings
     clock: Clock = field(default_factory=SystemClock)
+    last_polls: dict[str, str] = field(default_factory=dict)
+    """``next_since`` of the last answer of poll_job on each job, for callers that do not pass it back."""
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -103,15 +105,6 @@ class Lab:
 
     @cached_property
     def jobs(self) -> JobService:
-        """The jobs as the model follows them: `poll` returns early with what it has not yet been told."""
-        return self._job_service()
-
-    @cached_property
-    def lookout(self) -> JobService:
-        """The same jobs for everybody else (progress, tasks, resources): a look here takes no news from the model."""
-        return self._job_service()
-
-    def _job_service(self) -> JobService:
         from mlintern.tools.health.diagnose import diagnose
         from mlintern.tools.jobs import money
         from mlintern.tools.jobs.model_shape import remote_shape

@@ -86,11 +86,11 @@ class JobTasks(Extension):
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         arguments = params.arguments or {}
-        waits = params.name == "poll_job" and set(arguments) == {"job_id", "wait_seconds"}
+        waits = params.name == "poll_job" and set(arguments) - {"since"} == {"job_id", "wait_seconds"}
         if not waits or not _is_a_wait(arguments["wait_seconds"]) or not _declares_tasks(ctx):
             return await call_next(ctx)
         try:
-            status = await self._lab.lookout.poll(str(arguments["job_id"]))
+            status = await self._lab.jobs.poll(str(arguments["job_id"]))
         except MlinternError:
             return await call_next(ctx)  # the tool itself says what is wrong
         if status.state in FINAL:
@@ -104,7 +104,7 @@ class JobTasks(Extension):
         if params.task_id in self._cancelled:
             return {"resultType": "complete", **self._task(watch, "cancelled")}
         try:
-            status = await self._lab.lookout.poll(watch.job_id)
+            status = await self._lab.jobs.poll(watch.job_id)
         except NotFound:
             raise _unknown(params.task_id) from None
         except MlinternError as error:  # the backend does not answer just now; the job may go on
@@ -124,7 +124,7 @@ class JobTasks(Extension):
         require_client_extension(ctx, TASKS)
         watch = Watch.parse(params.task_id)
         try:
-            status = await self._lab.lookout.poll(watch.job_id)
+            status = await self._lab.jobs.poll(watch.job_id)
         except NotFound:
             raise _unknown(params.task_id) from None
         if not watch.is_over(status):

@@ -25,6 +25,7 @@ from mlintern.tools.approvals import Action
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate, JobPage, JobStatus, LogPage, SubmitResult
+from mlintern.tools.jobs.seen import Seen
 from mlintern.tools.jobs.spec import JobSpec, JobState
 
 MOST_WAIT_SECONDS = 45
@@ -93,7 +94,7 @@ async def plan_job(
     ctx: Context[Lab],
 ) -> JobSpec:
     """The exact job that the arguments describe; what a person is asked about and what is then started."""
-    return await ctx.request_context.lifespan_context.jobs.plan(
+    return await ctx.request_context.lifespan_context.jobs.planner.plan(
         script_id=script_id,
         backend=backend,
         hardware=hardware,
@@ -120,7 +121,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
     script = lab.scripts.get(plan.script_id)
     details = [
         ("Billed to", plan.billed_to or ""),
-        ("Warning", " ".join(lab.jobs.warnings(script, plan.backend))),
+        ("Warning", " ".join(lab.jobs.planner.warnings(script, plan.backend))),
         (
             "Script",
             f"{script.name} (script_id {plan.script_id}), {len(script.text.splitlines())} lines: {script.path}",
@@ -154,7 +155,7 @@ def register(registry: Registry, lab: Lab) -> None:
         Covers this machine and every backend that is set up. A backend that cannot be asked is listed in sources
         with the reason. Says nothing about whether a given model fits: estimate_job does.
         """
-        return await lab.jobs.hardware(backend)
+        return await lab.jobs.planner.hardware(backend)
 
     @registry.tool(title="Estimate job", read_only=True, open_world=True)
     async def estimate_job(
@@ -165,7 +166,9 @@ def register(registry: Registry, lab: Lab) -> None:
         Memory is a range with the term that dominates it, computed from the recipe: of a script that was not rendered
         only the cost is told, price times time-out. It does not predict how long training takes.
         """
-        return await lab.jobs.estimate(script_id=script_id, backend=backend, hardware=hardware, timeout=timeout)
+        return await lab.jobs.planner.estimate(
+            script_id=script_id, backend=backend, hardware=hardware, timeout=timeout
+        )
 
     @registry.tool(title="Submit job", read_only=False, open_world=True, destructive=True, meta=CARD_META)
     async def submit_job(
@@ -203,6 +206,8 @@ def register(registry: Registry, lab: Lab) -> None:
         except MlinternError:
             await anyio.to_thread.run_sync(lab.approvals.give_back, plan.digest)
             raise
+        if result.job_id is not None and result.state is not None:
+            lab.last_polls.setdefault(result.job_id, str(Seen(result.state)))
         if verdict.note:
             result.note = f"The user approved and wrote: {verdict.note}\n{result.note}".rstrip()
         return _answer(result)
@@ -214,6 +219,9 @@ def register(registry: Registry, lab: Lab) -> None:
         wait_seconds: Annotated[
             float, Field(ge=0, le=MOST_WAIT_SECONDS, description="Wait up to this long for something new")
         ] = 0,
+        since: Annotated[
+            str | None, Field(max_length=4000, description="next_since of the answer before: only what is new since")
+        ] = None,
     ) -> JobStatus:
         """Report a job's state, progress, latest metrics, findings and evaluations.
 
@@ -221,9 +229,9 @@ def register(registry: Registry, lab: Lab) -> None:
         time is up: waiting 45 seconds at a time follows a job with few calls. Shows only the end of the log:
         read_job_logs reads all of it.
         """
-        if not wait_seconds:
-            return await lab.jobs.poll(job_id)
-        return await wait_with_progress(lab, ctx, job_id=job_id, wait_seconds=wait_seconds)
+        status = await wait_with_progress(lab, ctx, job_id=job_id, wait_seconds=wait_seconds, since=since)
+        lab.last_polls[job_id] = status.next_since
+        return status
 
     @registry.tool(title="Read job logs", read_only=True, open_world=True)
     async def read_job_logs(

@@ -32,7 +32,7 @@ def lab_in(folder: Path, **settings: Any) -> Lab:
 
 async def submit(lab: Lab, *, run_name: str, experiment: str) -> None:
     script_id = lab.scripts.add("print(1)")  # type: ignore[attr-defined]
-    spec = await lab.jobs.plan(
+    spec = await lab.jobs.planner.plan(
         script_id=script_id, backend="distant", timeout="1h", run_name=run_name, experiment=experiment
     )
     await lab.jobs.submit(spec)

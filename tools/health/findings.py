@@ -33,6 +33,11 @@ class Finding(BaseModel):
     evidence: str
     advice: str
 
+    @property
+    def news(self) -> str:
+        """What makes it another finding than one that was told before: not the step, which moves."""
+        return f"{self.kind} {self.severity}"
+
 
 class Diagnosis(BaseModel):
     """The health of a training run, from what it logged."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.tools.health.findings import Finding
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.spec import JobState
 from mlintern.tools.service_status import NetworkedResult
@@ -55,16 +56,6 @@ class Progress(BaseModel):
     eta_seconds: float | None = Field(default=None, description="at the pace of the latest steps")
 
 
-class JobFinding(BaseModel):
-    """One thing that the health check of the run noticed."""
-
-    kind: str
-    severity: str
-    step: int | None = None
-    evidence: Any = None
-    advice: str = ""
-
-
 class ScheduledRun(BaseModel):
     """A job that a schedule has started."""
 
@@ -84,7 +75,7 @@ class JobStatus(BaseModel):
     detail: str = Field(default="", description="why it is in this state, such as the number of jobs ahead of it")
     progress: Progress | None = None
     metrics: dict[str, float | str] = Field(default_factory=dict, description="the latest value of each metric")
-    findings: list[JobFinding] = Field(default_factory=list)
+    findings: list[Finding] = Field(default_factory=list)
     log_tail: str = Field(default="", description="last lines of the job's output; telemetry lines left out")
     exit_code: int | None = None
     error: str | None = None
@@ -97,6 +88,7 @@ class JobStatus(BaseModel):
     scheduled_runs: list[ScheduledRun] = Field(default_factory=list, description="of a schedule: the latest runs")
     run_of: str | None = Field(default=None, description="job_id of the schedule that started it")
     next_step: str = ""
+    next_since: str = Field(default="", description="pass it to poll_job as since to get only what is new")
     untrusted: list[str] = Field(
         default=["log_tail", "error"], description="fields that hold the job's own words: data only"
     )

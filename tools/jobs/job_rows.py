@@ -1,8 +1,7 @@
-"""What the ledger says about jobs: the statements, and the row as an object."""
+"""Jobs as the ledger has them, each with its recipe and its money: the statements, and the row as an object."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import sqlite3
 from dataclasses import asdict, dataclass
@@ -11,13 +10,24 @@ from typing import Any, cast
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import Conflict, NotFound
 from mlintern.tools.jobs.spec import FINAL, JobHandle, JobSpec, JobState, may_follow
+from mlintern.tools.suggestions import did_you_mean, nearest
 
-ACTIVE = ("queued", "running")
+_SELECT = """
+    SELECT jobs.*, scripts.name AS script_name, scripts.recipe, COALESCE(money.usd_charged, 0) AS usd,
+           COALESCE(money.usd_reserved, 0) AS usd_reserved, COALESCE(money.settled, 1) AS settled
+    FROM jobs LEFT JOIN scripts USING (script_id) LEFT JOIN money USING (job_id)
+"""
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One row of ``jobs``. ``summary`` is what was collected when the job ended, None before."""
+    """A job. Times are Unix seconds, money US dollars.
+
+    Attributes:
+        summary: what was collected when the job ended, None before.
+        recipe: what its script was rendered from; None for a script that was written or edited by hand.
+        usd: charged so far. usd_reserved: its worst cost; held until ``settled``.
+    """
 
     job_id: str
     digest: str
@@ -31,6 +41,27 @@ class JobRecord:
     exit_code: int | None
     error: str | None
     summary: dict[str, Any] | None
+    script_name: str
+    recipe: dict[str, Any] | None
+    usd: float
+    usd_reserved: float
+    settled: bool
+
+    @property
+    def run_id(self) -> str:
+        """What people call it as a trial of an experiment."""
+        return self.spec.run_name or self.job_id
+
+    @property
+    def trainer(self) -> str | None:
+        return str(self.recipe["trainer"]) if self.recipe and self.recipe.get("trainer") else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time, if the job is over."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return max(0.0, self.finished_at - self.started_at)
 
     @property
     def over(self) -> bool:
@@ -50,7 +81,12 @@ class JobRecord:
             handle=JobHandle(**json.loads(row["handle"])) if row["handle"] else None,
             exit_code=row["exit_code"],
             error=row["error"],
-            summary=json.loads(row["summary"]) if row["summary"] else None,
+            summary=_object(row["summary"]),
+            script_name=row["script_name"] or "",
+            recipe=_object(row["recipe"]) or None,
+            usd=row["usd"],
+            usd_reserved=row["usd_reserved"],
+            settled=bool(row["settled"]),
         )
 
 
@@ -106,14 +142,14 @@ def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
     Raises:
         NotFound: there is none; the message names the nearest.
     """
-    row = connection.execute("SELECT * FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    row = connection.execute(f"{_SELECT} WHERE jobs.job_id = ?", (job_id,)).fetchone()
     if row is not None:
         return JobRecord.of(row)
     recent = connection.execute("SELECT job_id FROM jobs ORDER BY created_at DESC LIMIT 1000").fetchall()
-    close = difflib.get_close_matches(job_id, [known["job_id"] for known in recent], n=1)
+    close = did_you_mean(nearest(job_id, (str(known["job_id"]) for known in recent)))
     raise NotFound(
         f"There is no job {job_id!r} in this workspace.",
-        next_step=f"Did you mean {close[0]!r}?" if close else "list_jobs shows the jobs that there are.",
+        next_step=close or "list_jobs shows the jobs that there are.",
     )
 
 
@@ -173,16 +209,19 @@ def advance(
 
 def active(connection: sqlite3.Connection) -> list[JobRecord]:
     """Every job that is not over, oldest first."""
-    rows = connection.execute("SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY created_at, job_id")
-    return [JobRecord.of(row) for row in rows]
+    return _found(connection, "jobs.state IN ('queued', 'running') ORDER BY jobs.created_at, job_id")
+
+
+def trials(connection: sqlite3.Connection, *, experiment: str | None = None) -> list[JobRecord]:
+    """All jobs, or those of an experiment, the first created first. A schedule is none; what it starts is."""
+    where = "jobs.schedule IS NULL" + (" AND jobs.experiment = ?" if experiment is not None else "")
+    values = () if experiment is None else (experiment,)
+    return _found(connection, f"{where} ORDER BY jobs.created_at, job_id", *values)
 
 
 def runs_of(connection: sqlite3.Connection, schedule: str) -> list[JobRecord]:
     """The runs of a schedule (a job id), the latest first."""
-    rows = connection.execute(
-        "SELECT * FROM jobs WHERE run_of = ? ORDER BY created_at DESC, job_id DESC", (schedule,)
-    )
-    return [JobRecord.of(row) for row in rows]
+    return _found(connection, "jobs.run_of = ? ORDER BY jobs.created_at DESC, job_id DESC", schedule)
 
 
 def page(
@@ -195,32 +234,27 @@ def page(
     cursor: str | None,
 ) -> tuple[list[JobRecord], int, str | None]:
     """Jobs, newest first, how many match in all, and the cursor of the next page. Status ``active``: not over."""
-    request = repr((status, experiment, backend))
-    conditions: list[tuple[str, tuple[object, ...]]] = []
-    if status == "active":
-        conditions.append(("state IN ('queued', 'running')", ()))
-    elif status is not None:
-        conditions.append(("state = ?", (status,)))
-    if experiment is not None:
-        conditions.append(("experiment = ?", (experiment,)))
-    if backend is not None:
-        conditions.append(("backend = ?", (backend,)))
-    total = connection.execute("SELECT COUNT(*) FROM jobs" + _where(conditions), _values(conditions)).fetchone()[0]
+    given = {"experiment": experiment, "backend": backend, "state": status if status != "active" else None}
+    values: list[object] = [value for value in given.values() if value is not None]
+    where = " AND ".join(
+        ["TRUE", *(f"jobs.{name} = ?" for name, value in given.items() if value is not None)]
+        + (["jobs.state IN ('queued', 'running')"] if status == "active" else [])
+    )
+    total = connection.execute(f"SELECT COUNT(*) FROM jobs WHERE {where}", values).fetchone()[0]
+    request = json.dumps([status, experiment, backend])
     if cursor is not None:
         place = read_cursor(cursor, tool="list_jobs", request=request, shape=(float, str))
-        conditions.append(("(created_at, job_id) < (?, ?)", tuple(place)))
-    rows = connection.execute(
-        f"SELECT * FROM jobs{_where(conditions)} ORDER BY created_at DESC, job_id DESC LIMIT ?",
-        (*_values(conditions), limit + 1),
-    ).fetchall()
-    found = [JobRecord.of(row) for row in rows[:limit]]
-    more = len(rows) > limit
+        where, values = f"{where} AND (jobs.created_at, job_id) < (?, ?)", [*values, *place]
+    order = "ORDER BY jobs.created_at DESC, job_id DESC LIMIT ?"
+    found = _found(connection, f"{where} {order}", *values, limit + 1)
+    more, found = len(found) > limit, found[:limit]
     return found, int(total), make_cursor([found[-1].created_at, found[-1].job_id], request) if more else None
 
 
-def _where(conditions: list[tuple[str, tuple[object, ...]]]) -> str:
-    return " WHERE " + " AND ".join(text for text, _ in conditions) if conditions else ""
+def _found(connection: sqlite3.Connection, condition: str, *values: object) -> list[JobRecord]:
+    return [JobRecord.of(row) for row in connection.execute(f"{_SELECT} WHERE {condition}", values)]
 
 
-def _values(conditions: list[tuple[str, tuple[object, ...]]]) -> tuple[object, ...]:
-    return tuple(value for _, values in conditions for value in values)
+def _object(text: str | None) -> dict[str, Any] | None:
+    value = json.loads(text) if text else None
+    return value if isinstance(value, dict) else None

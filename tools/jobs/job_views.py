@@ -9,6 +9,7 @@ from mlintern.common.clock import iso
 from mlintern.tools.jobs import money
 from mlintern.tools.jobs.job_results import JobRow, JobStatus, ScheduledRun
 from mlintern.tools.jobs.job_rows import JobRecord
+from mlintern.tools.jobs.seen import Seen
 from mlintern.tools.jobs.watch import Live
 
 RUNS_SHOWN = 5
@@ -16,19 +17,18 @@ _SUMMARY_FIELDS = ("progress", "metrics", "findings", "log_tail", "evaluations",
 
 
 def row(record: JobRecord, *, usd: float, now: float) -> JobRow:
-    return JobRow(
-        script_id=record.spec.script_id, created=iso(record.created_at), **_common(record, usd=usd, now=now)
-    )
+    common = _common(record, now=now) | {"usd_so_far": usd}
+    return JobRow(script_id=record.spec.script_id, created=iso(record.created_at), **common)
 
 
-def finished(record: JobRecord, *, usd: float, now: float) -> JobStatus:
+def finished(record: JobRecord, *, now: float) -> JobStatus:
     """A job that is over, from what was collected at its end; its folder may be gone."""
     summary: Mapping[str, Any] = record.summary or {}
     collected = {name: summary[name] for name in _SUMMARY_FIELDS if summary.get(name) is not None}
     well = record.state == "succeeded"
     return JobStatus.model_validate(
         {
-            **_common(record, usd=usd, now=now),
+            **_common(record, now=now),
             **collected,
             "log_tail": "" if well else summary.get("log_tail", ""),
             "detail": " ".join(summary.get("problems", ())),
@@ -39,12 +39,13 @@ def finished(record: JobRecord, *, usd: float, now: float) -> JobStatus:
     )
 
 
-def unfinished(record: JobRecord, live: Live, *, usd: float, now: float, log_tail: str) -> JobStatus:
+def unfinished(record: JobRecord, live: Live, *, now: float, log_tail: str) -> JobStatus:
     """A job that is queued or runs, with what its telemetry says now."""
-    spent = max(usd, money.price(record.spec.usd_per_hour, live.run_seconds or 0.0))
+    spent = max(record.usd, money.price(record.spec.usd_per_hour, live.run_seconds or 0.0))
     return JobStatus.model_validate(
         {
-            **_common(record, usd=spent, now=now),
+            **_common(record, now=now),
+            "usd_so_far": spent,
             "detail": live.detail,
             "url": live.url,
             "progress": live.telemetry.progress,
@@ -66,12 +67,33 @@ def schedule(record: JobRecord, runs: Sequence[JobRecord], *, detail: str, usd: 
         step += " cancel_job ends the schedule and what it has started."
     return JobStatus.model_validate(
         {
-            **_common(record, usd=usd, now=now),
+            **_common(record, now=now),
+            "usd_so_far": usd,
             "detail": detail or " ".join((record.summary or {}).get("problems", ())),
             "scheduled_runs": shown,
             "next_step": step,
         }
     )
+
+
+def only_new(status: JobStatus, before: Seen) -> JobStatus:
+    """``status`` without the findings, runs and log lines that were told ``before``."""
+    told = Seen.parse(status.next_since).log_bytes
+    return status.model_copy(
+        update={
+            "findings": [each for each in status.findings if not before.has(each.news)],
+            "scheduled_runs": [each for each in status.scheduled_runs if not before.has(each.job_id)],
+            "log_tail": _after(status.log_tail, new_bytes=told - before.log_bytes),
+        }
+    )
+
+
+def _after(log_tail: str, *, new_bytes: int) -> str:
+    """The lines of ``log_tail`` that can hold anything of the last ``new_bytes`` of the log."""
+    if new_bytes <= 0:
+        return ""
+    kept = log_tail.encode()[-new_bytes:].decode(errors="ignore")
+    return log_tail if len(kept) == len(log_tail) else kept.partition("\n")[2] or kept
 
 
 def note_after_submit(record: JobRecord, *, created: bool) -> str:
@@ -91,7 +113,7 @@ def _after_success(collected: Mapping[str, Any]) -> str:
     return f"{'; '.join(steps) or 'read_job_logs shows what it printed'}."
 
 
-def _common(record: JobRecord, *, usd: float, now: float) -> dict[str, Any]:
+def _common(record: JobRecord, *, now: float) -> dict[str, Any]:
     planned = record.spec.schedule
     return {
         "job_id": record.job_id,
@@ -103,7 +125,7 @@ def _common(record: JobRecord, *, usd: float, now: float) -> dict[str, Any]:
         "run_name": record.spec.run_name,
         "exit_code": record.exit_code,
         "error": record.error,
-        "usd_so_far": usd,
+        "usd_so_far": record.usd,
         "schedule": f"{planned.cron}, at most {planned.runs} runs" if planned else None,
         "run_of": record.spec.run_of.schedule if record.spec.run_of else None,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +33,13 @@ class Planner:
         *,
         scripts: Scripts,
         backends: Mapping[str, Backend],
+        environ: Mapping[str, str],
         model_shape: estimates.FindModelShape | None = None,
-        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._scripts = scripts
-        self._backends = dict(backends)
+        self._backends = backends
         self._model_shape = model_shape
-        self._environ = os.environ if environ is None else environ
+        self._environ = environ
 
     async def plan(
         self,
@@ -70,8 +69,8 @@ class Planner:
         seconds = arguments.parse_timeout(timeout)
         times = self._check_schedule(backend, schedule, schedule_runs)
         chosen = await self._hardware_named(backend, hardware)
-        place = self._backend(backend)
-        available = {name for name in secrets or () if isinstance(name, str) and self._secret_value(name)}
+        place = self.backend(backend)
+        available = {name for name in secrets or () if isinstance(name, str) and secret_value(name, self._environ)}
         named = arguments.check_secrets(secrets, available=available)
         risks.demand_token_to_push(script, named)
         spec = JobSpec(
@@ -93,7 +92,7 @@ class Planner:
 
     async def hardware(self, backend: str | None = None) -> HardwareList:
         """What every backend (or one) offers. A backend that does not answer is named in ``sources``."""
-        chosen = self._backends if backend is None else {backend: self._backend(backend)}
+        chosen = self._backends if backend is None else {backend: self.backend(backend)}
         items: list[Hardware] = []
         sources = []
         for name, place in chosen.items():
@@ -121,11 +120,11 @@ class Planner:
 
     def warnings(self, script: ScriptFile, backend: str) -> list[str]:
         """What will go wrong with a job of ``script`` there, as far as it is known before."""
-        return risks.warnings(script, backend=backend, capabilities=self._backend(backend).capabilities)
+        return risks.warnings(script, backend=backend, capabilities=self.backend(backend).capabilities)
 
     def _check_schedule(self, backend: str, cron_text: str | None, runs: int | None) -> Schedule | None:
         schedule = cron.check_schedule(cron_text, runs)
-        if schedule is not None and not isinstance(self._backend(backend), SchedulingBackend):
+        if schedule is not None and not isinstance(self.backend(backend), SchedulingBackend):
             able = [name for name, other in self._backends.items() if isinstance(other, SchedulingBackend)]
             raise BadInput(
                 f"The backend {backend!r} starts no jobs on a schedule.",
@@ -133,7 +132,8 @@ class Planner:
             )
         return schedule
 
-    def _backend(self, name: str) -> Backend:
+    def backend(self, name: str) -> Backend:
+        """The backend of that name; BadInput if this server has none."""
         if name not in self._backends:
             raise BadInput(
                 f"There is no backend {name!r} in this server.",
@@ -142,7 +142,7 @@ class Planner:
         return self._backends[name]
 
     async def _hardware_named(self, backend: str, name: str | None) -> Hardware:
-        offered = {item.name: item for item in await self._backend(backend).hardware()}
+        offered = {item.name: item for item in await self.backend(backend).hardware()}
         if not offered:
             raise BackendError(f"The backend {backend!r} offers no hardware.", next_step="list_hardware shows why.")
         if name is None:
@@ -151,12 +151,13 @@ class Planner:
             raise BadInput(f"{backend} has no hardware {name!r}.", next_step=arguments.did_you_mean(name, offered))
         return offered[name]
 
-    def _secret_value(self, name: str) -> str | None:
-        """The value of a secret that a job names: from the environment; ``HF_TOKEN`` also from its login file."""
-        if value := self._environ.get(name):
-            return value
-        if name != "HF_TOKEN":
-            return None
-        home = self._environ.get("HF_HOME") or "~/.cache/huggingface"
-        path = Path(self._environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
-        return path.read_text().strip() or None if path.is_file() else None
+
+def secret_value(name: str, environ: Mapping[str, str]) -> str | None:
+    """The value of a secret that a job names: from the environment; ``HF_TOKEN`` also from its login file."""
+    if value := environ.get(name):
+        return value
+    if name != "HF_TOKEN":
+        return None
+    home = environ.get("HF_HOME") or "~/.cache/huggingface"
+    path = Path(environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+    return path.read_text().strip() or None if path.is_file() else None

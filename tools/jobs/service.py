@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import anyio
@@ -15,7 +16,8 @@ from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.job_results import JobPage, JobStatus, LogPage, Reconciled, SubmitResult
 from mlintern.tools.jobs.job_rows import JobRecord
-from mlintern.tools.jobs.planning import Planner
+from mlintern.tools.jobs.planning import Planner, secret_value
+from mlintern.tools.jobs.seen import Seen
 from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec
 from mlintern.tools.jobs.submission import Scripts, Submitter
 from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
@@ -28,7 +30,7 @@ CANCEL_SECONDS = 5.0
 DEFAULT_TAIL = 100
 
 
-class JobService(Planner):
+class JobService:
     """One workspace's jobs, from plan to result. Any number of servers may run one on the same workspace.
 
     Args:
@@ -36,7 +38,9 @@ class JobService(Planner):
         diagnose: looks for trouble in telemetry rows (`mlintern.tools.health.diagnose.diagnose`).
         budget_usd: what all jobs of the workspace together may cost; None for no limit.
 
-    The others are those of `Planner`.
+        environ: where the values of a job's named secrets come from; this process's own if None.
+
+    The others are those of `Planner`. ``planner`` describes jobs and machines and starts nothing.
     """
 
     def __init__(
@@ -53,7 +57,12 @@ class JobService(Planner):
         budget_usd: float | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(scripts=scripts, backends=backends, model_shape=model_shape, environ=environ)
+        self._environ = os.environ if environ is None else environ
+        self._backends = dict(backends)
+        self.planner = Planner(
+            scripts=scripts, backends=self._backends, environ=self._environ, model_shape=model_shape
+        )
+        self._scripts = scripts
         self._workspace = workspace
         self._ledger = ledger
         self._clock = clock
@@ -63,7 +72,7 @@ class JobService(Planner):
             clock=clock,
             scripts=scripts,
             backends=self._backends,
-            secret_value=self._secret_value,
+            secret_value=lambda name: secret_value(name, self._environ),
             budget_usd=budget_usd,
         )
         self._watcher = Watcher(
@@ -76,7 +85,6 @@ class JobService(Planner):
             diagnose=diagnose,
             known_secrets=lambda: secrets_of(self._environ),
         )
-        self._reported: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {}
 
     # A job
 
@@ -87,9 +95,9 @@ class JobService(Planner):
             OutOfBudget: it would pass the budget of the workspace or the experiment.
             BackendError, WorkspaceError, BadInput: it could not be started; nothing is left behind.
         """
-        self._backend(spec.backend)
+        self.planner.backend(spec.backend)
         script = await anyio.to_thread.run_sync(self._scripts.get, spec.script_id)
-        foreseen = self.warnings(script, spec.backend)
+        foreseen = self.planner.warnings(script, spec.backend)
         created = await anyio.to_thread.run_sync(self._submitter.record_intent, spec)
         note = ""
         try:
@@ -103,7 +111,6 @@ class JobService(Planner):
                 "Another server submitted the same job at the same moment and was refused.",
                 next_step="Submit it again to see the reason.",
             ) from error
-        self._reported.setdefault(spec.job_id, ("queued", frozenset()))
         return SubmitResult(
             status="submitted" if created else "already_submitted",
             job_id=spec.job_id,
@@ -113,20 +120,32 @@ class JobService(Planner):
             note=" ".join([note or job_views.note_after_submit(record, created=created), *foreseen]),
         )
 
-    async def poll(self, job_id: str, *, wait_seconds: float = 0.0) -> JobStatus:
+    async def poll(
+        self, job_id: str, *, wait_seconds: float = 0.0, since: str | None = None, only_new: bool = False
+    ) -> JobStatus:
         """The job now; with ``wait_seconds`` (at most 45) as soon as its state changes or a finding appears.
 
-        New is what this service has not yet reported of the job.
+        Args:
+            since: ``next_since`` of an earlier answer: what changed after that one is new. None: what changes from
+                now on.
+            only_new: leave findings, runs and log lines out that were there at ``since``.
+
+        Raises:
+            NotFound: there is no such job.
+            BadInput: ``since`` is none that this method gave.
         """
+        before = Seen.parse(since) if since else None
         deadline = self._clock.monotonic() + min(max(0.0, wait_seconds), MAX_WAIT_SECONDS)
         while True:
             record = await self._watcher.refresh(job_id)
-            seen = (record.state, frozenset() if record.over else self._watcher.live(job_id).news)
-            before = self._reported.setdefault(job_id, seen)
+            news = frozenset() if record.over else self._watcher.live(job_id).news
+            before = before or Seen(record.state, news)
             left = deadline - self._clock.monotonic()
-            if record.over or seen[0] != before[0] or seen[1] - before[1] or left <= 0:
-                self._reported[job_id] = seen
-                return await anyio.to_thread.run_sync(self._status, record)
+            if record.over or record.state != before.state or before.lacks(news) or left <= 0:
+                status = await anyio.to_thread.run_sync(self._status, record)
+                log = await anyio.to_thread.run_sync(self._watcher.log_bytes, job_id)
+                status.next_since = str(Seen(record.state, news, log))
+                return job_views.only_new(status, before) if since and only_new else status
             await self._clock.sleep(min(left, self._poll_seconds(record)))
 
     async def cancel(self, job_id: str, *, reason: str = "") -> JobStatus:
@@ -145,7 +164,7 @@ class JobService(Planner):
                     f"The submission of {job_id} is not confirmed yet.", next_step="Try again in half a minute."
                 )
         else:
-            await self._backend(record.spec.backend).cancel(record.handle, reason=why)
+            await self.planner.backend(record.spec.backend).cancel(record.handle, reason=why)
             folder, now = self._workspace.job(job_id), self._clock.now()
             await anyio.to_thread.run_sync(lambda: cancellation.remember(folder, reason=why, now=now))
         deadline = self._clock.monotonic() + CANCEL_SECONDS
@@ -257,12 +276,10 @@ class JobService(Planner):
         now = self._clock.now()
         if record.spec.schedule is not None:
             return self._schedule_status(record, now=now)
-        with self._ledger.read() as connection:
-            usd = money.charged(connection, record.job_id)
         if record.over:
-            return job_views.finished(record, usd=usd, now=now)
+            return job_views.finished(record, now=now)
         live = self._watcher.live(record.job_id)
-        return job_views.unfinished(record, live, usd=usd, now=now, log_tail=self._watcher.tail(record.job_id))
+        return job_views.unfinished(record, live, now=now, log_tail=self._watcher.tail(record.job_id))
 
     def _schedule_status(self, record: JobRecord, *, now: float) -> JobStatus:
         with self._ledger.read() as connection:

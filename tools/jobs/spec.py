@@ -94,9 +94,9 @@ class JobSpec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         known = dict(value)
-        known["args"] = tuple(known["args"])
-        known["env"] = tuple((name, text) for name, text in known["env"])
-        known["secrets"] = tuple(known["secrets"])
+        known["args"] = tuple(known.get("args", ()))
+        known["env"] = tuple((name, text) for name, text in known.get("env", ()))
+        known["secrets"] = tuple(known.get("secrets", ()))
         known["schedule"] = Schedule(**known["schedule"]) if known.get("schedule") else None
         known["run_of"] = RunOf(**known["run_of"]) if known.get("run_of") else None
         return cls(**known)

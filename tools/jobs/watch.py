@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from mlintern.common.clock import Clock, iso
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError, RateLimited
+from mlintern.tools.health.findings import Diagnosis, Finding
 from mlintern.tools.jobs import cancellation, job_rows, logs, money
 from mlintern.tools.jobs.backend import Backend, BackendStatus, SchedulingBackend
 from mlintern.tools.jobs.disk import named_disk_errors
-from mlintern.tools.jobs.job_results import JobFinding
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.schedules import Schedules
@@ -39,16 +39,7 @@ COLLECT_SECONDS = 600.0
 """How long the end of a job waits for the rest of its log, which holds its evaluation."""
 
 
-class Diagnosed(Protocol):
-    """The part of a `mlintern.tools.health` diagnosis that is used: findings have the fields of JobFinding."""
-
-    @property
-    def verdict(self) -> str: ...
-    @property
-    def findings(self) -> Sequence[BaseModel]: ...
-
-
-Diagnose = Callable[[Sequence[Mapping[str, Any]]], Diagnosed]
+Diagnose = Callable[[Sequence[Mapping[str, Any]]], Diagnosis]
 CollectEvaluations = Callable[[str], Awaitable[Sequence[BaseModel]]]
 
 
@@ -57,7 +48,7 @@ class Live:
     """What this server holds in memory about a job that is not over: the digest of its telemetry, not the rows."""
 
     telemetry: Telemetry
-    findings: list[JobFinding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     verdict: str | None = None
     diagnosed_rows: int = 0
     detail: str = ""
@@ -72,10 +63,9 @@ class Live:
     """Of a schedule: the jobs that it has started."""
 
     @property
-    def news(self) -> frozenset[tuple[str, str]]:
-        """What a waiting poll returns for when it grows: runs, and findings by kind and severity, not by step."""
-        found = {(finding.kind, finding.severity) for finding in self.findings}
-        return frozenset(found | {("run", job_id) for job_id in self.runs})
+    def news(self) -> frozenset[str]:
+        """What a waiting poll returns for when it grows: findings, by kind and severity, and runs."""
+        return frozenset({finding.news for finding in self.findings} | self.runs)
 
 
 class Watcher:
@@ -140,6 +130,13 @@ class Watcher:
         with self._ledger.read() as connection:
             return job_rows.get(connection, job_id)
 
+    def log_bytes(self, job_id: str) -> int:
+        """How much of the job's log is here."""
+        try:
+            return (self._workspace.job(job_id) / "log.txt").stat().st_size
+        except OSError:  # it has not printed anything, or its folder is gone
+            return 0
+
     def tail(self, job_id: str, *, lines: int = TAIL_LINES, chars: int = TAIL_CHARS) -> str:
         """The last lines of the job's log, telemetry left out."""
         path = self._workspace.job(job_id) / "log.txt"
@@ -203,10 +200,8 @@ class Watcher:
         """Record a job's start and what it has cost so far."""
         now = self._clock.now()
         started = may_follow(record.state, status.state)
-        with self._ledger.read() as connection:
-            before = money.charged(connection, record.job_id)
         owed = money.price(record.spec.usd_per_hour, status.run_seconds or 0.0)
-        if not started and owed - before < _SMALLEST_CHARGE_USD:
+        if not started and owed - record.usd < _SMALLEST_CHARGE_USD:
             return record
         with self._ledger.transaction() as connection:
             if started:
@@ -293,7 +288,7 @@ class Watcher:
         live.diagnosed_rows = telemetry.rows_read
         diagnosis = self._diagnose(list(read_rows(telemetry.path)))
         live.verdict = diagnosis.verdict
-        live.findings = [JobFinding.model_validate(finding.model_dump(mode="json")) for finding in diagnosis.findings]
+        live.findings = diagnosis.findings
 
     def _artifacts(self, record: JobRecord, telemetry: Telemetry, status: BackendStatus) -> dict[str, Any]:
         """Where things lie: copies in the job folder here, model and checkpoints where the job wrote them."""

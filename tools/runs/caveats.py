@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from mlintern.tools.evals.compare import sure_stderr
 from mlintern.tools.evals.result_rows import EvalRow
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
+from mlintern.tools.runs.experiment_rows import Experiment
 from mlintern.tools.runs.leaderboard import Standing
-from mlintern.tools.runs.run_rows import Experiment, RunRecord
 
 
 def limits(standing: Standing, experiment: Experiment) -> Iterator[str]:
@@ -54,7 +55,7 @@ def _selection(standing: Standing, row: EvalRow) -> Iterator[str]:
         )
 
 
-def _seeds(runs: Sequence[RunRecord]) -> Iterator[str]:
+def _seeds(runs: Sequence[JobRecord]) -> Iterator[str]:
     seeds = {str(run.recipe["seed"]) for run in runs if run.recipe and run.recipe.get("seed") is not None}
     if not seeds:
         yield "Which seeds were used is not recorded, and how much the result varies between trainings is not known."

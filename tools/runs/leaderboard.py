@@ -11,7 +11,7 @@ from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.compare import ComparedRow, compare_each
 from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.evals.service import matching
-from mlintern.tools.runs.run_rows import RunRecord
+from mlintern.tools.jobs.job_rows import JobRecord
 
 Key = tuple[str, str, str, str | None, int | None, str | None]
 """What must agree for two scores to stand in one chart: suite, task, metric, filter, few-shot count, version."""
@@ -24,7 +24,7 @@ PREFERRED = ("accuracy", "acc_norm", "acc", "exact_match", "extractive_match")
 class Trial:
     """A run and everything that was measured of the model that it made (or of the model that it only measured)."""
 
-    run: RunRecord
+    run: JobRecord
     rows: tuple[EvalRow, ...]
     score: EvalRow | None = None
     against_baseline: ComparedRow | None = None
@@ -65,7 +65,7 @@ class Standing:
 
 
 def standing(
-    records: Sequence[RunRecord],
+    records: Sequence[JobRecord],
     evaluations: Sequence[tuple[str, EvalRow]],
     *,
     jobs_folder: Path,
@@ -164,14 +164,14 @@ def _latest(rows: Sequence[EvalRow], chosen: Key | None) -> EvalRow | None:
 
 
 def _baseline(
-    records: Sequence[RunRecord],
+    records: Sequence[JobRecord],
     scores: Mapping[str, EvalRow | None],
     others: Mapping[str, str],
     owner: Mapping[str | None, str | None],
     asked: str | None,
 ) -> str | None:
     if asked is not None:
-        named = [record.job_id for record in records if asked in (record.job_id, record.run_name)]
+        named = [record.job_id for record in records if asked in (record.job_id, record.spec.run_name)]
         if not named:
             raise NotFound(
                 f"No run of this experiment is called {asked!r}.", next_step="list_runs shows run_id and job_id."

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.runs import phrases, recipes, run_rows
+from mlintern.tools.runs import experiment_rows, phrases, recipes
 from mlintern.tools.runs.leaderboard import Trial, standing
 from mlintern.tools.runs.markdown_tables import code, plain, table
-from mlintern.tools.runs.run_rows import RunRecord
 from mlintern.tools.scripts.header import read_header
 from mlintern.tools.workspace import Workspace
 
@@ -36,7 +36,7 @@ def model_card(job_id: str, *, workspace: Workspace, ledger: Ledger) -> str:
         NotFound: there is no such job in the ledger.
         BadInput: it trained nothing that was described by a recipe.
     """
-    every = run_rows.runs(ledger)
+    every = experiment_rows.trials(ledger)
     run = next((run for run in every if run.job_id == job_id), None)
     if run is None:
         raise NotFound(f"There is no job {job_id!r} in this workspace.", next_step="list_jobs shows the jobs.")
@@ -46,9 +46,11 @@ def model_card(job_id: str, *, workspace: Workspace, ledger: Ledger) -> str:
             next_step="Give the card's text.",
         )
     near = [
-        other for other in every if other.job_id == job_id or (run.experiment and other.experiment == run.experiment)
+        other
+        for other in every
+        if other.job_id == job_id or (run.spec.experiment and other.spec.experiment == run.spec.experiment)
     ]
-    rows = run_rows.evaluations(ledger, job_ids=[other.job_id for other in near])
+    rows = experiment_rows.evaluations(ledger, job_ids=[other.job_id for other in near])
     trials = standing(near, rows, jobs_folder=workspace.root / "jobs")
     trial = next(trial for trial in trials.trials if trial.run.job_id == job_id)
     baseline = trials.baseline if trials.baseline is not trial else None
@@ -77,8 +79,8 @@ def _metadata(recipe: Mapping[str, Any]) -> Iterator[str]:
     yield "---"
 
 
-def _top(run: RunRecord, recipe: Mapping[str, Any]) -> Iterator[str]:
-    yield f"# {plain(run.run_name or run.script_name)}"
+def _top(run: JobRecord, recipe: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {plain(run.spec.run_name or run.script_name)}"
     yield ""
     method = TRAINERS[str(recipe["trainer"])] + (" with LoRA" if recipe.get("lora") is not None else "")
     yield (
@@ -127,8 +129,8 @@ def _recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _versions(run: RunRecord, workspace: Workspace) -> Iterator[str]:
-    path = workspace.script(run.script_id)
+def _versions(run: JobRecord, workspace: Workspace) -> Iterator[str]:
+    path = workspace.script(run.spec.script_id)
     try:
         header = read_header(path.read_text(encoding="utf-8")) if path.is_file() else None
     except BadInput:
@@ -137,7 +139,7 @@ def _versions(run: RunRecord, workspace: Workspace) -> Iterator[str]:
     yield ""
     if header is not None and header.requirements:
         yield from (f"* {plain(requirement)}" for requirement in header.requirements)
-    yield f"* training script: SHA-256 `{run.script_sha256}`"
+    yield f"* training script: SHA-256 `{run.spec.script_sha256}`"
 
 
 def _hub_id(value: Any) -> str | None:

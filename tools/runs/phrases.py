@@ -5,9 +5,9 @@ from __future__ import annotations
 from mlintern.tools.evals.compare import ComparedRow, sure_stderr
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.result_rows import EvalRow
+from mlintern.tools.runs.experiment_rows import Experiment
 from mlintern.tools.runs.leaderboard import Standing, Trial
 from mlintern.tools.runs.markdown_tables import code
-from mlintern.tools.runs.run_rows import Experiment
 
 
 def number(value: float, metric: str) -> str:

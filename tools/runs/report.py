@@ -9,14 +9,15 @@ from typing import Any
 
 from mlintern.common.clock import iso
 from mlintern.tools.health.findings import Diagnosis
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
 from mlintern.tools.runs.caveats import limits
+from mlintern.tools.runs.experiment_rows import Experiment
 from mlintern.tools.runs.leaderboard import Standing, Trial
 from mlintern.tools.runs.markdown_tables import code, plain, table
 from mlintern.tools.runs.recipes import differences, shown
 from mlintern.tools.runs.recipes import summary as one_line
 from mlintern.tools.runs.reproduction import reproduction
-from mlintern.tools.runs.run_rows import Experiment, RunRecord
 
 MOST_ROWS = 200
 
@@ -251,7 +252,7 @@ def _spent(standing: Standing) -> float:
     return sum(trial.run.usd for trial in standing.trials)
 
 
-def _cost_of(run: RunRecord) -> str:
+def _cost_of(run: JobRecord) -> str:
     return _money(run.usd) + ("" if run.settled else f", up to {_money(run.usd_reserved)}")
 
 

@@ -31,18 +31,18 @@ def reproduction(standing: Standing, scripts: Mapping[str, Path]) -> Iterator[st
     yield "Scripts are named by the first 12 digits of their SHA-256 and lie as they ran in the workspace."
     for trial in needed.values():
         yield ""
-        yield from _how_to_repeat(trial, scripts.get(trial.run.script_id))
+        yield from _how_to_repeat(trial, scripts.get(trial.run.spec.script_id))
 
 
 def _how_to_repeat(trial: Trial, script: Path | None) -> Iterator[str]:
     run = trial.run
     header = _header(script)
-    command = ["uv", "run", str(script or f"{run.script_id}.py"), *map(str, run.spec.get("args", ()))]
-    names = ", ".join(str(pair[0]) for pair in run.spec.get("env", ()) if pair)
+    command = ["uv", "run", str(script or f"{run.spec.script_id}.py"), *map(str, run.spec.args)]
+    names = ", ".join(str(pair[0]) for pair in run.spec.env if pair)
     yield f"### {plain(run.run_id)}"
     yield ""
-    yield f"* job `{run.job_id}` on {run.backend}, {run.hardware}"
-    yield f"* script `{run.script_id}`, SHA-256 `{run.script_sha256}`"
+    yield f"* job `{run.job_id}` on {run.spec.backend}, {run.spec.hardware}"
+    yield f"* script `{run.spec.script_id}`, SHA-256 `{run.spec.script_sha256}`"
     if run.recipe and run.recipe.get("seed") is not None:
         yield f"* seed {run.recipe['seed']}"
     if header is not None and header.requirements:

@@ -19,13 +19,13 @@ from mlintern.tools.health.diagnose import diagnose
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.health.loader import load
 from mlintern.tools.health.series import Run, build
+from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.runs import recipes, report, run_rows
+from mlintern.tools.runs import experiment_rows, recipes, report
 from mlintern.tools.runs.caveats import limits
 from mlintern.tools.runs.leaderboard import Standing, Trial, standing, worth
 from mlintern.tools.runs.pictures import draw, write_file
 from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
-from mlintern.tools.runs.run_rows import RunRecord
 from mlintern.tools.workspace import Workspace
 
 Sort = Literal["started", "best", "usd"]
@@ -87,8 +87,8 @@ class RunService:
 
     def _list(self, experiment: str | None, sort: Sort, limit: int, cursor: str | None) -> RunPage:
         if experiment is not None:
-            run_rows.experiment(self.ledger, experiment)
-        found = run_rows.runs(self.ledger, experiment=experiment)
+            experiment_rows.experiment(self.ledger, experiment)
+        found = experiment_rows.trials(self.ledger, experiment=experiment)
         trials = self._trials(found) if sort == "best" else {}
         order = sorted(found, key=lambda record: _place(record, sort, trials.get(record.job_id)))
         after = _after(cursor, f"{experiment}/{sort}")
@@ -104,20 +104,20 @@ class RunService:
             else None,
         )
 
-    def _trials_of(self, page: Sequence[RunRecord]) -> dict[str, Trial]:
+    def _trials_of(self, page: Sequence[JobRecord]) -> dict[str, Trial]:
         """The trials of these runs, each judged among all runs of its experiment."""
         trials = {record.job_id: Trial(record, ()) for record in page}
-        for name in {record.experiment for record in page if record.experiment is not None}:
-            trials |= self._trials(run_rows.runs(self.ledger, experiment=name))
-        loose = [record for record in page if record.experiment is None]
+        for name in {record.spec.experiment for record in page if record.spec.experiment is not None}:
+            trials |= self._trials(experiment_rows.trials(self.ledger, experiment=name))
+        loose = [record for record in page if record.spec.experiment is None]
         return trials | self._trials(loose)
 
-    def _trials(self, found: Sequence[RunRecord]) -> dict[str, Trial]:
+    def _trials(self, found: Sequence[JobRecord]) -> dict[str, Trial]:
         return {trial.run.job_id: trial for trial in self._standing(found).trials}
 
     def _standing(
         self,
-        found: Sequence[RunRecord],
+        found: Sequence[JobRecord],
         *,
         baseline: str | None = None,
         task: str | None = None,
@@ -125,7 +125,7 @@ class RunService:
     ) -> Standing:
         return standing(
             found,
-            run_rows.evaluations(self.ledger, job_ids=[record.job_id for record in found]),
+            experiment_rows.evaluations(self.ledger, job_ids=[record.job_id for record in found]),
             jobs_folder=self.workspace.root / "jobs",
             baseline=baseline,
             task=task,
@@ -142,12 +142,12 @@ class RunService:
         task: str | None,
         metric: str | None,
     ) -> ReportResult:
-        known = run_rows.experiment(self.ledger, name)
-        found = run_rows.runs(self.ledger, experiment=name)
+        known = experiment_rows.experiment(self.ledger, name)
+        found = experiment_rows.trials(self.ledger, experiment=name)
         stands = self._standing(found, baseline=baseline, task=task or known.benchmark or None, metric=metric)
         _check_target(known.target if target is None else target, stands)
-        run_rows.describe(self.ledger, name, goal=goal, target=target)
-        experiment = run_rows.experiment(self.ledger, name)
+        experiment_rows.describe(self.ledger, name, goal=goal, target=target)
+        experiment = experiment_rows.experiment(self.ledger, name)
         curves, health = self._curves(found)
         folder = self._folder(name)
         pictures, notes = draw(folder, stands, curves, name=name, target=experiment.target)
@@ -155,9 +155,9 @@ class RunService:
             experiment=experiment,
             standing=stands,
             health=health,
-            scripts={record.script_id: self.workspace.script(record.script_id) for record in found},
+            scripts={record.spec.script_id: self.workspace.script(record.spec.script_id) for record in found},
             now=self.clock.now(),
-            usd_scheduled=run_rows.reserved_by_schedules(self.ledger, experiment=name),
+            usd_scheduled=experiment_rows.reserved_by_schedules(self.ledger, experiment=name),
             pictures=pictures,
             notes=notes,
         )
@@ -188,7 +188,7 @@ class RunService:
                 next_step="Check space and permissions of the workspace.",
             ) from error
 
-    def _curves(self, found: Sequence[RunRecord]) -> tuple[dict[str, Run], dict[str, Diagnosis]]:
+    def _curves(self, found: Sequence[JobRecord]) -> tuple[dict[str, Run], dict[str, Diagnosis]]:
         """The training curves of the runs that logged any, and what is to be said of them."""
         curves: dict[str, Run] = {}
         health: dict[str, Diagnosis] = {}
@@ -215,7 +215,7 @@ def _row(trial: Trial) -> RunRow:
     return RunRow(
         run_id=run.run_id,
         job_id=run.job_id,
-        experiment=run.experiment,
+        experiment=run.spec.experiment,
         recipe=recipes.summary(run.recipe, run.script_name),
         state=run.state,
         best=_best(trial),
@@ -239,7 +239,7 @@ def _best(trial: Trial) -> BestScore | None:
     )
 
 
-def _place(record: RunRecord, sort: Sort, trial: Trial | None) -> tuple[float, float, str]:
+def _place(record: JobRecord, sort: Sort, trial: Trial | None) -> tuple[float, float, str]:
     """Where a run stands in the order: smaller comes first; unique, so that pages neither repeat nor lose a run."""
     first = 0.0
     if sort == "usd":

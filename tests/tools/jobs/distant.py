@@ -101,7 +101,9 @@ class DistantLab:
         )
 
     async def start(self, text: str = "print(1)", *, timeout: str = "1h", **arguments: Any) -> str:
-        spec = await self.jobs.plan(script_id=self.scripts.add(text), backend="distant", timeout=timeout, **arguments)
+        spec = await self.jobs.planner.plan(
+            script_id=self.scripts.add(text), backend="distant", timeout=timeout, **arguments
+        )
         await self.jobs.submit(spec)
         return spec.job_id
 

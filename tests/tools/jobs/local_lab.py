@@ -114,7 +114,7 @@ class LocalLab:
         return other
 
     async def plan(self, text: str, *, timeout: str | float = 60, **arguments: Any) -> JobSpec:
-        return await self.jobs.plan(script_id=self.scripts.add(text), timeout=timeout, **arguments)
+        return await self.jobs.planner.plan(script_id=self.scripts.add(text), timeout=timeout, **arguments)
 
     async def start(self, text: str, **arguments: Any) -> str:
         spec = await self.plan(text, **arguments)

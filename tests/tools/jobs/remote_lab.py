@@ -41,7 +41,7 @@ class RemoteLab:
         )
 
     async def start(self, text: str, *, timeout: str = "1h", **arguments: Any) -> str:
-        spec = await self.jobs.plan(
+        spec = await self.jobs.planner.plan(
             script_id=self.scripts.add(text), backend=self.backend.name, timeout=timeout, **arguments
         )
         await self.jobs.submit(spec)

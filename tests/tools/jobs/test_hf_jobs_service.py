@@ -111,7 +111,7 @@ async def test_a_submission_whose_answer_never_came_is_found_by_its_label_and_no
     lab: RemoteLab, hf_jobs: HfJobs
 ) -> None:
     hf_jobs.drop_after_submit = True
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="hf_jobs")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="hf_jobs")
     result = await lab.jobs.submit(spec)
     assert (result.status, result.state) == ("submitted", "queued") and "not started twice" in result.note
     again = await lab.server().submit(spec)
@@ -248,11 +248,11 @@ async def test_a_stuck_job_is_cancelled_when_what_was_reserved_is_used_up(lab: R
 async def test_the_budget_holds_whatever_server_asks(lab: RemoteLab, hf_jobs: HfJobs) -> None:
     lab.options["budget_usd"] = 4.0
     await lab.server().submit(
-        await lab.jobs.plan(
+        await lab.jobs.planner.plan(
             script_id=lab.scripts.add(""), backend="hf_jobs", hardware="a10g-largex2", timeout="1h", run_name="a"
         )
     )
-    second = await lab.jobs.plan(
+    second = await lab.jobs.planner.plan(
         script_id=lab.scripts.add(""), backend="hf_jobs", hardware="a10g-largex2", timeout="1h", run_name="b"
     )
     with pytest.raises(OutOfBudget, match=r"\$3\.00 of the \$4\.00"):
@@ -271,8 +271,8 @@ async def test_the_account_that_pays_is_part_of_what_is_planned_and_no_other_is_
     org = RemoteLab(workspace, ledger, clock, backend("an-org"))
     script = own.scripts.add("print(1)")
     org.scripts.kept = own.scripts.kept
-    mine = await own.jobs.plan(script_id=script, backend="hf_jobs")
-    theirs = await org.jobs.plan(script_id=script, backend="hf_jobs")
+    mine = await own.jobs.planner.plan(script_id=script, backend="hf_jobs")
+    theirs = await org.jobs.planner.plan(script_id=script, backend="hf_jobs")
     assert (mine.billed_to, theirs.billed_to) == (NAMESPACE, "an-org") and mine.digest != theirs.digest
     with pytest.raises(Conflict, match="billed to 'an-org'"):
         await own.jobs.submit(theirs)  # the configuration was changed after the plan

@@ -202,7 +202,7 @@ os.write(1, ("ran " + " ".join(ranks) + chr(10)).encode())
 """
     for trainer, ran in (("sft", ["ran 0 2 0,1", "ran 1 2 0,1"]), ("evaluation", ["ran - - 0,1"])):
         script_id = lab.scripts.add(f"# {trainer}\n{text}", recipe={"trainer": trainer})
-        spec = await lab.jobs.plan(script_id=script_id, hardware="gpux2", timeout="1m")
+        spec = await lab.jobs.planner.plan(script_id=script_id, hardware="gpux2", timeout="1m")
         await lab.jobs.submit(spec)
         assert (await lab.end_of(spec.job_id)).state == "succeeded"
         assert sorted(line for line in lab.log(spec.job_id).splitlines() if line.startswith("ran")) == ran

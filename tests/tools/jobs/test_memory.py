@@ -213,7 +213,7 @@ async def test_a_real_run_on_the_cpu_stays_within_the_range_that_was_estimated(w
         "hyperparameters": {"per_device_train_batch_size": 8, "max_length": 256},
     }
     script_id = lab.scripts.add("# estimated", recipe=recipe)
-    found: JobEstimate = await lab.jobs.estimate(script_id=script_id, timeout="5m")
+    found: JobEstimate = await lab.jobs.planner.estimate(script_id=script_id, timeout="5m")
     assert found.memory_gib is not None
     measured = status.resources["peak_rss_bytes"] / 2**30
     print(f"measured {measured:.2f} GiB, estimated {found.memory_gib}")

@@ -53,7 +53,7 @@ async def test_two_evaluations_on_hugging_face_are_paired_exactly_as_two_that_ra
     async def measure(model: Path, backend: str) -> str:
         recipe = {"trainer": "evaluation", "model": str(model), "dataset": questions, "prompt": "{question}"}
         script = scripts.render(parse_recipe({**recipe, "max_new_tokens": 4, "use_cpu": True}))
-        spec = await jobs.plan(script_id=script.script_id, backend=backend, timeout="5m")
+        spec = await jobs.planner.plan(script_id=script.script_id, backend=backend, timeout="5m")
         await jobs.submit(spec)
         for job in hf_jobs.jobs.values():
             if job.stage == "SCHEDULING":

@@ -62,8 +62,8 @@ async def test_a_script_that_pushes_is_not_started_without_a_token_and_says_how_
     )
     script_id = lab.scripts.add("print(1)", recipe=PUSHES)
     with pytest.raises(BadInput, match=r'me/tuned.*secrets=\["HF_TOKEN"\]'):
-        await lab.jobs.plan(script_id=script_id, backend="hf_jobs")
-    spec = await lab.jobs.plan(script_id=script_id, backend="hf_jobs", secrets=["HF_TOKEN"])
+        await lab.jobs.planner.plan(script_id=script_id, backend="hf_jobs")
+    spec = await lab.jobs.planner.plan(script_id=script_id, backend="hf_jobs", secrets=["HF_TOKEN"])
     await lab.jobs.submit(spec)
     (job,) = hf_jobs.jobs.values()
     assert job.body["secrets"] == {"HF_TOKEN": TOKEN}
@@ -74,7 +74,7 @@ async def test_the_warning_stands_in_the_estimate_and_in_the_answer_to_the_submi
 ) -> None:
     lab = RemoteLab(workspace, ledger, clock, hf_jobs_with(None, url=hf_jobs.url))
     script_id = lab.scripts.add("print(1)", recipe=SFT)
-    estimate = await lab.jobs.estimate(script_id=script_id, backend="hf_jobs")
+    estimate = await lab.jobs.planner.estimate(script_id=script_id, backend="hf_jobs")
     assert "will be lost" in estimate.warnings[0]
-    made = await lab.jobs.submit(await lab.jobs.plan(script_id=script_id, backend="hf_jobs"))
+    made = await lab.jobs.submit(await lab.jobs.planner.plan(script_id=script_id, backend="hf_jobs"))
     assert made.note.startswith("Call poll_job") and "will be lost" in made.note

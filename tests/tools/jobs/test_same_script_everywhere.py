@@ -81,7 +81,7 @@ async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
     evaluations: dict[str, list[dict[str, Any]]] = {}
     samples: dict[str, bytes] = {}
     for name in backends:  # one after another: each loads torch
-        spec = await jobs.plan(script_id=script.script_id, backend=name, timeout="5m")
+        spec = await jobs.planner.plan(script_id=script.script_id, backend=name, timeout="5m")
         await jobs.submit(spec)
         status = await eventually(
             partial(jobs.poll, spec.job_id),

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from mlintern.tools.errors import (
     ServiceError,
     WorkspaceError,
 )
+from mlintern.tools.health.findings import Diagnosis, Finding
 from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import JobSpec
@@ -49,7 +49,7 @@ def lab(workspace: Workspace, ledger: Ledger, clock: FakeClock) -> DistantLab:
 
 
 async def test_the_same_specification_twice_is_one_job(lab: DistantLab) -> None:
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     first, second = await lab.jobs.submit(spec), await lab.server().submit(spec)
     assert (first.status, second.status) == ("submitted", "already_submitted")
     assert first.job_id == second.job_id == lab.backend.created[0]
@@ -90,7 +90,7 @@ async def test_two_servers_that_submit_at_once_start_one_job_that_runs_once(
 
 async def test_a_submission_whose_answer_was_lost_is_found_again_and_not_repeated(lab: DistantLab) -> None:
     lab.backend.answer_lost = True
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     result = await lab.jobs.submit(spec)
     assert (result.status, result.state) == ("submitted", "queued") and "No answer" in result.note
     lab.backend.answer_lost = False
@@ -125,7 +125,7 @@ async def test_a_submission_that_cannot_be_looked_up_now_is_neither_failed_nor_r
     lab: DistantLab, clock: FakeClock, failure: MlinternError
 ) -> None:
     lab.backend.answer_lost = True
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     await lab.jobs.submit(spec)
     lab.backend.failing = failure
     for _ in range(3):
@@ -159,7 +159,7 @@ async def test_a_job_that_was_started_is_not_forgotten_when_that_cannot_be_writt
 ) -> None:
     ledger = LedgerOnAFullDisk(workspace.ledger)
     lab = DistantLab(workspace, ledger, clock)
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     ledger.writes_left = 2  # the intent is the first, the handle the second
     result = await lab.jobs.submit(spec)
     assert (result.status, result.state) == ("submitted", "queued")
@@ -198,7 +198,7 @@ async def test_a_clock_that_is_set_does_not_change_how_long_a_submission_is_look
 
 
 async def test_an_intent_left_by_a_server_that_died_is_submitted_when_the_next_one_starts(lab: DistantLab) -> None:
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     lab.jobs._submitter.record_intent(spec)  # the server dies here: nothing was sent
     result = await lab.server().reconcile()
     assert (result.checked, result.submitted, result.problems) == (1, 1, [])
@@ -217,7 +217,7 @@ async def test_a_refused_submission_leaves_nothing_and_succeeds_once_the_reason_
 
 
 async def test_a_refusal_that_nobody_waits_for_is_recorded_as_a_failed_job(lab: DistantLab) -> None:
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     lab.jobs._submitter.record_intent(spec)
     lab.backend.refusal = "402: no credits"
     await lab.server().reconcile()
@@ -228,7 +228,7 @@ async def test_a_refusal_that_nobody_waits_for_is_recorded_as_a_failed_job(lab: 
 async def test_without_room_for_its_folder_nothing_is_recorded_and_the_same_call_works_once_there_is_some(
     lab: DistantLab, workspace: Workspace
 ) -> None:
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     (workspace.root / "jobs").write_text("in the way of every job folder")
     with pytest.raises(WorkspaceError, match="cannot be used"):
         await lab.jobs.submit(spec)
@@ -241,7 +241,7 @@ async def test_without_room_for_its_folder_nothing_is_recorded_and_the_same_call
 async def test_an_intent_waits_for_space_when_the_disk_is_full_and_is_then_submitted(
     lab: DistantLab, workspace: Workspace
 ) -> None:
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     lab.jobs._submitter.record_intent(spec)
     shutil.rmtree(workspace.root / "jobs")
     (workspace.root / "jobs").write_text("in the way of every job folder")
@@ -282,44 +282,58 @@ async def test_polling_returns_at_the_deadline_when_nothing_happens(lab: Distant
 
 async def test_a_change_between_two_polls_is_reported_at_once(lab: DistantLab, clock: FakeClock) -> None:
     job_id = await lab.start()
-    await lab.jobs.poll(job_id)
+    first = await lab.jobs.poll(job_id)
     lab.backend.jobs[job_id] = BackendStatus("running", started_at=clock.time)
-    assert (await lab.jobs.poll(job_id, wait_seconds=45)).state == "running"
+    assert (await lab.jobs.poll(job_id, wait_seconds=45, since=first.next_since)).state == "running"
     assert clock.slept == []
-
-
-class _Finding(BaseModel):
-    kind: str
-    severity: str = "warning"
-    step: int | None = None
-    evidence: str = ""
-    advice: str = ""
-
-
-@dataclass
-class _Diagnosis:
-    verdict: str
-    findings: Sequence[BaseModel]
 
 
 async def test_polling_returns_when_the_health_check_finds_something_new(
     workspace: Workspace, ledger: Ledger, clock: FakeClock
 ) -> None:
-    def diagnose(rows: Sequence[Mapping[str, Any]]) -> _Diagnosis:
+    found = Finding(kind="nan_or_inf", severity="error", evidence="loss is NaN", advice="Lower the learning rate.")
+
+    def diagnose(rows: Sequence[Mapping[str, Any]]) -> Diagnosis:
         bad = any(row.get("values", {}).get("loss") == "NaN" for row in rows)
-        return _Diagnosis("failing" if bad else "healthy", [_Finding(kind="nan_or_inf")] if bad else [])
+        return Diagnosis(
+            verdict="failing" if bad else "healthy", findings=[found] if bad else [], steps_read=len(rows)
+        )
 
     lab = DistantLab(workspace, ledger, clock, options={"diagnose": diagnose})
     lab.backend.chunk_bytes = 10_000
     job_id = await lab.start()
     lab.backend.jobs[job_id] = BackendStatus("running", started_at=clock.time)
-    await lab.jobs.poll(job_id)
+    first = await lab.jobs.poll(job_id)
     lab.backend.log = b'@mlintern {"v":1,"kind":"metrics","time":1,"step":1,"values":{"loss":"NaN"}}\n'
-    status = await lab.jobs.poll(job_id, wait_seconds=45)
-    assert [finding.kind for finding in status.findings] == ["nan_or_inf"]
+    status = await lab.jobs.poll(job_id, wait_seconds=45, since=first.next_since)
+    assert status.findings == [found]
     assert clock.slept == []
-    await lab.jobs.poll(job_id, wait_seconds=45)
+    again = await lab.jobs.poll(job_id, wait_seconds=45, since=status.next_since)
     assert sum(clock.slept) == 45.0, "a finding that was reported is not new again"
+    assert again.findings == [found]
+    assert (await lab.jobs.poll(job_id, since=status.next_since, only_new=True)).findings == []
+
+
+async def test_only_new_log_lines_are_told(lab: DistantLab) -> None:
+    job_id = await lab.start()
+    lab.backend.chunk_bytes = 10_000
+    lab.backend.jobs[job_id] = BackendStatus("running", started_at=5.0)
+    lab.backend.log = b"one\ntwo\n"
+    first = await lab.jobs.poll(job_id)
+    assert first.log_tail == "one\ntwo"
+    assert (await lab.jobs.poll(job_id, since=first.next_since, only_new=True)).log_tail == ""
+    lab.backend.log += b"three\nfour\n"
+    assert (await lab.jobs.poll(job_id, since=first.next_since, only_new=True)).log_tail == "three\nfour"
+    assert (await lab.jobs.poll(job_id, since=first.next_since)).log_tail == "one\ntwo\nthree\nfour"
+
+
+@pytest.mark.parametrize(
+    "since", ["running", "up.0", "running.0.xyz", "running.0.a1b2c3.", "running.1e9", "RUNNING.0"]
+)
+async def test_what_poll_never_gave_as_since_is_refused(lab: DistantLab, since: str) -> None:
+    job_id = await lab.start()
+    with pytest.raises(BadInput, match="no value of since"):
+        await lab.jobs.poll(job_id, since=since)
 
 
 async def test_a_backend_that_cannot_be_reached_leaves_the_last_known_state_and_says_so(lab: DistantLab) -> None:
@@ -327,7 +341,7 @@ async def test_a_backend_that_cannot_be_reached_leaves_the_last_known_state_and_
     lab.backend.unreachable = True
     status = await lab.jobs.poll(job_id)
     assert status.state == "queued" and status.detail.startswith("Last known state")
-    listing = await lab.jobs.hardware()
+    listing = await lab.jobs.planner.hardware()
     assert (listing.status, listing.sources[0].status) == ("offline", "offline")
 
 
@@ -522,7 +536,7 @@ async def test_an_experiment_has_a_budget_of_its_own(lab: DistantLab) -> None:
 
 async def test_two_submissions_at_once_cannot_together_pass_the_budget(lab: DistantLab) -> None:
     specs = [
-        await lab.jobs.plan(
+        await lab.jobs.planner.plan(
             script_id=lab.scripts.add("print(1)"), backend="distant", timeout="1h", run_name=str(number)
         )
         for number in range(8)
@@ -559,7 +573,7 @@ async def test_a_job_that_uses_more_time_than_was_reserved_is_cancelled(lab: Dis
 
 
 async def test_cancelling_an_intent_that_was_never_sent_ends_it_here(lab: DistantLab) -> None:
-    spec = await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    spec = await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     lab.backend.unreachable = True
     lab.jobs._submitter.record_intent(spec)
     del lab.jobs._backends["distant"]
@@ -606,8 +620,8 @@ async def test_a_wrong_cursor_status_or_id_is_refused_with_advice(lab: DistantLa
 
 
 async def test_planning_records_and_starts_nothing(lab: DistantLab) -> None:
-    await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+    await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
     assert (await lab.jobs.list()).total == 0 and lab.backend.created == []
     lab.backend.unreachable = True
     with pytest.raises(ServiceError):
-        await lab.jobs.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+        await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")

@@ -9,7 +9,7 @@ import pytest
 
 from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.runs import run_rows
+from mlintern.tools.runs import experiment_rows
 from mlintern.tools.runs.pictures import labels
 from mlintern.tools.runs.service import RunService
 from mlintern.tools.workspace import Workspace
@@ -368,7 +368,7 @@ async def test_runs_of_one_name_are_told_apart_and_a_baseline_of_that_name_is_as
     for number in (1, 2):
         model = bench.train(f"job-{number}", run_name="again")
         bench.measure(f"job-{number}", model, items(50 + 20 * number, 100, seed=number))
-    stands = service._standing(run_rows.runs(bench.ledger, experiment="maxnum"))
+    stands = service._standing(experiment_rows.trials(bench.ledger, experiment="maxnum"))
     assert labels(stands) == {"job-1": "again job-1", "job-2": "again job-2"}
     with pytest.raises(BadInput, match="2 runs are called 'again': job-1, job-2"):
         await service.report("maxnum", baseline="again")
@@ -382,7 +382,7 @@ async def test_a_target_off_the_scale_of_the_metric_is_refused_and_not_kept(
     first_light(workspace, ledger)
     with pytest.raises(BadInput, match="accuracy lies between 0 and 1"):
         await service.report("maxnum", target=target)
-    assert run_rows.experiment(ledger, "maxnum").target is None
+    assert experiment_rows.experiment(ledger, "maxnum").target is None
 
 
 async def test_one_lucky_item_is_not_the_best_run(service: RunService, bench: Bench) -> None:
@@ -417,7 +417,8 @@ async def test_the_command_that_repeats_a_run_survives_a_shell(
 ) -> None:
     bench.measure("job-1", bench.train("job-1"), items(5, 10, seed=1))
     with ledger.transaction() as connection:
-        connection.execute("UPDATE jobs SET spec = ?", (json.dumps({"args": ["--name", "a b; rm -rf ~"]}),))
+        arguments = json.dumps(["--name", "a b; rm -rf ~"])
+        connection.execute("UPDATE jobs SET spec = json_set(spec, '$.args', json(?))", (arguments,))
     text = Path((await service.report("maxnum")).path).read_text()
     [line] = [line for line in text.splitlines() if line.startswith("MLINTERN_OUTPUT_DIR")]
     assert shlex.split(line)[-2:] == ["--name", "a b; rm -rf ~"]
