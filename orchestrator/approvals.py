@@ -9,17 +9,15 @@ from typing import Any, Protocol
 
 import anyio
 
-from mlintern.orchestrator.allow_rules import Asked, Rule
+from mlintern.common.consent import Action, Rule, covering, suggested
+from mlintern.common.durations import BadDuration, parse_duration
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.ports import ApprovalAnswered, Journal, Ui
 
 ReadText = Callable[[str, str], Awaitable[str | None]]
 """(server, uri) -> the text of a resource, or None."""
 
-NOBODY = (
-    "Nobody is there to ask, and no --allow rule covers this. The user can run again with a rule such as"
-    " --allow {tool}:{place}<=..., or approve it themselves."
-)
+NOBODY = "Nobody is there to ask, and no --allow rule covers this."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class Request:
     """A question as a person sees it. ``script`` gives the script's text, as a diff to the last approved one."""
 
     question: Question
-    asked: Asked | None
+    asked: Action | None
     script: Callable[[], Awaitable[str]] | None = None
 
 
@@ -59,6 +57,7 @@ class Approver:
     Attributes:
         denied: what was denied for lack of a person or a rule, with nothing approved since.
         given: what was approved in this session, one line each.
+        given_rules: allowances that a person gave in this session, each on its own.
     """
 
     rules: list[Rule]
@@ -70,35 +69,38 @@ class Approver:
     last_script: str = ""
     denied: list[str] = field(default_factory=list)
     given: list[str] = field(default_factory=list)
+    given_rules: list[Rule] = field(default_factory=list)
     _one: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def __call__(self, question: Question) -> Answer:
         async with self._one:
             if question.url or not is_consent(question.schema):
                 return await self._other(question)
-            asked = Asked.parse(question.message)
-            rule = self._rule_for(question, asked)
-            if rule is not None and asked is not None:
-                self.spent[rule.text] = self.spent.get(rule.text, 0.0) + (asked.usd_worst or 0.0)
-                decision, via = Decision(approved=True), f"rule {rule.text}"
+            asked = Action.from_meta(question.meta)
+            rules = self._rules_for(question, asked) if asked is not None else None
+            if rules is not None and asked is not None:
+                for rule in rules:
+                    self.spent[rule.text] = self.spent.get(rule.text, 0.0) + (asked.usd_worst or 0.0)
+                decision, via = Decision(approved=True), f"rule {', '.join(rule.text for rule in rules)}"
             elif self.person is not None:
                 script = self._script_reader(question)
                 decision = await self.person.decide(Request(question=question, asked=asked, script=script))
                 via = "terminal"
             else:
-                place = asked.place if asked else "PLACE"
-                decision = Decision(approved=False, note=NOBODY.format(tool=question.tool or "TOOL", place=place))
+                narrow = suggested(asked) if asked is not None else None
+                hint = f" The user can run again with --allow '{narrow.text}', or approve it." if narrow else ""
+                decision = Decision(approved=False, note=NOBODY + hint)
                 via = "no rule"
             self._record(question, asked, decision, via=via)
             return _answer(decision)
 
-    def _rule_for(self, question: Question, asked: Asked | None) -> Rule | None:
-        if asked is None or not asked.agrees_with(question.arguments):
+    def _rules_for(self, question: Question, asked: Action) -> tuple[Rule, ...] | None:
+        """What allows it: the rules given at the start together, or one that a person gave since."""
+        if not agrees(asked, question):
             return None
-        for rule in self.rules:
-            if rule.covers(asked, tool=question.tool, spent_usd=self.spent.get(rule.text, 0.0)):
-                return rule
-        return None
+        groups = [tuple(self.rules), *((rule,) for rule in self.given_rules)]
+        found = (covering(group, asked, usd_spent=lambda rule: self.spent.get(rule.text, 0.0)) for group in groups)
+        return next((rules for rules in found if rules is not None), None)
 
     async def _other(self, question: Question) -> Answer:
         answer = await self.person.fill_in(question) if self.person is not None else Answer(action="decline")
@@ -107,7 +109,7 @@ class Approver:
         self._record(question, None, Decision(approved=approved), via=via)
         return answer
 
-    def _record(self, question: Question, asked: Asked | None, decision: Decision, *, via: str) -> None:
+    def _record(self, question: Question, asked: Action | None, decision: Decision, *, via: str) -> None:
         headline = question.message.partition("\n")[0]
         script_id = str(question.arguments.get("script_id") or "")
         self.journal.append(
@@ -129,7 +131,7 @@ class Approver:
         elif via != "terminal":
             self.denied.append(headline)
         if decision.allowance is not None:
-            self.rules.append(decision.allowance)
+            self.given_rules.append(decision.allowance)
         self.ui.show(
             ApprovalAnswered(
                 tool=question.tool,
@@ -169,8 +171,19 @@ def restore(approver: Approver, events: Sequence[Mapping[str, Any]]) -> None:
         approver.last_script = event.get("script_id") or approver.last_script
         approver.given.append(f"{event['message'].partition(chr(10))[0]} ({event['via']})")
         if event["via"].startswith("rule "):
-            text = event["via"].removeprefix("rule ")
-            approver.spent[text] = approver.spent.get(text, 0.0) + (event.get("usd_worst") or 0.0)
+            for text in event["via"].removeprefix("rule ").split(", "):
+                approver.spent[text] = approver.spent.get(text, 0.0) + (event.get("usd_worst") or 0.0)
+
+
+def agrees(asked: Action, question: Question) -> bool:
+    """Whether the call that led to the question is of the same tool and backend, and asks for no longer time."""
+    backend = question.arguments.get("backend")
+    if asked.kind != question.tool or (isinstance(backend, str) and backend and backend != asked.where):
+        return False
+    try:
+        return parse_duration(str(question.arguments["timeout"])) <= asked.seconds
+    except (KeyError, BadDuration):
+        return True
 
 
 def is_consent(schema: Mapping[str, Any]) -> bool:

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="RULE",
-        help="allow in advance: submit_job:local<=30m, submit_job:hf<=5usd (repeatable)",
+        help="allow in advance, as the server does: 'local<=30m', 'hf<=5usd', 'submit_job:local' (repeatable)",
     )
     consent.add_argument("--yes", action="store_true", help="allow jobs on this machine that cost nothing")
     parser.add_argument("--mcp-config", metavar="FILE", type=Path, help="servers to use instead of our own")
@@ -185,13 +185,13 @@ def _has_key(options: Options) -> bool:
 
 
 def _options(chosen: argparse.Namespace) -> Options:
-    from mlintern.orchestrator.allow_rules import LOCAL_JOBS, LOCAL_TRIALS, BadRule, Rule
+    from mlintern.common.consent import BadRule, Rule
     from mlintern.orchestrator.mcp_config import BadEntry, ConfigError, ServerEntry, own_server, read_config
     from mlintern.orchestrator.options import DEFAULT_MODEL, MODELS, Options
     from mlintern.orchestrator.prices import PRICES
 
     try:
-        rules = [Rule.parse(text) for text in chosen.allow] + ([LOCAL_JOBS, LOCAL_TRIALS] if chosen.yes else [])
+        rules = [Rule.parse(text) for text in chosen.allow] + ([Rule.parse("local")] if chosen.yes else [])
     except BadRule as error:
         raise UsageError(str(error)) from error
     entries: tuple[ServerEntry, ...] = (own_server(),)

@@ -43,7 +43,10 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a server asks a person while a tool runs. ``tool`` and ``arguments`` are those of the call, if known."""
+    """What a server asks a person while a tool runs. ``tool`` and ``arguments`` are those of the call, if known.
+
+    ``meta`` is for programs: our server describes there, as data, what it asks consent for.
+    """
 
     server: str
     message: str
@@ -51,6 +54,7 @@ class Question:
     url: str = ""
     tool: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +203,7 @@ class Connection:
             server=self.entry.name,
             message=params.message,
             schema=getattr(params, "requested_schema", None) or {},
+            meta=dict(params.meta or {}),
             url=getattr(params, "url", "") or "",
             tool=call.tool if call else "",
             arguments=call.arguments if call else {},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlintern.orchestrator.allow_rules import Rule
+from mlintern.common.consent import Rule
 from mlintern.orchestrator.anthropic_model import AnthropicModel, ModelFacts
 from mlintern.orchestrator.budget import today
 from mlintern.orchestrator.compaction import DEFAULT_WINDOW, default_trigger

@@ -14,6 +14,7 @@ from mcp.server import CacheHint, MCPServer
 
 from mlintern.server.apps import decide
 from mlintern.server.apps.approval_card import approval_card, hide_card_tool
+from mlintern.server.asking import send_actions_along
 from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.job_subscriptions import CountingBus, announce_changes
 from mlintern.server.prompts import register_prompts
@@ -60,7 +61,7 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         instructions=INSTRUCTIONS,
         subscriptions=bus,
         extensions=[*([JobTasks(lab)] if "jobs" in settings.toolsets else []), *([approval_card()] if asks else [])],
-        middleware=[hide_card_tool],
+        middleware=[hide_card_tool, send_actions_along],
         lifespan=_with_background_work(lab, bus),
         cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="private")},
         log_level="WARNING",

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
-from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from mlintern.server.approvals import Approval, Consent, Verdict
+from mlintern.common.consent import Action
+from mlintern.server.apps.approval_card import CARD_META
+from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import as_result
-from mlintern.tools.approvals import Action
 from mlintern.tools.jobs.backend import ForeignJob
 from mlintern.tools.jobs.job_results import CancelResult
-
-BY_COMMAND = (
-    "This host cannot ask the user. Show them the command in how_to_approve and which job it ends; after they ran it,"
-    " call cancel_job again with the same arguments."
-)
 
 
 async def find_foreign(job_id: str, ctx: Context[Lab]) -> ForeignJob | None:
@@ -28,9 +24,7 @@ async def find_foreign(job_id: str, ctx: Context[Lab]) -> ForeignJob | None:
     return await ctx.request_context.lifespan_context.foreign_jobs.find(job_id)
 
 
-async def consent_to_end(
-    foreign: Annotated[ForeignJob | None, Resolve(find_foreign)], ctx: Context[Lab]
-) -> Verdict | Elicit[Approval]:
+async def consent_to_end(foreign: Annotated[ForeignJob | None, Resolve(find_foreign)], ctx: Context[Lab]) -> Asked:
     if foreign is None:
         return Verdict(status="approved", via="own job")
     return await ctx.request_context.lifespan_context.gate.ask(ending(foreign), ctx)
@@ -40,17 +34,18 @@ def ending(job: ForeignJob) -> Action:
     """Ending somebody's ``job``, described for the person who decides."""
     return Action(
         kind="cancel_job",
-        what=f"Cancel job {job.reference} of somebody else",
+        what="Cancel somebody else's job",
+        name=job.reference,
         where=job.backend,
         digest=hashlib.sha256(f"cancel_job {job.job_id} {job.identity}".encode()).hexdigest()[:32],
-        details=(("Name", job.name), *job.details),
+        details=(("Job", job.reference), ("Name", job.name), *job.details),
     )
 
 
 def register_cancel(registry: Registry, lab: Lab) -> None:
     """The tool ``cancel_job`` of the toolset jobs."""
 
-    @registry.tool(title="Cancel job", read_only=False, open_world=True, destructive=True)
+    @registry.tool(title="Cancel job", read_only=False, open_world=True, destructive=True, meta=CARD_META)
     async def cancel_job(
         job_id: Annotated[
             str,
@@ -60,6 +55,7 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
             ),
         ],
         foreign: Annotated[ForeignJob | None, Resolve(find_foreign)],
+        ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_end)],
         reason: Annotated[str, Field(description="Why; kept with the job")] = "",
     ) -> Annotated[CallToolResult, CancelResult]:
@@ -73,21 +69,17 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
             status = await lab.jobs.cancel(own, reason=reason)
             return _answer(CancelResult(status="asked_to_end", **status.model_dump()))
         action = ending(foreign)
-        verdict = await lab.gate.settle(action, consent)
-        if verdict.status != "approved":
-            return _answer(_untouched(foreign, verdict, digest=action.digest))
+        settled = await lab.gate.settle(action, consent, ctx, tool="cancel_job")
+        if settled.refusal is not None:
+            return _answer(_untouched(foreign, settled.refusal), meta=settled.card)
         status = await lab.foreign_jobs.cancel(foreign)
-        note = f"The user approved and wrote: {verdict.note}" if verdict.note else ""
+        note = settled.with_note("")
         return _answer(CancelResult(status="asked_to_end", digest=action.digest, note=note, **status.model_dump()))
 
 
-def _untouched(job: ForeignJob, verdict: Verdict, *, digest: str) -> CancelResult:
-    denied = verdict.status == "denied"
+def _untouched(job: ForeignJob, refusal: dict[str, Any]) -> CancelResult:
     return CancelResult(
-        status="denied" if denied else "approval_required",
-        digest=digest,
-        how_to_approve=verdict.how_to_approve or None,
-        note=(verdict.note or "The user declined.") if denied else BY_COMMAND,
+        **refusal,
         job_id=job.job_id,
         state=job.state,
         seconds_in_state=0.0,
@@ -96,5 +88,5 @@ def _untouched(job: ForeignJob, verdict: Verdict, *, digest: str) -> CancelResul
     )
 
 
-def _answer(result: CancelResult) -> CallToolResult:
-    return as_result(result.model_dump(mode="json"))
+def _answer(result: CancelResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
+    return as_result(result.model_dump(mode="json"), meta=meta)

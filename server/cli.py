@@ -7,7 +7,6 @@ the rest of our start-up. Standard output belongs to the protocol while serving;
 from __future__ import annotations
 
 import argparse
-import difflib
 import ipaddress
 import os
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlintern.server.settings import BACKENDS, TOOLSETS, Settings, parse_toolsets
+from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, MlinternError
 
@@ -69,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow",
         action="append",
         default=[],
-        metavar="BACKEND<=LIMIT",
+        metavar="RULE",
         help="start such jobs without asking: 'local<=30m' (each free job), 'hf<=5usd' (all of them together)",
     )
     serving.add_argument(
@@ -122,21 +121,10 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         workspace=options.workspace,
         toolsets=parse_toolsets(options.toolsets),
-        allowances=_allowances(options),
+        allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
         python=options.python,
         slots=None if options.slots is None else _at_least_one(options.slots),
     )
-
-
-def _allowances(options: argparse.Namespace) -> Allowances:
-    """What is allowed in advance. A rule for a backend that there can never be is a slip, not a wish."""
-    allowances = Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget)
-    for rule in allowances.rules:
-        if rule.backend not in BACKENDS:
-            near = difflib.get_close_matches(rule.backend, BACKENDS, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(BACKENDS)}."
-            raise BadInput(f"--allow {rule.text!r} names no backend.", next_step=hint)
-    return allowances
 
 
 def _lab(options: argparse.Namespace) -> Lab:

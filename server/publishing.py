@@ -8,27 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from mcp.server.apps import client_supports_apps
-from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from mlintern.server.approvals import Approval, Consent, Verdict
-from mlintern.server.apps.approval_card import CARD_META, card_of
+from mlintern.common.consent import Action
+from mlintern.common.text import format_bytes
+from mlintern.server.apps.approval_card import CARD_META
+from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import as_result
-from mlintern.tools.approvals import Action
-from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result, sized, some
-
-BY_COMMAND = (
-    "This host cannot ask the user. Show them the command in how_to_approve and what it publishes; after they ran it,"
-    " call publish_to_hub again with the same arguments."
-)
-BY_CARD = (
-    "The user sees a card that asks them. Wait for their decision, then call publish_to_hub again with the same"
-    " arguments. If they see none, show them the command in how_to_approve."
-)
+from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result, some
 
 What = Annotated[Operation, Field(description="What to do")]
 RepoId = Annotated[str, Field(description="Id or URL; a bare name is the user's own")]
@@ -83,9 +74,7 @@ async def plan_publication(
     )
 
 
-async def consent_to_publish(
-    plan: Annotated[Publication, Resolve(plan_publication)], ctx: Context[Lab]
-) -> Verdict | Elicit[Approval]:
+async def consent_to_publish(plan: Annotated[Publication, Resolve(plan_publication)], ctx: Context[Lab]) -> Asked:
     if plan.done is not None:
         return Verdict(status="approved", via="nothing to do")
     return await ctx.request_context.lifespan_context.gate.ask(publishing(plan), ctx)
@@ -100,7 +89,7 @@ def publishing(plan: Publication) -> Action:
         ("Deletes", plan.path),
         ("New name", plan.name),
         ("From", plan.source),
-        ("Files", some([f"{file.name} ({sized(file.size)})" for file in plan.files], most=12)),
+        ("Files", some([f"{file.name} ({format_bytes(file.size)})" for file in plan.files], most=12)),
         ("Replaces there", some(plan.replaces, most=12)),
         ("There already", f"{plan.unchanged} of {len(plan.files)} files" if plan.unchanged else ""),
         ("Text", plan.text),
@@ -109,33 +98,35 @@ def publishing(plan: Publication) -> Action:
         ("Commit message", plan.message),
         ("Note", plan.note),
     ]
+    what, name = _what_and_name(plan)
     return Action(
         kind="publish_to_hub",
-        what=_headline(plan),
+        what=what,
+        name=name,
         where="huggingface",
         digest=plan.digest,
         details=tuple((label, value) for label, value in details if value),
     )
 
 
-def _headline(plan: Publication) -> str:
-    """One line that begins with the verb and says whether strangers can read it; it is cut where it is long."""
-    where = f"{plan.visibility} {plan.what}"
+def _what_and_name(plan: Publication) -> tuple[str, str]:
+    """The verb and whether strangers can read it; and what others named it."""
+    where = f"{plan.visibility} {plan.repo_type}"
     match plan.operation:
         case "upload" | "write_card":
             verb = "Propose" if plan.create_pr else "Upload"
             count = "1 file" if len(plan.files) == 1 else f"{len(plan.files)} files"
-            return f"{verb} {count}, {sized(plan.bytes)}, to {where}"
+            return f"{verb} {count}, {format_bytes(plan.bytes)}, to {where}", plan.repo_id
         case "delete_file":
-            return f"{'Propose to delete' if plan.create_pr else 'Delete'} {plan.path} of {where}"
+            return f"{'Propose to delete' if plan.create_pr else 'Delete'} a file of {where}", plan.repo_id
         case "create_repo":
-            return f"Create {where}"
+            return f"Create {where}", plan.repo_id
         case "set_visibility":
-            return f"Make {plan.what} private" if plan.private else f"Make public to everybody {plan.what}"
+            return f"Make {plan.repo_type} {'private' if plan.private else 'public to everybody'}", plan.repo_id
         case "tag":
-            return f"Tag {where} as {plan.name}"
+            return f"Tag {where}", plan.repo_id
         case "create_branch":
-            return f"Make branch {plan.name} of {where}"
+            return f"Make a branch of {where}", plan.repo_id
 
 
 def register(registry: Registry, lab: Lab) -> None:
@@ -167,26 +158,14 @@ def register(registry: Registry, lab: Lab) -> None:
         if plan.done is not None:
             return _answer(lab.publisher.nothing_to_do(plan))
         action = publishing(plan)
-        verdict = await lab.gate.settle(action, consent)
-        if verdict.status == "cannot_ask" and client_supports_apps(ctx):
-            return _answer(_not_published(plan, verdict, card=True), meta=card_of(action, lab.card_tokens, tool=TOOL))
-        if verdict.status != "approved":
-            return _answer(_not_published(plan, verdict))
+        settled = await lab.gate.settle(action, consent, ctx, tool="publish_to_hub")
+        if settled.refusal is not None:
+            fields = {name: value for name, value in settled.refusal.items() if name != "digest"}
+            return _answer(result(plan, **fields), meta=settled.card)
         published = await lab.publisher.publish(plan)
-        if verdict.note:
-            published.note = f"The user approved and wrote: {verdict.note}\n{published.note}".rstrip()
+        published.note = settled.with_note(published.note)
         return _answer(published)
-
-
-TOOL = "publish_to_hub"
 
 
 def _answer(answer: PublishResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
     return as_result(answer.model_dump(mode="json"), meta=meta)
-
-
-def _not_published(plan: Publication, verdict: Verdict, *, card: bool = False) -> PublishResult:
-    how = verdict.how_to_approve or None
-    if verdict.status == "denied":
-        return result(plan, "denied", how_to_approve=how, note=verdict.note or "The user declined.")
-    return result(plan, "approval_required", how_to_approve=how, note=BY_CARD if card else BY_COMMAND)

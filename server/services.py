@@ -12,8 +12,8 @@ from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
-    from mlintern.server.approvals import Gate
     from mlintern.server.apps.approval_card import CardTokens
+    from mlintern.server.asking import Gate
     from mlintern.tools.allowances import Allowances
     from mlintern.tools.approvals import Approvals
     from mlintern.tools.config import Config
@@ -70,9 +70,11 @@ class Lab:
 
     @cached_property
     def gate(self) -> Gate:
-        from mlintern.server.approvals import Gate
+        from mlintern.server.asking import Gate
 
-        return Gate(approvals=self.approvals, clock=self.clock, workspace=self.workspace.root)
+        return Gate(
+            approvals=self.approvals, clock=self.clock, tokens=self.card_tokens, workspace=self.workspace.root
+        )
 
     @cached_property
     def card_tokens(self) -> CardTokens:

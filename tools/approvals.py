@@ -6,14 +6,12 @@ one action: a job is unique by its digest. What a person has not decided stays p
 
 from __future__ import annotations
 
-import json
-import math
-import re
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlintern.common.clock import Clock
+from mlintern.common.consent import Action
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, Conflict, NotFound, OutOfBudget
 from mlintern.tools.ledger import Ledger
@@ -22,84 +20,9 @@ LIFETIME_SECONDS = 24 * 3600.0
 """How long a decision holds. What was right yesterday should be asked again today."""
 
 SHORTEST_PREFIX = 6
-SHOWN_DIGITS = 12
-LONGEST_NAME = 80
-LONGEST_DETAIL = 500
 COLUMNS = "id, digest, action, decision, via, note, created_at, decided_at"
 
 State = Literal["pending", "approved", "denied", "used"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Action:
-    """What is to be consented to, described once.
-
-    Attributes:
-        kind: ``submit_job``, ``schedule_job``, ``publish_to_hub``, ... Standing allowances speak for the first alone.
-        what: one line for a person: the verb and its object.
-        where: the backend's name.
-        hardware: what it would run on, as the backend names it; may be empty.
-        usd_now: what it costs to begin with, in US dollars.
-        usd_worst: what it costs if it runs until its time-out, in US dollars; None if the price is not known.
-        hours: its time-out in hours, of each run; 0 for what takes no time.
-        runs: how many times at most it runs; ``usd_worst`` is for all of them.
-        digest: names this exact action; another one, however similar, has another digest.
-        details: further (label, value) pairs that a person should see before deciding.
-    """
-
-    kind: str
-    what: str
-    where: str
-    digest: str
-    hardware: str = ""
-    usd_now: float = 0.0
-    usd_worst: float | None = 0.0
-    hours: float = 0.0
-    runs: int = 1
-    details: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def cost(self) -> str:
-        """``free of charge``, ``at most 4.50 USD`` or ``price unknown``."""
-        if self.usd_worst is None:
-            return "price unknown"
-        if not self.usd_worst:
-            return "free of charge"
-        return f"at most {math.ceil(round(self.usd_worst * 100, 6)) / 100:.2f} USD"  # a limit is rounded up
-
-    @property
-    def headline(self) -> str:
-        """One line with cost, hardware, hours and digest: hosts cut a question after its first lines."""
-        place = f"{self.where} {self.hardware}".rstrip()
-        limit = f", up to {_duration(self.hours)}" if self.hours else ""
-        if self.kind == "schedule_job":  # a form of its own: no rule that was given for single jobs reads it
-            limit = f" for {self.runs} runs{limit} each"
-        return f"{_harmless(self.what)} on {_harmless(place)}: {self.cost}{limit} (digest {self.short_digest})"
-
-    @property
-    def lines(self) -> list[str]:
-        """The details, each on one line, as any of them may hold what a model wrote."""
-        return [f"{label}: {_one_line(value)}" for label, value in self.details]
-
-    @property
-    def short_digest(self) -> str:
-        """As much of the digest as people compare and type; decisions are bound to all of it."""
-        return self.digest[:SHOWN_DIGITS]
-
-    def costs_more_than(self, other: Action) -> bool:
-        """Whether its worst case is above that of ``other``; an unknown price is above every known one."""
-        if self.usd_worst is None or other.usd_worst is None:
-            return self.usd_worst is None and other.usd_worst is not None
-        return self.usd_worst > other.usd_worst
-
-    @classmethod
-    def from_json(cls, text: str) -> Action:
-        fields = json.loads(text)
-        fields["details"] = tuple((label, value) for label, value in fields["details"])
-        return cls(**fields)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,22 +39,6 @@ class Decision:
     @property
     def digest(self) -> str:
         return self.action.digest
-
-
-def _harmless(text: str) -> str:
-    """``text`` on one line and without what a headline is made of, so that no name can pose as cost or digest."""
-    plain = re.sub(r"[^\w ./+=,@-]+", "_", " ".join(text.split()))
-    return plain if len(plain) <= LONGEST_NAME else f"{plain[:LONGEST_NAME]}..."
-
-
-def _one_line(text: str) -> str:
-    """``text`` without line breaks and control characters (which steer terminals); what is cut says so."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return plain if len(plain) <= LONGEST_DETAIL else f"{plain[:LONGEST_DETAIL]}... ({len(plain)} characters)"
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.3g} h" if hours >= 1 else f"{hours * 60:.3g} min"
 
 
 class Approvals:
@@ -156,14 +63,10 @@ class Approvals:
                 return decision.state != "denied" and decision.via.startswith("allowance")
             spent = self._spent(connection)
             self._demand_budget(action, spent)
-            if action.kind != "submit_job":
-                return False
             rule = self._allowances.covers(
-                backend=action.where,
-                hours=action.hours,
-                usd_worst=action.usd_worst,
+                action,
                 usd_spent=spent,
-                usd_spent_on_backend=self._spent(connection, allowed_on=action.where),
+                usd_spent_under=lambda rule: self._spent(connection, allowed_on=rule.backend or ""),
             )
             if rule is None:
                 return False
@@ -330,7 +233,7 @@ class Approvals:
         return decision
 
     def _spent(self, connection: sqlite3.Connection, *, allowed_on: str | None = None, without: str = "") -> float:
-        """US dollars at worst; ``allowed_on`` a backend counts only what its standing allowances started there."""
+        """US dollars at worst; ``allowed_on`` a backend counts only what allowances started there, "" on any."""
         query = """
             SELECT COALESCE(SUM(usd), 0) FROM (
                 SELECT j.digest AS digest, j.backend AS backend,
@@ -347,7 +250,7 @@ class Approvals:
         values: dict[str, Any] = {"since": self._clock.now() - LIFETIME_SECONDS, "without": without}
         if allowed_on is not None:
             query += """
-                AND backend = :backend
+                AND (backend = :backend OR :backend = '')
                 AND digest IN (SELECT digest FROM approvals WHERE via LIKE 'allowance %')
             """
             values["backend"] = allowed_on

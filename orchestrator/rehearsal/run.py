@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from mlintern.common.clock import SystemClock
-from mlintern.orchestrator.allow_rules import LOCAL_JOBS
+from mlintern.common.consent import Rule
 from mlintern.orchestrator.mcp_config import own_server
 from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.ports import Notice, Stop
@@ -110,7 +110,7 @@ async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, f
             base_url=model.url,
             api_key="rehearsal",
             endpoint_profile="anthropic",
-            allow=(LOCAL_JOBS,) if yes else (),
+            allow=(Rule.parse("local"),) if yes else (),
             sessions=folder / "sessions",
         )
         goal = GOAL.format(base=inputs.base, train=inputs.train, held_out=inputs.held_out)

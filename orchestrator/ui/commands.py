@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from mlintern.orchestrator.allow_rules import BadRule, Rule
+from mlintern.common.consent import BadRule, Rule
 from mlintern.orchestrator.export import as_markdown, as_trace
 from mlintern.orchestrator.model import ModelError
 from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
@@ -21,7 +21,7 @@ HELP = """\
 /compact             shorten the conversation now
 /model               the model and its endpoint
 /jobs                the jobs, as the server lists them
-/approve [RULE]      what was approved; with a rule, allow it for this session: submit_job:local<=30m
+/approve [RULE]      what was approved; with a rule, allow it for this session: local<=30m
 /undo                take back your last message and what followed (what tools did stays done)
 /export [trace]      write the session as Markdown, or as a trace for the Hub's viewer
 /quit                leave; running jobs go on"""
@@ -102,7 +102,7 @@ class Commands:
         approver = self._agent.approver
         if rest:
             try:
-                approver.rules.append(Rule.parse(rest))
+                approver.given_rules.append(Rule.parse(rest))
             except BadRule as error:
                 self._say(str(error))
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from mlintern.orchestrator.allow_rules import BadRule, Rule
+from mlintern.common.consent import BadRule, Rule, suggested
 from mlintern.orchestrator.approvals import Decision, Request
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.ports import TurnEnded
@@ -27,23 +27,10 @@ def consent_lines(request: Request, *, budget: TurnEnded | None) -> list[str]:
     if budget is not None and budget.budget_usd is not None:
         left = max(0.0, budget.budget_usd - budget.usd)
         shown.append(f"Model budget left: {lines.usd(left)} of {lines.usd(budget.budget_usd)}")
-    rule = suggested_rule(request)
+    rule = suggested(request.asked) if request.asked is not None else None
     if rule is not None:
         shown.append(f"Allowance with a: {rule.text}")
     return shown
-
-
-def suggested_rule(request: Request) -> Rule | None:
-    """The narrowest rule that covers just this action again; None where no rule can."""
-    asked, tool = request.asked, request.question.tool
-    if asked is None or asked.usd_worst is None or not tool:
-        return None
-    if asked.usd_worst > 0:
-        return Rule.parse(f"{tool}:{asked.place}<={asked.usd_worst:.2f}usd")
-    if asked.hours <= 0:
-        return Rule.parse(f"{tool}:{asked.place}")
-    minutes = -(-asked.hours * 60 // 1)  # a rule must not be smaller than what it was made for
-    return Rule.parse(f"{tool}:{asked.place}<={minutes:.0f}m")
 
 
 def read_consent(text: str, request: Request) -> Decision | str:
@@ -56,7 +43,8 @@ def read_consent(text: str, request: Request) -> Decision | str:
             return Decision(approved=False, note=rest.strip())
         case "a" | "allow":
             try:
-                rule = Rule.parse(rest) if rest.strip() else suggested_rule(request)
+                given = Rule.parse(rest) if rest.strip() else None
+                rule = given or (suggested(request.asked) if request.asked is not None else None)
             except BadRule as error:
                 return str(error)
             if rule is None:

@@ -17,7 +17,7 @@ from typing import Any
 from mcp.server.apps import Apps, client_supports_apps
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-from mlintern.tools.approvals import Action
+from mlintern.common.consent import Action
 from mlintern.tools.errors import BadInput
 
 CARD_URI = "ui://mlintern/approval.html"

@@ -9,19 +9,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from mcp.server.apps import client_supports_apps
-from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from mlintern.server.approvals import Approval, Consent, Verdict
-from mlintern.server.apps.approval_card import CARD_META, card_of
+from mlintern.common.consent import Action
+from mlintern.server.apps.approval_card import CARD_META
+from mlintern.server.asking import Asked, Consent
 from mlintern.server.cancelling import register_cancel
 from mlintern.server.job_progress import wait_with_progress
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import as_result
-from mlintern.tools.approvals import Action
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate, JobPage, JobStatus, LogPage, SubmitResult
@@ -30,15 +29,6 @@ from mlintern.tools.jobs.spec import JobSpec, JobState
 
 MOST_WAIT_SECONDS = 45
 """Desktop hosts end a call after about 60 seconds, whatever progress it reports."""
-
-BY_COMMAND = (
-    "This host cannot ask the user. Show them the command in how_to_approve and what it starts; after they ran it,"
-    " call submit_job again with the same arguments."
-)
-BY_CARD = (
-    "The user sees a card that asks them. Wait for their decision, then call submit_job again with the same"
-    " arguments. If they see none, show them the command in how_to_approve."
-)
 
 ScriptId = Annotated[str, Field(description="script_id from render_script or edit_script")]
 JobId = Annotated[str, Field(description="job_id from submit_job or list_jobs")]
@@ -109,9 +99,7 @@ async def plan_job(
     )
 
 
-async def consent_to_start(
-    plan: Annotated[JobSpec, Resolve(plan_job)], ctx: Context[Lab]
-) -> Verdict | Elicit[Approval]:
+async def consent_to_start(plan: Annotated[JobSpec, Resolve(plan_job)], ctx: Context[Lab]) -> Asked:
     lab = ctx.request_context.lifespan_context
     return await lab.gate.ask(await anyio.to_thread.run_sync(starting, plan, lab), ctx)
 
@@ -134,11 +122,12 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
     ]
     return Action(
         kind="schedule_job" if plan.schedule else "submit_job",
-        what=f"Schedule {script.name}" if plan.schedule else f"Run {script.name}",
+        what="Schedule script" if plan.schedule else "Run script",
+        name=script.name,
         where=plan.backend,
         hardware=plan.hardware,
         usd_worst=plan.usd_worst,
-        hours=plan.timeout_seconds / 3600,
+        seconds=plan.timeout_seconds,
         runs=plan.schedule.runs if plan.schedule else 1,
         digest=plan.digest,
         details=tuple((label, value) for label, value in details if value),
@@ -194,13 +183,9 @@ def register(registry: Registry, lab: Lab) -> None:
         with their note. Calling it again with the same arguments returns the same job and starts nothing.
         """
         action = await anyio.to_thread.run_sync(starting, plan, lab)
-        verdict = await lab.gate.settle(action, consent)
-        if verdict.status == "cannot_ask" and client_supports_apps(ctx):
-            return _answer(
-                _not_started(plan, verdict, card=True), meta=card_of(action, lab.card_tokens, tool="submit_job")
-            )
-        if verdict.status != "approved":
-            return _answer(_not_started(plan, verdict))
+        settled = await lab.gate.settle(action, consent, ctx, tool="submit_job")
+        if settled.refusal is not None:
+            return _answer(SubmitResult(usd_worst=plan.usd_worst, **settled.refusal), meta=settled.card)
         try:
             result = await lab.jobs.submit(plan)
         except MlinternError:
@@ -208,8 +193,7 @@ def register(registry: Registry, lab: Lab) -> None:
             raise
         if result.job_id is not None and result.state is not None:
             lab.last_polls.setdefault(result.job_id, str(Seen(result.state)))
-        if verdict.note:
-            result.note = f"The user approved and wrote: {verdict.note}\n{result.note}".rstrip()
+        result.note = settled.with_note(result.note)
         return _answer(result)
 
     @registry.tool(title="Poll job", read_only=True, open_world=True)
@@ -273,21 +257,3 @@ def register(registry: Registry, lab: Lab) -> None:
 
 def _answer(result: SubmitResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
     return as_result(result.model_dump(mode="json"), meta=meta)
-
-
-def _not_started(plan: JobSpec, verdict: Verdict, *, card: bool = False) -> SubmitResult:
-    if verdict.status == "denied":
-        return SubmitResult(
-            status="denied",
-            digest=plan.digest,
-            usd_worst=plan.usd_worst,
-            how_to_approve=verdict.how_to_approve or None,
-            note=verdict.note or "The user declined.",
-        )
-    return SubmitResult(
-        status="approval_required",
-        digest=plan.digest,
-        usd_worst=plan.usd_worst,
-        how_to_approve=verdict.how_to_approve,
-        note=BY_CARD if card else BY_COMMAND,
-    )

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Annotated, Any
 
 import anyio.to_thread
-from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.mcpserver import Context, Resolve
 from pydantic import BeforeValidator, Field
 
-from mlintern.server.approvals import Approval, Consent, Verdict
+from mlintern.common.consent import Action
+from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
-from mlintern.tools.approvals import Action
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.describe import TrainerDescription
 from mlintern.tools.scripts.describe import describe_trainer as describe
@@ -22,11 +22,6 @@ from mlintern.tools.scripts.script_results import LEVELS, CheckResult, ScriptRes
 
 WAIT_SECONDS = 40.0
 """Desktop hosts end a call after about 60 seconds; a dry run that takes longer goes on, and is asked for again."""
-
-BY_COMMAND = (
-    "This host cannot ask the user. Show them the command in how_to_approve: it lets this script run on their machine"
-    " for a trial. After they ran it, call check_script again with the same arguments."
-)
 
 
 def _read(value: Any) -> Any:
@@ -47,11 +42,12 @@ def trying(script_id: str, level: str, lab: Lab) -> Action | None:
     limit = lab.checker.limit_seconds
     lines = len(script.text.splitlines())
     return Action(
-        kind="submit_job",  # a short local job is what it is, and allowances such as local<=30m cover it
-        what=f"Dry run of {script.name}",
+        kind="check_script",
+        what="Dry run of script",
+        name=script.name,
         where="local",
         hardware="cpu",
-        hours=limit / 3600,
+        seconds=limit,
         digest=digest_of_trial(script.sha256, limit_seconds=limit),
         details=(
             ("Script", f"{script.name} (script_id {script.script_id}), {lines} lines: {script.path}"),
@@ -60,7 +56,7 @@ def trying(script_id: str, level: str, lab: Lab) -> Action | None:
     )
 
 
-async def consent_to_try(script_id: str, level: str, ctx: Context[Lab]) -> Verdict | Elicit[Approval]:
+async def consent_to_try(script_id: str, level: str, ctx: Context[Lab]) -> Asked:
     """Nobody is asked about the levels that only read."""
     lab = ctx.request_context.lifespan_context
     action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
@@ -126,6 +122,7 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="Check script", read_only=False, open_world=True, destructive=True)
     async def check_script(
         script_id: ScriptId,
+        ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_try)],
         level: Annotated[str, Field(description=f"How thoroughly: {', '.join(LEVELS)}")] = "static",
     ) -> CheckResult:
@@ -138,23 +135,10 @@ def register(registry: Registry, lab: Lab) -> None:
         """
         action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
         if action is not None:
-            verdict = await lab.gate.settle(action, consent)
-            if verdict.status != "approved":
-                return await anyio.to_thread.run_sync(_not_tried, lab, script_id, action, verdict)
-            found = await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)
-            note = (
-                f"The user approved and wrote: {verdict.note}\n{found.note}".rstrip() if verdict.note else found.note
-            )
-            return found.model_copy(update={"digest": action.digest, "note": note})
+            settled = await lab.gate.settle(action, consent, ctx, tool="check_script")
+            if settled.refusal is not None:
+                found = await anyio.to_thread.run_sync(lab.scripts.check, script_id)
+                return not_tried(found, **settled.refusal)
+            tried = await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)
+            return tried.model_copy(update={"digest": action.digest, "note": settled.with_note(tried.note)})
         return await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)
-
-
-def _not_tried(lab: Lab, script_id: str, action: Action, verdict: Verdict) -> CheckResult:
-    denied = verdict.status == "denied"
-    return not_tried(
-        lab.scripts.check(script_id),
-        status="denied" if denied else "approval_required",
-        note=verdict.note or ("The user declined." if denied else BY_COMMAND),
-        digest=action.digest,
-        how_to_approve=verdict.how_to_approve or None,
-    )

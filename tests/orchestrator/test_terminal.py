@@ -125,7 +125,7 @@ def test_text_thinking_tools_and_the_footer_are_shown(tmp_path: Path) -> None:
 def test_a_question_shows_what_it_is_about_and_yes_lets_the_job_through(tmp_path: Path) -> None:
     with MessagesServer([calls("submit_job", **JOB), says("It runs.")]) as server:
         with terminal(tmp_path, server, "go") as screen:
-            screen.wait_for("Start train on local cpu: free of charge", "digest ab12cd34ef56", "approve? [y/a/n/s]")
+            screen.wait_for("free of charge on local cpu, up to 15 min", "digest ab12cd34ef56", "approve? [y/a/n/s]")
             screen.type("maybe")
             screen.wait_for("y: yes, once")
             screen.type("y")

@@ -9,20 +9,21 @@ from typing import Annotated, Any
 
 from mcp import Client
 from mcp.client import ClientRequestContext
-from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp.server.mcpserver import Context, Resolve
 from mcp.types import ElicitRequestParams, ElicitResult
 from pydantic import BaseModel
 
-from mlintern.server.approvals import Approval, Consent, Gate, Verdict
+from mlintern.common.consent import Action
+from mlintern.server.asking import Asked, Consent, Gate, send_actions_along
 from mlintern.server.registry import Registry
 from mlintern.server.strict_server import StrictServer
-from mlintern.tools.approvals import Action
 
 
 class Launched(BaseModel):
     status: str
     note: str = ""
-    how_to_approve: str = ""
+    digest: str = ""
+    how_to_approve: str | None = None
     launches: int = 0
 
 
@@ -31,17 +32,18 @@ def action_for(name: str, hours: float = 1.0, usd: float = 0.0) -> Action:
     digest = hashlib.sha256(f"{name} {hours}".encode()).hexdigest()[:12]
     return Action(
         kind="submit_job",
-        what=f"Start {name}",
+        what="Start",
+        name=name,
         where="local",
         hardware="cpu",
-        hours=hours,
+        seconds=hours * 3600,
         usd_worst=usd,
         digest=digest,
         details=(("Script", f"{name}, 12 lines"),),
     )
 
 
-async def consent(name: str, hours: float, usd: float, ctx: Context[Gate]) -> Verdict | Elicit[Approval]:
+async def consent(name: str, hours: float, usd: float, ctx: Context[Gate]) -> Asked:
     return await ctx.request_context.lifespan_context.ask(action_for(name, hours, usd), ctx)
 
 
@@ -51,22 +53,26 @@ def asking_server(gate: Gate, launches: list[str]) -> StrictServer:
 
     @registry.tool(title="Launch", read_only=False, open_world=False, destructive=True)
     async def launch(
-        name: str, consent: Annotated[Consent, Resolve(consent)], hours: float = 1.0, usd: float = 0.0
+        name: str,
+        ctx: Context[Gate],
+        consent: Annotated[Consent, Resolve(consent)],
+        hours: float = 1.0,
+        usd: float = 0.0,
     ) -> Launched:
         """Launch something."""
         action = action_for(name, hours, usd)
-        verdict = await gate.settle(action, consent)
-        if verdict.status == "approved" and action.digest not in launches:
+        settled = await gate.settle(action, consent, ctx, tool="launch")
+        if settled.refusal is not None:
+            return Launched(launches=len(launches), **settled.refusal)
+        if action.digest not in launches:
             launches.append(action.digest)
-        return Launched(
-            status=verdict.status, note=verdict.note, how_to_approve=verdict.how_to_approve, launches=len(launches)
-        )
+        return Launched(status="approved", note=settled.note, launches=len(launches))
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[Gate]:
         yield gate
 
-    return StrictServer("asking", tools=registry.tools, lifespan=lifespan)
+    return StrictServer("asking", tools=registry.tools, lifespan=lifespan, middleware=[send_actions_along])
 
 
 class Person:

@@ -65,7 +65,7 @@ def test_of_two_budgets_the_lower_holds(file: float | None, flag: float | None, 
 def test_nobody_is_asked_about_what_the_budget_of_the_workspace_does_not_hold(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[budget]\nworkspace = 3\n")
     approvals = lab_in(tmp_path).approvals
-    dear = Action(kind="submit_job", what="Run x", where="distant", digest="d" * 32, usd_worst=4.0, hours=2)
+    dear = Action(kind="submit_job", what="Run x", where="distant", digest="d" * 32, usd_worst=4.0, seconds=7200)
     with pytest.raises(OutOfBudget, match="budget of 3 USD"):
         approvals.standing(dear)
     cheap = replace(dear, usd_worst=2.0, digest="e" * 32)

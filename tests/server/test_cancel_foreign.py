@@ -46,7 +46,8 @@ async def test_the_person_sees_whose_job_it_is_and_it_ends_when_they_agree(
     assert (ended["status"], ended["state"], theirs.stage) == ("asked_to_end", "cancelled", "CANCELED")
     assert ended["note"].endswith("She asked me to")
     lines = person.asked[0].message.splitlines()
-    assert lines[0].startswith(f"Cancel job {NAMESPACE}/{theirs.id} of somebody else on hf_jobs: ")
+    assert lines[0].startswith("free of charge on hf_jobs (digest ") and "Cancel somebody else's job" in lines[0]
+    assert f"Job: {NAMESPACE}/{theirs.id}" in lines
     assert {"Name: nightly", "Submitted by: colleague", "Hardware: a10g-largex2", "Command: python train.py"} <= set(
         lines
     )

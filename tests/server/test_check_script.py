@@ -86,7 +86,7 @@ async def test_a_dry_run_asks_a_person_once_and_then_runs(home: Path, era: str) 
         await answer(client, "check_script", script_id=script_id, level="dry_run")
     assert runner.ran == [script_id, script_id] and len(person.asked) == 1
     first, *rest = person.asked[0].message.splitlines()
-    for part in ("Dry run of mine", "local cpu", "free of charge", "3 min", result["digest"][:12]):
+    for part in ('Dry run of script "mine"', "local cpu", "free of charge", "3 min", result["digest"][:12]):
         assert part in first
     assert script_id in "\n".join(rest)
 

@@ -7,7 +7,8 @@ import pytest
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.types import CallToolResult, ElicitResult
 
-from mlintern.server.approvals import Approval, Gate
+from mlintern.common.consent import ACTION_META, Action
+from mlintern.server.asking import Approval, Gate
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.approvals import Approvals
 from mlintern.tools.ledger import Ledger
@@ -63,8 +64,17 @@ async def test_the_first_line_of_the_question_says_cost_hardware_hours_and_diges
     person = Person(YES)
     await desk.call(era, person, hours=2.0, usd=8.0)
     first, *rest = person.asked[0].message.splitlines()
-    assert first == f"Start train.py on local cpu: at most 8.00 USD, up to 2 h (digest {desk.launches[0]})?"
+    assert first == f'at most 8.00 USD on local cpu, up to 2 h (digest {desk.launches[0]}): Start "train.py"?'
     assert rest == ["Script: train.py, 12 lines"]
+
+
+@BOTH_ERAS
+async def test_the_action_travels_with_the_question_as_data(desk: Desk, era: str) -> None:
+    person = Person(YES)
+    await desk.call(era, person, hours=2.0, usd=8.0)
+    meta = person.asked[0].meta
+    assert meta is not None and ACTION_META in meta
+    assert Action.from_meta(meta) == action_for("train.py", 2.0, 8.0)
 
 
 @BOTH_ERAS
@@ -97,7 +107,7 @@ async def test_an_answer_without_the_box_starts_nothing(desk: Desk, era: str, co
 async def test_a_host_without_dialogs_is_told_the_command_and_the_question_waits(desk: Desk, era: str) -> None:
     result = answer(await desk.call(era, None))
     digest = action_for("train.py").digest
-    assert result["status"] == "cannot_ask"
+    assert result["status"] == "approval_required"
     assert result["how_to_approve"] == f"mlintern-server approve {digest}"
     assert [found.digest for found in desk.approvals.list(state="pending")] == [digest]
     assert desk.launches == []
@@ -115,7 +125,7 @@ async def test_an_approval_from_the_command_line_counts_at_the_next_call(desk: D
 async def test_an_approval_counts_for_its_own_digest_only(desk: Desk, era: str) -> None:
     await desk.call(era, None)
     desk.approvals.approve(action_for("train.py").digest, via="command line")
-    assert answer(await desk.call(era, None, hours=48.0))["status"] == "cannot_ask"
+    assert answer(await desk.call(era, None, hours=48.0))["status"] == "approval_required"
     assert desk.launches == []
 
 
@@ -158,7 +168,7 @@ async def test_an_answer_that_took_its_time_was_seen(desk: Desk, era: str) -> No
             return await super().__call__(context, params)
 
     result = answer(await desk.call(era, Slow(NO)))
-    assert (result["note"], result["how_to_approve"]) == ("The user declined.", "")
+    assert (result["note"], result["how_to_approve"]) == ("The user declined.", None)
 
 
 @BOTH_ERAS
@@ -175,7 +185,7 @@ async def test_what_was_allowed_in_advance_starts_without_a_question(desk: Desk,
 async def test_a_yes_is_no_yes_to_a_higher_price(desk: Desk, era: str) -> None:
     await desk.call(era, None, usd=1.0)
     desk.approvals.approve(action_for("train.py").digest, via="command line")
-    assert answer(await desk.call(era, None, usd=2.0))["status"] == "cannot_ask"
+    assert answer(await desk.call(era, None, usd=2.0))["status"] == "approval_required"
     assert desk.launches == []
     desk.approvals.approve(action_for("train.py").digest, via="command line")
     assert answer(await desk.call(era, None, usd=2.0))["status"] == "approved"

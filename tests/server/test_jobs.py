@@ -15,7 +15,6 @@ from mcp import Client, MCPError
 from mcp.types import CallToolResult, ElicitResult, ResourceTemplateReference, TextContent
 
 from mlintern.server.app import build_server
-from mlintern.server.approvals import question
 from mlintern.server.cli import main
 from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
@@ -302,4 +301,4 @@ def test_who_pays_stands_in_the_question_before_everything_else(home: Path) -> N
     lab = Lab(Settings(workspace=home))
     script_id = lab.scripts.edit(code=QUICK, name="hello").script_id
     plan = JobSpec(script_id, "0" * 64, "hf_jobs", "a10g-small", 3600.0, usd_worst=1.0, billed_to="an-org")
-    assert question(starting(plan, lab)).splitlines()[1] == "Billed to: an-org"
+    assert starting(plan, lab).question.splitlines()[1] == "Billed to: an-org"

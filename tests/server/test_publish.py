@@ -81,10 +81,10 @@ async def test_a_model_is_published_after_a_person_agreed(
     [asked] = person.asked
     first, *rest = asked.message.splitlines()
     digest = done["digest"][:12]
-    what = "Upload 3 files, 10.3 kB, to public model org/model"
-    assert first == f"{what} on huggingface: free of charge (digest {digest})?"
+    what = 'Upload 3 files, 10 KiB, to public model "org/model"'
+    assert first == f"free of charge on huggingface (digest {digest}): {what}?"
     assert f"Repository: {hub.url}/org/model (model, public)" in rest
-    assert "Files: config.json (23 bytes), empty.txt (0 bytes), model.safetensors (10.2 kB)" in rest
+    assert "Files: config.json (23 B), empty.txt (0 B), model.safetensors (10 KiB)" in rest
     assert "Left out: checkpoint-10/, optimizer.pt" in rest
 
 
@@ -148,7 +148,7 @@ async def test_a_yes_does_not_cover_files_that_changed_while_the_person_read(
         assert len(person.asked) == 1 and len(repo.history()) == 1
     else:  # the answer comes with a new request, whose question is another one
         [first, second] = person.asked
-        assert "config.json (23 bytes)" in first.message and "config.json (2 bytes)" in second.message
+        assert "config.json (23 B)" in first.message and "config.json (2 B)" in second.message
         assert repo.files["config.json"] == b"{}"
 
 
@@ -202,19 +202,19 @@ async def test_after_a_lost_answer_the_same_call_asks_nobody_and_commits_nothing
     [
         (
             {"operation": "delete_file", "path_in_repo": "a.txt"},
-            "Delete a.txt of private model me/model",
+            "Delete a file of private model",
             "Deletes: a.txt",
         ),
-        ({"operation": "tag", "name": "v1"}, "Tag private model me/model as v1", "New name: v1"),
-        ({"operation": "create_branch", "name": "dev"}, "Make branch dev of private model me/model", "New name: dev"),
+        ({"operation": "tag", "name": "v1"}, "Tag private model", "New name: v1"),
+        ({"operation": "create_branch", "name": "dev"}, "Make a branch of private model", "New name: dev"),
         (
             {"operation": "set_visibility", "private": False},
-            "Make public to everybody model me/model",
+            "Make model public to everybody",
             "(model, private)",
         ),
         (
             {"operation": "write_card", "text": "# Hi"},
-            "Upload 1 file, 4 bytes, to private model me/model",
+            "Upload 1 file, 4 B, to private model",
             "Text: # Hi",
         ),
     ],
@@ -227,7 +227,8 @@ async def test_the_question_says_all_that_is_done(
     async with desk(home, person=person) as client:
         await answer(client, "publish_to_hub", repo_id="me/model", **arguments)
     [asked] = person.asked
-    assert asked.message.startswith(f"{first} on huggingface: free of charge (digest ")
+    assert asked.message.startswith("free of charge on huggingface (digest ")
+    assert asked.message.splitlines()[0].endswith(f'): {first} "me/model"?')
     assert details in asked.message
 
 

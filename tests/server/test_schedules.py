@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import HfApi
 from mcp import Client
 
-from mlintern.orchestrator.allow_rules import Asked
+from mlintern.common.consent import Action
 from mlintern.server.app import build_server
 from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
@@ -66,8 +66,8 @@ async def test_a_schedule_asks_in_spite_of_every_allowance_and_names_times_runs_
         assert (await answer(client, "submit_job", script_id=script_id, **NIGHTLY))["status"] == "already_submitted"
     [asked] = person.asked
     lines = asked.message.splitlines()
-    cost = "at most 6.00 USD for 4 runs, up to 30 min each"
-    assert lines[0] == f"Schedule nightly on hf_jobs a10g-largex2: {cost} (digest {made['digest'][:12]})?"
+    cost = "at most 6.00 USD on hf_jobs a10g-largex2, 4 runs, up to 30 min each"
+    assert lines[0] == f'{cost} (digest {made["digest"][:12]}): Schedule script "nightly"?'
     assert "Schedule: 0 3 * * 1-5 (UTC), 4 runs at most" in lines
     assert len(service.scheduled) == 1
 
@@ -78,7 +78,8 @@ async def test_no_rule_of_the_orchestrator_speaks_for_a_schedule(tmp_path: Path,
         denied = await answer(client, "submit_job", script_id=await store(client), **NIGHTLY)
     assert denied["status"] == "denied" and service.scheduled == {}
     [asked] = person.asked
-    assert Asked.parse(asked.message) is None, "rules are held against what can be read from the first line"
+    action = Action.from_meta(asked.meta)
+    assert action is not None and action.kind == "schedule_job", "no rule for single jobs speaks for it"
 
 
 async def test_a_poll_of_a_schedule_lists_its_runs_and_cancel_ends_it(tmp_path: Path, service: HfJobs) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Annotated
 
 import anyio
 from mcp.server import MCPServer
-from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, Resolve
+from mcp.server.mcpserver import AcceptedElicitation, Context, Resolve
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import (
     METHOD_NOT_FOUND,
@@ -31,18 +31,17 @@ from mcp.types import (
     TextContent,
     ToolAnnotations,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
+
+from mlintern.common.consent import Action
+from mlintern.common.durations import parse_duration
+from mlintern.server.asking import Asked, Consent, put, send_actions_along
 
 READS = ToolAnnotations(read_only_hint=True)
 WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False)
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
-
-
-class Approval(BaseModel):
-    approve: bool = Field(title="Approve")
-    note: str | None = None
 
 
 class Job(BaseModel):
@@ -60,10 +59,18 @@ class Submitted(BaseModel):
     note: str = ""
 
 
-async def consent(backend: str, timeout: str, usd: float) -> Elicit[Approval]:
-    hours = float(timeout.removesuffix("m")) / 60
-    cost = f"at most {usd:.2f} USD" if usd else "free of charge"
-    return Elicit(f"Start train on {backend} cpu: {cost}, up to {hours:.3g} h (digest ab12cd34ef56)?", Approval)
+async def consent(backend: str, timeout: str, usd: float, ctx: Context) -> Asked:
+    action = Action(
+        kind="submit_job",
+        what="Start script",
+        name="train",
+        where=backend,
+        hardware="cpu",
+        usd_worst=usd,
+        seconds=parse_duration(timeout),
+        digest="ab12cd34ef56",
+    )
+    return await put(action, ctx)
 
 
 class State:
@@ -109,7 +116,7 @@ def _pass_on(lines: Iterable[bytes], to: IO[bytes]) -> None:
 
 
 def build(folder: Path) -> MCPServer:
-    server = MCPServer("tools", instructions="Use echo to hear yourself.")
+    server = MCPServer("tools", instructions="Use echo to hear yourself.", middleware=[send_actions_along])
     state = State(folder)
     _add_readers(server, state)
     _add_writers(server, state)
@@ -199,7 +206,7 @@ def _add_writers(server: MCPServer, state: State) -> None:
         backend: str,
         timeout: str,
         usd: float,
-        answer: Annotated[ElicitationResult[Approval], Resolve(consent)],
+        answer: Annotated[Consent, Resolve(consent)],
     ) -> Submitted:
         """Start a job; asks."""
         if not isinstance(answer, AcceptedElicitation) or not answer.data.approve:

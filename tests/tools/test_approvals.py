@@ -8,23 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlintern.tools.allowances import Allowances, Rule
-from mlintern.tools.approvals import LIFETIME_SECONDS, Action, Approvals
+from mlintern.common.consent import Action, Rule
+from mlintern.tools.allowances import Allowances
+from mlintern.tools.approvals import LIFETIME_SECONDS, Approvals
 from mlintern.tools.errors import BadInput, Conflict, NotFound, OutOfBudget
 from mlintern.tools.ledger import Ledger
 from tests.clock import FakeClock
 
 PAID = Action(
     kind="submit_job",
-    what="Start train.py",
+    what="Start script",
+    name="train.py",
     where="hf_jobs",
     hardware="a100-large",
     usd_worst=4.0,
-    hours=1.0,
+    seconds=3600,
     digest="aaaaaaaaaaaa",
     details=(("Script", "train.py, sha256 12ab"),),
 )
-FREE = replace(PAID, where="local", hardware="cpu", usd_worst=0.0, hours=0.5, digest="bbbbbbbbbbbb")
+FREE = replace(PAID, where="local", hardware="cpu", usd_worst=0.0, seconds=1800, digest="bbbbbbbbbbbb")
 
 
 def approvals(ledger: Ledger, clock: FakeClock, *allow: str, budget: float | None = None) -> Approvals:
@@ -57,7 +59,7 @@ def test_a_time_limit_lets_each_free_job_up_to_it_start(ledger: Ledger, clock: F
     service = approvals(ledger, clock, "local<=30m")
     assert service.standing(FREE)
     assert service.standing(replace(FREE, digest="cccccccccccc"))
-    assert not service.standing(replace(FREE, digest="dddddddddddd", hours=0.51))
+    assert not service.standing(replace(FREE, digest="dddddddddddd", seconds=1836))
 
 
 def test_a_time_limit_says_nothing_about_what_costs_money(ledger: Ledger, clock: FakeClock) -> None:
@@ -79,7 +81,7 @@ def test_a_limit_for_one_backend_says_nothing_about_another(ledger: Ledger, cloc
 def test_every_rule_for_a_backend_must_hold(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock, "hf<=50usd", "hf<=30m")
     assert not service.standing(PAID)
-    assert service.standing(replace(PAID, digest="cccccccccccc", hours=0.5))
+    assert service.standing(replace(PAID, digest="cccccccccccc", seconds=1800))
 
 
 def test_what_a_person_approved_in_the_dialog_does_not_use_up_an_allowance(ledger: Ledger, clock: FakeClock) -> None:
@@ -196,7 +198,7 @@ def test_asking_twice_leaves_one_question(ledger: Ledger, clock: FakeClock) -> N
 
 def test_an_approval_of_one_digest_is_none_of_another(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock)
-    other = replace(PAID, hours=48.0, digest="aaaaaaaaaaab")
+    other = replace(PAID, seconds=172800, digest="aaaaaaaaaaab")
     service.pending(PAID)
     service.pending(other)
     service.approve(PAID.digest, note="go", via="command line")
@@ -277,16 +279,19 @@ def test_the_question_comes_back_from_the_ledger_as_it_was_put(ledger: Ledger, c
 
 
 def test_the_first_line_carries_cost_hardware_hours_and_digest() -> None:
-    assert PAID.headline == "Start train.py on hf_jobs a100-large: at most 4.00 USD, up to 1 h (digest aaaaaaaaaaaa)"
-    assert FREE.headline == "Start train.py on local cpu: free of charge, up to 30 min (digest bbbbbbbbbbbb)"
+    assert (
+        PAID.headline
+        == 'at most 4.00 USD on hf_jobs a100-large, up to 1 h (digest aaaaaaaaaaaa): Start script "train.py"'
+    )
+    assert FREE.headline == 'free of charge on local cpu, up to 30 min (digest bbbbbbbbbbbb): Start script "train.py"'
 
 
 @pytest.mark.parametrize(
-    "text", ["", "local", "local<30m", "local<=", "local<=30", "local<=-1h", "local<=1d", "<=5usd"]
+    "text", ["", "foo", "local<30m", "local<=", "local<=30", "local<=-1h", "local<=5eur", "<=5usd"]
 )
 def test_an_allowance_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="--allow"):
-        Rule.parse(text)
+        Allowances.parse(allow=(text,))
 
 
 @pytest.mark.parametrize("budget", [-1.0, float("nan"), float("inf")])
@@ -295,13 +300,12 @@ def test_a_budget_is_an_amount_of_money(budget: float) -> None:
         Allowances.parse(budget_usd=budget)
 
 
-@given(
-    limit=st.floats(0, 1000), first=st.floats(0.01, 1000), second=st.floats(0.01, 1000), hours=st.floats(0.01, 100)
-)
-def test_what_is_covered_never_sums_past_the_limit(limit: float, first: float, second: float, hours: float) -> None:
-    allowances = Allowances(rules=(Rule(backend="hf", kind="usd", limit=limit, text=f"hf<={limit}usd"),))
+@given(limit=st.floats(0, 1000), first=st.floats(0.01, 1000), second=st.floats(0.01, 1000), seconds=st.floats(1, 1e6))
+def test_what_is_covered_never_sums_past_the_limit(limit: float, first: float, second: float, seconds: float) -> None:
+    allowances = Allowances(rules=(Rule(backend="hf_jobs", kind="usd", limit=limit, text=f"hf<={limit}usd"),))
     spent = 0.0
     for price in (first, second, first):
-        if allowances.covers(backend="hf", hours=hours, usd_worst=price, usd_spent=spent, usd_spent_on_backend=spent):
+        action = replace(PAID, seconds=seconds, usd_worst=price)
+        if allowances.covers(action, usd_spent=spent, usd_spent_under=lambda _, spent=spent: spent):
             spent += price
     assert spent <= limit + 1e-6
