@@ -22,11 +22,11 @@ import anyio
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlintern.common.clock import SystemClock
+from mlintern.tools.config import HfJobsSettings, RaySettings, SlurmSettings
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
-from mlintern.tools.jobs.backends.ray.backend import RayBackend, RaySettings
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmSettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.services.hf_jobs import TOKEN, HfJobs

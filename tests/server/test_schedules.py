@@ -16,8 +16,8 @@ from mlintern.server.app import build_server
 from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.allowances import Allowances
+from mlintern.tools.config import HfJobsSettings
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
 from tests.server.asking import NO, YES, Person
 from tests.server.test_jobs import answer, store
 from tests.services.hf_jobs import TOKEN, HfJobs

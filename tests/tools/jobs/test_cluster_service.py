@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from mlintern.common.clock import SystemClock
-from mlintern.tools.jobs.backends.ray.backend import RayBackend, RayHardware, RaySettings
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmHardware, SlurmSettings
+from mlintern.tools.config import RayHardware, RaySettings, SlurmHardware, SlurmSettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.jobs.job_results import JobStatus
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from mlintern.tools.config import HfJobsSettings, HfVolume
 from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited
 from mlintern.tools.jobs.backends.hf.answers import missing_right
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings, HfVolume
 from mlintern.tools.jobs.spec import JobHandle
 from tests.services.hf_jobs import HARDWARE, NAMESPACE, TOKEN, HfJobs
 from tests.services.slurm import free_port

@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.common.clock import SystemClock
+from mlintern.tools.config import HfJobsSettings
 from mlintern.tools.errors import Blocked, Conflict, OutOfBudget
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
 from mlintern.tools.jobs.watch import COLLECT_SECONDS
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace

@@ -10,10 +10,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.common.clock import SystemClock
+from mlintern.tools.config import HfJobsSettings
 from mlintern.tools.evals.compare import Comparison
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL

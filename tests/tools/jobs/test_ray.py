@@ -11,9 +11,10 @@ import anyio
 import httpx
 import pytest
 
+from mlintern.tools.config import RayHardware, RaySettings
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backend import BackendStatus
-from mlintern.tools.jobs.backends.ray.backend import RayBackend, RayHardware, RaySettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend
 from mlintern.tools.jobs.spec import FINAL, JobHandle
 from tests.services.ray import ray_program
 from tests.services.slurm import free_port

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
+from mlintern.tools.config import HfJobsSettings, RaySettings, SlurmSettings
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings
-from mlintern.tools.jobs.backends.ray.backend import RayBackend, RaySettings
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmSettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.jobs.risks import warnings
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace

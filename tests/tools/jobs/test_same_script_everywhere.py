@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mlintern.common.clock import SystemClock
+from mlintern.tools.config import RaySettings, SlurmSettings
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
-from mlintern.tools.jobs.backends.ray.backend import RayBackend, RaySettings
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmSettings
+from mlintern.tools.jobs.backends.ray.backend import RayBackend
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import FINAL
 from mlintern.tools.ledger import Ledger

@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.common.clock import iso
+from mlintern.tools.config import HfJobsSettings, HfVolume
 from mlintern.tools.errors import BadInput, OutOfBudget
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings, HfVolume
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs.service import RunService
 from mlintern.tools.workspace import Workspace

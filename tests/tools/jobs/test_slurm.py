@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mlintern.tools.config import SlurmHardware, SlurmSettings
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backend import BackendStatus
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmHardware, SlurmSettings
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.jobs.backends.slurm.batch import batch_script
 from mlintern.tools.jobs.spec import FINAL, JobHandle
 from mlintern.tools.workspace import Workspace

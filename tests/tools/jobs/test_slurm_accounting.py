@@ -12,9 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mlintern.tools.config import SlurmHardware, SlurmSettings
 from mlintern.tools.errors import Offline
 from mlintern.tools.jobs.backend import BackendStatus
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmHardware, SlurmSettings
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.jobs.backends.slurm.batch import RECORD
 from mlintern.tools.jobs.spec import FINAL, JobHandle
 from tests.services.slurm import Slurm, memory_can_be_limited, running_slurm, slurm_is_installed

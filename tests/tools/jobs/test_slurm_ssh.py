@@ -14,9 +14,10 @@ import anyio
 import pytest
 
 from mlintern.common.clock import SystemClock
+from mlintern.tools.config import SlurmHardware, SlurmSettings
 from mlintern.tools.errors import BackendError, Blocked, Offline
 from mlintern.tools.jobs.backend import BackendStatus
-from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend, SlurmHardware, SlurmSettings
+from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
 from mlintern.tools.jobs.spec import FINAL, JobHandle
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
+from mlintern.tools.config import SlurmHardware
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backend import BackendStatus
-from mlintern.tools.jobs.backends.slurm.backend import SlurmHardware
 from mlintern.tools.jobs.backends.slurm.batch import Record, batch_script
 from mlintern.tools.jobs.backends.slurm.states import FORGOTTEN, STARTED_AGAIN, Known, status_of
 from mlintern.tools.jobs.spec import JobState

@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mlintern.common.clock import iso
+from mlintern.tools.config import HfJobsSettings
 from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.jobs.backend import BackendStatus, Capabilities, ForeignJob, LogChunk, StartedRun, Submission
 from mlintern.tools.jobs.backends.hf import schedules
 from mlintern.tools.jobs.backends.hf.answers import described, missing_right, status_of
 from mlintern.tools.jobs.backends.hf.errors import ask, no_token
 from mlintern.tools.jobs.backends.hf.log_stream import read_logs
-from mlintern.tools.jobs.backends.hf.request import HfJobsSettings, limit_in, request_for
+from mlintern.tools.jobs.backends.hf.request import limit_in, request_for
 from mlintern.tools.jobs.backends.hf.schedules import LABEL
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.prices import hf_jobs_fallback

@@ -13,9 +13,9 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from mlintern.tools.config import HfJobsSettings
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.arguments import MAX_ARGUMENT_BYTES
 from mlintern.tools.jobs.backend import Submission
@@ -31,55 +31,12 @@ from mlintern.tools.jobs.backends.script_launch import (
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"
 """The image that Hugging Face's own ``hf jobs uv run`` uses: uv, and no CUDA toolkit, which PyTorch brings along."""
 
 PIECE_CHARACTERS = 96 * 1024
 """Linux takes at most 128 KiB in one environment string."""
 
 MAX_PIECES = 4
-
-
-@dataclass(frozen=True)
-class HfVolume:
-    """A repository or bucket mounted into the job, authorised by whoever submits."""
-
-    type: Literal["bucket", "model", "dataset", "space"]
-    source: str
-    mount_path: str
-    revision: str | None = None
-    read_only: bool = True
-
-
-@dataclass(frozen=True)
-class HfJobsSettings:
-    """The ``[hf_jobs]`` table of the workspace's ``config.toml``.
-
-    Attributes:
-        namespace: who runs and pays for jobs; None is the token's own user.
-        image: container image; it must have uv unless ``launch`` names an interpreter.
-        launch: the interpreter inside the image, such as ``("python",)``; None uses ``uv run``.
-        folder: where inside the container the script lies and works.
-        output: a folder on a writable volume that keeps each job's output, below its id. None: what the job neither
-            prints nor pushes is gone with it.
-        volumes: what is mounted, besides the script's own repository if it needs one.
-    """
-
-    namespace: str | None = None
-    image: str = IMAGE
-    launch: tuple[str, ...] | None = None
-    folder: str = "/tmp/mlintern"
-    output: str | None = None
-    volumes: tuple[HfVolume, ...] = field(default_factory=tuple)
-
-    def output_of(self, job_id: str, *, run: str = "") -> str:
-        """Where a job writes. The runs of a schedule, by their own ids, do not share a folder: none goes on with the
-        checkpoints of another."""
-        folder = f"{self.output.rstrip('/')}/{job_id}" if self.output else self.folder
-        return f"{folder}/{run}/output" if run else f"{folder}/output"
-
-    def kept_output_of(self, job_id: str, *, run: str = "") -> str | None:
-        return self.output_of(job_id, run=run) if self.output else None
 
 
 async def request_for(

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
-from mlintern.tools.errors import BadInput
+from mlintern.tools.config import LocalSettings
 from mlintern.tools.jobs import local_hardware
 from mlintern.tools.jobs.backend import BackendStatus, Capabilities, LogChunk, Submission
 from mlintern.tools.jobs.backends.job_folder import UNSTARTED, JobFolder, bury
@@ -28,29 +27,6 @@ from mlintern.tools.workspace import Workspace
 
 MAX_LAUNCHES = 3
 _CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class LocalSettings:
-    """The ``[local]`` table of the workspace's ``config.toml``.
-
-    Attributes:
-        slots: how many CPU jobs run at once.
-        cpus: cores that each job is confined to; None does not confine it.
-        memory_limit_gib: a job whose processes together pass it is killed and has failed; None sets no limit.
-        python: the interpreter that jobs try before uv makes an environment; None is the server's own.
-    """
-
-    slots: int = 1
-    cpus: int | None = None
-    memory_limit_gib: float | None = None
-    python: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.slots < 1 or (self.cpus is not None and self.cpus < 1):
-            raise BadInput("Jobs on this machine need at least one slot and one core.", next_step="Give 1 or more.")
-        if self.memory_limit_gib is not None and not self.memory_limit_gib > 0:
-            raise BadInput(f"A memory limit of {self.memory_limit_gib} GiB lets nothing run.", next_step="Raise it.")
 
 
 class LocalBackend:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlintern.common.clock import iso
+from mlintern.tools.config import RayHardware, RaySettings
 from mlintern.tools.errors import BackendError, BadInput, NotFound
 from mlintern.tools.jobs.backend import BackendStatus, Capabilities, ForeignJob, LogChunk, Submission
 from mlintern.tools.jobs.backends.ray.package import STARTED, archive_of
@@ -35,41 +35,6 @@ STATES: Mapping[str, JobState] = {
     "SUCCEEDED": "succeeded",
     "FAILED": "failed",
 }
-
-
-@dataclass(frozen=True)
-class RayHardware:
-    """What one name in ``list_hardware`` reserves for the job's entry point."""
-
-    cpus: float = 1.0
-    gpus: float = 0.0
-    gpu_type: str = ""
-    gpu_memory_gib: float | None = None
-    memory_gib: float | None = None
-    usd_per_hour: float = 0.0
-    resources: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """The ``[ray]`` table of the workspace's ``config.toml``; ``url`` is also ``MLINTERN_RAY_URL``.
-
-    Attributes:
-        url: base URL of the job server, such as ``http://head:8265``.
-        token: bearer token, for a proxy in front of it.
-        folder: shared storage for job folders (``<folder>/<job_id>/output``). None: the output stays in Ray's own
-            temporary working directory, and only what is printed or pushed to the Hub outlives the job.
-        launch: the interpreter, such as ``("/envs/train/bin/python",)``; None uses ``uv run``.
-        send_secrets: pass values of secrets in the job's environment, which Ray shows to everyone who can see its
-            dashboard.
-    """
-
-    url: str
-    token: str | None = field(default=None, repr=False)
-    folder: str | None = None
-    launch: tuple[str, ...] | None = None
-    send_secrets: bool = False
-    hardware: Mapping[str, RayHardware] = field(default_factory=dict)
 
 
 class RayBackend:

@@ -11,11 +11,12 @@ import base64
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from mlintern.common.clock import iso
+from mlintern.tools.config import SlurmHardware, SlurmSettings
 from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backend import BackendStatus, Capabilities, ForeignJob, LogChunk, Submission
 from mlintern.tools.jobs.backends.script_launch import (
@@ -40,52 +41,6 @@ SBATCH_SECONDS = 20
 `COMMAND_SECONDS` and these, a job that cannot be found does not come any more (`Capabilities.lookup_seconds`)."""
 
 ACCOUNTS = "JobName,State,ExitCode,Start,End,ElapsedRaw,TimelimitRaw"
-
-
-@dataclass(frozen=True)
-class SlurmHardware:
-    """What one name in ``list_hardware`` asks Slurm for; empty fields are left to the cluster's defaults."""
-
-    partition: str = ""
-    gpus: int = 0
-    gpu_type: str = ""
-    gpu_memory_gib: float | None = None
-    cpus: int = 0
-    memory: str = ""
-    usd_per_hour: float = 0.0
-    options: tuple[str, ...] = ()
-    """Further ``sbatch`` options, such as ``("--account=lab",)``."""
-
-    def __post_init__(self) -> None:
-        for option in self.options:
-            if re.match(r"--array\b|-a|--wrap\b", option):
-                raise BadInput(
-                    f"The Slurm option {option!r} cannot be used: one job runs one script, once.",
-                    next_step="Leave it out; submit a job for each run_name instead.",
-                )
-
-
-@dataclass(frozen=True)
-class SlurmSettings:
-    """The ``[slurm]`` table of the workspace's ``config.toml``.
-
-    Attributes:
-        prefix: put before every command, such as ``("ssh", "login1")``.
-        folder: where job folders lie on the cluster; None uses the workspace's own, which compute nodes must see.
-        launch: the interpreter, such as ``("/envs/train/bin/python",)``; None uses ``uv run``.
-        modules: names for ``module load``.
-        prologue: shell lines run before the script.
-        hardware: names to ask for; without any, every partition is one.
-    """
-
-    prefix: tuple[str, ...] = ()
-    folder: str | None = None
-    launch: tuple[str, ...] | None = None
-    modules: tuple[str, ...] = ()
-    prologue: str = ""
-    hardware: Mapping[str, SlurmHardware] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables for Slurm's commands themselves, such as ``SLURM_CONF``; behind a prefix too."""
 
 
 class SlurmBackend:
