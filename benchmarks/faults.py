@@ -267,7 +267,7 @@ async def plan(root: Path, trace: Path, *, jobs: int, seed: int) -> list[JobSpec
     for number in range(jobs):
         kind = chance.choices(["ends", "fails", "sleeps"], [8, 2, 1])[0]
         arguments = [str(trace), str(number), kind, f"{chance.uniform(0.0, 0.4):.3f}"]
-        specs.append(await lab.plan(SCRIPT, args=arguments, timeout=2 if kind == "sleeps" else 120))
+        specs.append(await lab.plan(SCRIPT, args=arguments, timeout="2s" if kind == "sleeps" else "2m"))
     lab.ledger.close()
     return specs
 

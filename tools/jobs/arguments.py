@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from mlintern.common.durations import BadDuration, parse_duration
 from mlintern.common.redact import is_secret_name, looks_like_secret
 from mlintern.tools.errors import BadInput
 
@@ -15,34 +14,23 @@ MAX_TIMEOUT_SECONDS = 30 * 86400.0
 MAX_ARGUMENT_BYTES = 128 * 1024
 """Linux refuses a longer argument or variable (MAX_ARG_STRLEN)."""
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:+\-]{0,99}")
 
 
-def parse_timeout(timeout: str | float | None) -> float:
-    """Seconds of ``"90s"``, ``"30m"``, ``"1.5h"``, ``"2d"``, a number of seconds, or None (30 minutes).
+def parse_timeout(timeout: str | None) -> float:
+    """Seconds of a duration (`mlintern.common.durations`), or of None: 30 minutes.
 
     Raises:
-        BadInput: it is none of these, not positive, or over 30 days.
+        BadInput: it is no duration, a number without a unit, under a second or over 30 days.
     """
-    given = DEFAULT_TIMEOUT if timeout is None else timeout
-    seconds = math.nan
-    if isinstance(given, bool):
-        pass
-    elif isinstance(given, int | float):
-        seconds = float(given)
-    elif match := _DURATION.fullmatch(given):
-        seconds = float(match[1]) * _UNITS[match[2].lower() or "s"]
-    if not math.isfinite(seconds):
-        raise BadInput(
-            f"The timeout {given!r} is not a duration.",
-            next_step='Give seconds, or a number with s, m, h or d: "90s", "30m", "1.5h".',
-        )
+    try:
+        seconds = parse_duration(timeout or DEFAULT_TIMEOUT)
+    except BadDuration as error:
+        raise BadInput(f"The timeout {error}") from error
     if not 1.0 <= seconds <= MAX_TIMEOUT_SECONDS:
         raise BadInput(
-            f"The timeout {given!r} is {seconds:g} seconds; it must lie between 1 second and 30 days.",
+            f"The timeout {timeout!r} must lie between 1 second and 30 days.",
             next_step='A short check needs about "5m", a small fine-tuning "1h".',
         )
     return seconds
@@ -119,15 +107,6 @@ def check_label(value: str | None, *, what: str) -> str | None:
             next_step="Use 1 to 100 letters, digits, spaces and . _ : + -, beginning with a letter or digit.",
         )
     return value
-
-
-def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest of ``known``, or lists them all."""
-    names = list(known)
-    close = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(names)}." if names else "There is none."
 
 
 def _check_variable(name: str) -> None:

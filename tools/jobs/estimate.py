@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from mlintern.common.durations import format_duration
 from mlintern.tools.jobs import memory, money
 from mlintern.tools.jobs.backend import ScriptFile
 from mlintern.tools.jobs.hardware import Hardware
@@ -43,7 +44,7 @@ async def estimate(
             basis += _basis(shape, work, assumed, recipe)
     if found is not None and on_gpu and hardware.accelerators > 1:
         basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
-    basis.append(f"worst cost: {timeout_seconds / 3600:.2f} h at ${hardware.usd_per_hour:g} an hour")
+    basis.append(f"worst cost: {format_duration(timeout_seconds)} at ${hardware.usd_per_hour:g} an hour")
     return JobEstimate(
         script_id=script.script_id,
         backend=hardware.backend,

@@ -12,8 +12,9 @@ from dataclasses import replace
 import anyio.to_thread
 
 from mlintern.common.redact import redact
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BadInput, Conflict
-from mlintern.tools.jobs import arguments, job_rows
+from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.backend import Backend, ForeignJob, SharedBackend
 from mlintern.tools.jobs.job_results import JobStatus
 from mlintern.tools.jobs.spec import FINAL
@@ -57,7 +58,7 @@ class ForeignJobs:
         if name not in self._backends:
             raise BadInput(
                 f"There is no backend {name!r} in this server.",
-                next_step=arguments.did_you_mean(name, self._backends),
+                next_step=did_you_mean(name, self._backends),
             )
         backend = self._backends[name]
         if not isinstance(backend, SharedBackend):

@@ -7,10 +7,10 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import Conflict, NotFound
 from mlintern.tools.jobs.spec import FINAL, JobHandle, JobSpec, JobState, may_follow
-from mlintern.tools.suggestions import did_you_mean, nearest
 
 _SELECT = """
     SELECT jobs.*, scripts.name AS script_name, scripts.recipe, COALESCE(money.usd_charged, 0) AS usd,
@@ -146,10 +146,11 @@ def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
     if row is not None:
         return JobRecord.of(row)
     recent = connection.execute("SELECT job_id FROM jobs ORDER BY created_at DESC LIMIT 1000").fetchall()
-    close = did_you_mean(nearest(job_id, (str(known["job_id"]) for known in recent)))
     raise NotFound(
         f"There is no job {job_id!r} in this workspace.",
-        next_step=close or "list_jobs shows the jobs that there are.",
+        next_step=did_you_mean(
+            job_id, (str(known["job_id"]) for known in recent), otherwise="list_jobs shows the jobs that there are."
+        ),
     )
 
 

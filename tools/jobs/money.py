@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
+from mlintern.common.text import format_usd
 from mlintern.tools.errors import OutOfBudget
 from mlintern.tools.jobs.spec import JobSpec
 
@@ -148,8 +149,8 @@ def committed(connection: sqlite3.Connection, *, experiment: str | None = None) 
 def _check_limit(worst: float, spent: float, limit: float | None, *, whose: str) -> None:
     if limit is not None and spent + worst > limit + _TOLERANCE_USD:
         raise OutOfBudget(
-            f"At worst this job costs ${worst:.2f}, and ${spent:.2f} of the ${limit:.2f} of the {whose} are spent or"
-            " set aside.",
+            f"At worst this job costs {format_usd(worst)}, and {format_usd(spent)} of the {format_usd(limit)} of the"
+            f" {whose} are spent or set aside.",
             next_step="Choose a shorter timeout or cheaper hardware, wait for running jobs, or ask for more budget.",
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BackendError, BadInput, MlinternError
 from mlintern.tools.jobs import arguments, cron, money, risks
 from mlintern.tools.jobs import estimate as estimates
@@ -47,7 +48,7 @@ class Planner:
         script_id: str,
         backend: str = "local",
         hardware: str | None = None,
-        timeout: str | float | None = None,
+        timeout: str | None = None,
         args: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Sequence[str] | None = None,
@@ -109,7 +110,7 @@ class Planner:
         script_id: str,
         backend: str = "local",
         hardware: str | None = None,
-        timeout: str | float | None = None,
+        timeout: str | None = None,
     ) -> JobEstimate:
         """Memory and worst cost of a script on some hardware, with what the numbers rest on."""
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
@@ -137,7 +138,7 @@ class Planner:
         if name not in self._backends:
             raise BadInput(
                 f"There is no backend {name!r} in this server.",
-                next_step=arguments.did_you_mean(name, self._backends),
+                next_step=did_you_mean(name, self._backends),
             )
         return self._backends[name]
 
@@ -148,7 +149,7 @@ class Planner:
         if name is None:
             return next(iter(offered.values()))
         if name not in offered:
-            raise BadInput(f"{backend} has no hardware {name!r}.", next_step=arguments.did_you_mean(name, offered))
+            raise BadInput(f"{backend} has no hardware {name!r}.", next_step=did_you_mean(name, offered))
         return offered[name]
 
 

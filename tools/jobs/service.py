@@ -10,8 +10,9 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock
 from mlintern.common.redact import secrets_of
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Offline
-from mlintern.tools.jobs import arguments, cancellation, job_rows, job_views, logs, money
+from mlintern.tools.jobs import cancellation, job_rows, job_views, logs, money
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.job_results import JobPage, JobStatus, LogPage, Reconciled, SubmitResult
@@ -222,7 +223,7 @@ class JobService:
         """Jobs as the ledger has them, newest first. ``status`` is a state, or ``active``."""
         allowed = (*STATES, "active")
         if status is not None and status not in allowed:
-            raise BadInput(f"There is no status {status!r}.", next_step=arguments.did_you_mean(status, allowed))
+            raise BadInput(f"There is no status {status!r}.", next_step=did_you_mean(status, allowed))
 
         def read() -> JobPage:
             now = self._clock.now()

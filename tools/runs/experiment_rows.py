@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import NotFound
 from mlintern.tools.evals.eval_ledger import of_jobs
 from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.suggestions import did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def experiment(ledger: Ledger, name: str) -> Experiment:
         if row is None:
             known = [str(other[0]) for other in connection.execute("SELECT name FROM experiments")]
             there = f"There are: {', '.join(known[:8])}." if known else "submit_job(experiment=...) begins one."
-            raise NotFound(f"There is no experiment {name!r}.", next_step=did_you_mean(nearest(name, known)) or there)
+            raise NotFound(f"There is no experiment {name!r}.", next_step=did_you_mean(name, known, otherwise=there))
     return Experiment(
         name=row["name"],
         goal=row["goal"],

@@ -113,7 +113,7 @@ class LocalLab:
         other.scripts.kept = self.scripts.kept
         return other
 
-    async def plan(self, text: str, *, timeout: str | float = 60, **arguments: Any) -> JobSpec:
+    async def plan(self, text: str, *, timeout: str = "1m", **arguments: Any) -> JobSpec:
         return await self.jobs.planner.plan(script_id=self.scripts.add(text), timeout=timeout, **arguments)
 
     async def start(self, text: str, **arguments: Any) -> str:

@@ -72,7 +72,7 @@ async def test_a_running_job_is_never_reported_as_done(lab: LocalLab) -> None:
 
 
 async def test_the_timeout_ends_the_whole_tree_of_processes(lab: LocalLab) -> None:
-    job_id = await lab.start(TREE, timeout=2)
+    job_id = await lab.start(TREE, timeout="2s")
     await lab.running(job_id)
     pids = [int(word) for word in lab.log(job_id).split()]
     assert len(pids) == 3 and all(alive(pid) for pid in pids)

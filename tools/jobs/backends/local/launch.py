@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlintern.common.durations import format_duration
 from mlintern.tools.errors import BackendError
 from mlintern.tools.jobs.backend import Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
@@ -99,6 +100,7 @@ def plan(
         | ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if devices else {}),  # that of nvidia-smi, whose numbers are passed on
         "secrets": sorted(submission.secrets),
         "timeout_seconds": spec.timeout_seconds,
+        "timeout": format_duration(spec.timeout_seconds),
         "grace_seconds": limits.grace_seconds,
         "memory_bytes": int(limits.memory_limit_gib * 2**30) if limits.memory_limit_gib else None,
         "slots_folder": str(slots_folder),

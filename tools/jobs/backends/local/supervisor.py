@@ -179,7 +179,7 @@ class Supervisor:
                 return "cancelled", self._why_cancelled()
             if elapsed >= limit:
                 self._end_tree(grace=self.grace)
-                return "timed_out", f"The time-out of {limit:g} s was reached; the script was ended."
+                return "timed_out", f"The time-out of {self.launch['timeout']} was reached; the script was ended."
             interval = TICK_SECONDS if self.launch["memory_bytes"] else SAMPLE_SECONDS
             if elapsed - sampled >= interval or sampled == 0.0:
                 sampled = elapsed
