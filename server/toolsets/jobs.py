@@ -38,7 +38,7 @@ Timeout = Annotated[
     str,
     Field(
         coerce_numbers_to_str=True,
-        description="The job is stopped after this time: 90s, 30m, 1h30m. The worst-case cost is time-out times price",
+        description="The job is stopped after this time: 90s, 30m, 1h30m. Worst-case cost is time-out times price",
     ),
 ]
 Arguments = Annotated[list[str] | None, Field(description="Command-line arguments of the script")]
