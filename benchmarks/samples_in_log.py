@@ -71,7 +71,7 @@ def main() -> int:
             printed = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "samples.jsonl"
-                problem = restore(path, said, rows_in_log("".join(lines)))
+                problem = restore(path, printed=said, rows=rows_in_log("".join(lines)))
                 restored = time.monotonic()
                 whole = not problem and path.read_bytes() == pieces.file_of(samples)
             added = sum(map(len, lines))

@@ -1,6 +1,6 @@
 """That the end of a job was asked for, and why: kept in its folder, since backends are slow and keep no reason.
 
-Ray cannot end a job that still waits for its turn; until then, whoever polls it is told that it will be ended.
+Ray cannot end a job that still waits for its turn; until then, a poll says that it will be ended.
 """
 
 from __future__ import annotations

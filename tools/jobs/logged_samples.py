@@ -42,7 +42,7 @@ class Printed(BaseModel):
     pieces: int = Field(default=0, ge=0, le=MOST_PIECES)
 
 
-def restore(path: Path, printed: object, rows: Iterable[Mapping[str, Any]]) -> str:
+def restore(path: Path, *, printed: object, rows: Iterable[Mapping[str, Any]]) -> str:
     """Make ``path`` the samples of an evaluation, or remove it: those of another one must not pass for them.
 
     Args:

@@ -85,9 +85,9 @@ def _append(folder: Path, mark: _Mark, data: bytes) -> None:
 
 
 def _keep_evaluation(folder: Path, row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
-    """``evaluation.json``, after its samples. Where they did not come it says why, for whoever wants to pair them."""
+    """``evaluation.json``, after its samples. Where they did not come it says why."""
     evaluation: dict[str, Any] = row["evaluation"]
-    why = logged_samples.restore(folder / "output" / "samples.jsonl", row.get("samples"), rows)
+    why = logged_samples.restore(folder / "output" / "samples.jsonl", printed=row.get("samples"), rows=rows)
     if why and "samples" in evaluation:
         evaluation = {**evaluation, "samples_missing": why}
     write_json_durably(folder / "output" / "evaluation.json", evaluation)

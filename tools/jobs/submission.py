@@ -1,4 +1,4 @@
-"""From the intent to run a job to a backend that has it: once, whatever crashes in between and whoever else tries.
+"""From the intent to run a job to a backend that has it: once, whatever crashes and however many try.
 
 The order is: the intent and its reservation in the ledger; a mark in the job folder that the backend is about to be
 asked; the question to the backend; its answer in the ledger. A server that finds an intent without an answer looks at

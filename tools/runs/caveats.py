@@ -9,12 +9,12 @@ from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
 from mlintern.tools.runs.experiment_rows import Experiment
-from mlintern.tools.runs.leaderboard import Standing
+from mlintern.tools.runs.leaderboard import Leaderboard
 
 
-def limits(standing: Standing, experiment: Experiment) -> Iterator[str]:
+def limits(board: Leaderboard, experiment: Experiment) -> Iterator[str]:
     """What the numbers do not show, each in a sentence."""
-    best, baseline = standing.best, standing.baseline
+    best, baseline = board.best, board.baseline
     if best is None or best.score is None:
         yield "There is no claim yet: no trained model has been evaluated."
         return
@@ -27,8 +27,8 @@ def limits(standing: Standing, experiment: Experiment) -> Iterator[str]:
         )
     else:
         yield "The number of items or the standard error is unknown, so chance cannot be ruled out."
-    yield from _selection(standing, row)
-    yield from _seeds([trial.run for trial in standing.candidates])
+    yield from _selection(board, row)
+    yield from _seeds([trial.run for trial in board.candidates])
     if baseline is not None and baseline.score is not None and baseline.score.fewshot == 0:
         yield (
             "The baseline was asked without examples. A base model often gains much from a few; part of the "
@@ -37,15 +37,15 @@ def limits(standing: Standing, experiment: Experiment) -> Iterator[str]:
     if row.chance is None:
         yield "The score of guessing is not stated in the results, so it is not shown."
     yield "Whether training data hold evaluation items is not checked here: check_contamination does that."
-    if experiment.target is not None and len(standing.candidates) > 1:
+    if experiment.target is not None and len(board.candidates) > 1:
         yield (
-            f"The target was checked after each of {len(standing.candidates)} runs: with every try it is easier to "
+            f"The target was checked after each of {len(board.candidates)} runs: with every try it is easier to "
             "reach by luck."
         )
 
 
-def _selection(standing: Standing, row: EvalRow) -> Iterator[str]:
-    tried = len(standing.candidates)
+def _selection(board: Leaderboard, row: EvalRow) -> Iterator[str]:
+    tried = len(board.candidates)
     if tried > 1:
         items = f"the same {row.n:,} items" if row.n is not None else "the same items"
         yield (

@@ -175,5 +175,5 @@ def _strip(axes: Axes, *, grid: Literal["x", "y"]) -> None:
 
 
 def _literal(text: str) -> str:
-    """Text as it stands: between two dollar signs matplotlib would read a formula, or refuse it."""
+    """Text as it board: between two dollar signs matplotlib would read a formula, or refuse it."""
     return text.replace("$", r"\$")

@@ -50,7 +50,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Leaderboard:
     """All trials of an experiment, in the order in which they were made."""
 
     trials: tuple[Trial, ...] = ()
@@ -64,7 +64,7 @@ class Standing:
         return [trial for trial in self.trials if trial.against_baseline is not None]
 
 
-def standing(
+def build_leaderboard(
     records: Sequence[JobRecord],
     evaluations: Sequence[tuple[str, EvalRow]],
     *,
@@ -72,7 +72,7 @@ def standing(
     baseline: str | None = None,
     task: str | None = None,
     metric: str | None = None,
-) -> Standing:
+) -> Leaderboard:
     """Put runs and measurements together.
 
     A model in the folder of a job belongs to that job, whoever measured it. Runs are judged by one key: the task and
@@ -112,7 +112,7 @@ def standing(
         )
         for record in records
     )
-    return Standing(
+    return Leaderboard(
         trials=trials,
         key=chosen,
         baseline=next((trial for trial in trials if trial.is_baseline), None),

@@ -15,7 +15,7 @@ from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs import experiment_rows, phrases, recipes
-from mlintern.tools.runs.leaderboard import Trial, standing
+from mlintern.tools.runs.leaderboard import Trial, build_leaderboard
 from mlintern.tools.runs.markdown_tables import code, plain, table
 from mlintern.tools.scripts.header import read_header
 from mlintern.tools.workspace import Workspace
@@ -51,7 +51,7 @@ def model_card(job_id: str, *, workspace: Workspace, ledger: Ledger) -> str:
         if other.job_id == job_id or (run.spec.experiment and other.spec.experiment == run.spec.experiment)
     ]
     rows = experiment_rows.evaluations(ledger, job_ids=[other.job_id for other in near])
-    trials = standing(near, rows, jobs_folder=workspace.root / "jobs")
+    trials = build_leaderboard(near, rows, jobs_folder=workspace.root / "jobs")
     trial = next(trial for trial in trials.trials if trial.run.job_id == job_id)
     baseline = trials.baseline if trials.baseline is not trial else None
     sections = (

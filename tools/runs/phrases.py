@@ -6,7 +6,7 @@ from mlintern.tools.evals.compare import ComparedRow, sure_stderr
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.runs.experiment_rows import Experiment
-from mlintern.tools.runs.leaderboard import Standing, Trial
+from mlintern.tools.runs.leaderboard import Leaderboard, Trial
 from mlintern.tools.runs.markdown_tables import code
 
 
@@ -48,9 +48,9 @@ def comparison(row: ComparedRow) -> str:
     return f"{difference(row.delta, row.metric)} (95 % interval {interval}; {p_value(row.p_adjusted)}; {row.method})"
 
 
-def verdict(standing: Standing, experiment: Experiment) -> str:
+def verdict(board: Leaderboard, experiment: Experiment) -> str:
     """The outcome of an experiment, in Markdown, the honest headline first."""
-    baseline, best = standing.baseline, standing.best
+    baseline, best = board.baseline, board.best
     if best is None or best.score is None:
         if baseline is None or baseline.score is None:
             return "**No result yet.** Nothing has been evaluated."
@@ -74,7 +74,7 @@ def verdict(standing: Standing, experiment: Experiment) -> str:
         text += f"Reason: {compared.reason.removeprefix('Not comparable: ')}"
     else:
         text += f"Difference: {comparison(compared)}."
-    tried = len(standing.candidates)
+    tried = len(board.candidates)
     if tried > 1:
         text += f" It is the best of {tried} runs, picked on the same items."
     return text + _target(best, experiment)

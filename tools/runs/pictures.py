@@ -13,22 +13,22 @@ from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.health.series import Run
 from mlintern.tools.runs import phrases
 from mlintern.tools.runs.figures import MOST_BARS, MOST_CURVES, Bar, Curve, curves_figure, png, scores_figure
-from mlintern.tools.runs.leaderboard import Standing, Trial
+from mlintern.tools.runs.leaderboard import Leaderboard, Trial
 
 LONGEST_LABEL = 36
 PANELS = (("reward", "mean reward"), ("loss", "training loss"), ("eval_loss", "held-out loss (eval_loss)"))
 
 
 def draw(
-    folder: Path, stands: Standing, curves: dict[str, Run], *, name: str, target: float | None
+    folder: Path, *, board: Leaderboard, curves: dict[str, Run], name: str, target: float | None
 ) -> tuple[list[str], list[str]]:
     """Write the pictures that there is something to show on; say why one is missing."""
     pictures: list[str] = []
     notes: list[str] = []
     try:
         for file, data in (
-            ("scores.png", _scores(stands, target=target, notes=notes)),
-            ("learning_curve.png", _learning(stands, curves, name=name, notes=notes)),
+            ("scores.png", _scores(board, target=target, notes=notes)),
+            ("learning_curve.png", _learning(board, curves, name=name, notes=notes)),
         ):
             if data is None:
                 (folder / file).unlink(missing_ok=True)  # of an earlier report
@@ -40,14 +40,14 @@ def draw(
     return pictures, notes
 
 
-def _scores(stands: Standing, *, target: float | None, notes: list[str]) -> bytes | None:
-    scored = [trial for trial in stands.trials if trial.score is not None]
-    if not scored or stands.key is None:
+def _scores(board: Leaderboard, *, target: float | None, notes: list[str]) -> bytes | None:
+    scored = [trial for trial in board.trials if trial.score is not None]
+    if not scored or board.key is None:
         return None
-    trials = sorted(_most_telling(scored, stands, most=MOST_BARS), key=lambda trial: not trial.is_baseline)
+    trials = sorted(_most_telling(scored, board, most=MOST_BARS), key=lambda trial: not trial.is_baseline)
     if len(trials) < len(scored):
         notes.append(f"Of {len(scored)} scores the baseline, the best and the latest are drawn: {len(trials)} bars.")
-    names = labels(stands)
+    names = labels(board)
     sample = next(trial.score for trial in trials if trial.score is not None)
     counts = {trial.score.n for trial in trials if trial.score is not None}
     known = f", n = {sample.n:,}" if len(counts) == 1 and sample.n is not None else ""
@@ -67,18 +67,18 @@ def _scores(stands: Standing, *, target: float | None, notes: list[str]) -> byte
     return png(figure)
 
 
-def _learning(stands: Standing, curves: dict[str, Run], *, name: str, notes: list[str]) -> bytes | None:
+def _learning(board: Leaderboard, curves: dict[str, Run], *, name: str, notes: list[str]) -> bytes | None:
     panels: list[tuple[str, list[Curve]]] = []
-    names = labels(stands)
+    names = labels(board)
     for metric, title in PANELS:
         logged = [
             trial
-            for trial in stands.trials
+            for trial in board.trials
             if (run := curves.get(trial.run.job_id)) is not None
             and len(run[metric]) >= 2
             and not (metric == "loss" and run.has_reward)  # the loss of GRPO shows nothing
         ]
-        drawn = _most_telling(logged, stands, most=MOST_CURVES)
+        drawn = _most_telling(logged, board, most=MOST_CURVES)
         if len(drawn) < len(logged):
             notes.append(f"Of {len(logged)} runs the best and the latest are drawn in the picture of {title}.")
         lines = []
@@ -90,18 +90,18 @@ def _learning(stands: Standing, curves: dict[str, Run], *, name: str, notes: lis
     return png(curves_figure(panels, title=f"How the runs of {name} learned")) if panels else None
 
 
-def _most_telling(trials: Sequence[Trial], stands: Standing, *, most: int) -> list[Trial]:
+def _most_telling(trials: Sequence[Trial], board: Leaderboard, *, most: int) -> list[Trial]:
     """At most ``most`` of ``trials``, in their order: the baseline, the best, and the latest."""
-    pillars = {pillar.run.job_id for pillar in (stands.baseline, stands.best) if pillar is not None}
+    pillars = {pillar.run.job_id for pillar in (board.baseline, board.best) if pillar is not None}
     chosen = [trial.run.job_id for trial in trials if trial.run.job_id in pillars]
     others = [trial.run.job_id for trial in trials if trial.run.job_id not in pillars]
     kept = {*chosen, *others[max(0, len(others) - (most - len(chosen))) :]}
     return [trial for trial in trials if trial.run.job_id in kept]
 
 
-def labels(stands: Standing) -> dict[str, str]:
-    """Job id -> what stands for the run in a picture: its name, shortened; the job is told where names are alike."""
-    short = {trial.run.job_id: _short(trial.run.run_id) for trial in stands.trials}
+def labels(board: Leaderboard) -> dict[str, str]:
+    """Job id -> what board for the run in a picture: its name, shortened; the job is told where names are alike."""
+    short = {trial.run.job_id: _short(trial.run.run_id) for trial in board.trials}
     count = Counter(short.values())
     return {job_id: label if count[label] == 1 else _short(f"{label} {job_id}") for job_id, label in short.items()}
 

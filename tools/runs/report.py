@@ -13,7 +13,7 @@ from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
 from mlintern.tools.runs.caveats import limits
 from mlintern.tools.runs.experiment_rows import Experiment
-from mlintern.tools.runs.leaderboard import Standing, Trial
+from mlintern.tools.runs.leaderboard import Leaderboard, Trial
 from mlintern.tools.runs.markdown_tables import code, plain, table
 from mlintern.tools.runs.recipes import differences, shown
 from mlintern.tools.runs.recipes import summary as one_line
@@ -27,7 +27,7 @@ class Material:
     """All that a report is written from."""
 
     experiment: Experiment
-    standing: Standing
+    board: Leaderboard
     health: Mapping[str, Diagnosis]
     scripts: Mapping[str, Path]
     now: float
@@ -41,12 +41,12 @@ def markdown(material: Material) -> str:
     sections = (
         _top(material),
         _runs(material),
-        _evaluations(material.standing),
-        _comparison(material.standing),
+        _evaluations(material.board),
+        _comparison(material.board),
         _learning(material),
         _cost(material),
         _trouble(material),
-        reproduction(material.standing, material.scripts),
+        reproduction(material.board, material.scripts),
         _limits(material),
     )
     return "\n\n".join("\n".join(section) for section in map(list, sections) if section) + "\n"
@@ -54,8 +54,13 @@ def markdown(material: Material) -> str:
 
 def summary(material: Material, path: Path) -> str:
     """The outcome in a few lines that stand alone."""
-    trials = [trial for trial in material.standing.trials if trial.score is not None]
-    lines = [f"# {plain(material.experiment.name)}", "", phrases.verdict(material.standing, material.experiment), ""]
+    trials = [trial for trial in material.board.trials if trial.score is not None]
+    lines = [
+        f"# {plain(material.experiment.name)}",
+        "",
+        phrases.verdict(material.board, material.experiment),
+        "",
+    ]
     if trials:
         shown_trials = sorted(trials, key=lambda trial: not trial.is_baseline)[:6]
         lines += table(
@@ -65,10 +70,10 @@ def summary(material: Material, path: Path) -> str:
         if len(trials) > len(shown_trials):
             lines.append(f"and {len(trials) - len(shown_trials)} more runs in the report")
         lines.append("")
-    failed = sum(trial.run.state in ("failed", "timed_out", "lost") for trial in material.standing.trials)
-    runs = "1 run" if len(material.standing.trials) == 1 else f"{len(material.standing.trials)} runs"
+    failed = sum(trial.run.state in ("failed", "timed_out", "lost") for trial in material.board.trials)
+    runs = "1 run" if len(material.board.trials) == 1 else f"{len(material.board.trials)} runs"
     lines.append(
-        f"{runs} ({failed} failed), {_money(_spent(material.standing))}. Full report with limits of the claim: {path}"
+        f"{runs} ({failed} failed), {_money(_spent(material.board))}. Full report with limits of the claim: {path}"
     )
     return "\n".join(lines)
 
@@ -77,11 +82,11 @@ def _top(material: Material) -> Iterator[str]:
     experiment = material.experiment
     yield f"# {plain(experiment.name)}"
     yield ""
-    yield phrases.verdict(material.standing, experiment)
+    yield phrases.verdict(material.board, experiment)
     yield ""
     facts = {
         "Goal": experiment.goal,
-        "Base model": experiment.base_model or _base_model(material.standing),
+        "Base model": experiment.base_model or _base_model(material.board),
         "Benchmark": experiment.benchmark,
         "Target": "" if experiment.target is None else f"{experiment.target:g}",
         "Budget": "" if experiment.budget_usd is None else _money(experiment.budget_usd),
@@ -98,7 +103,7 @@ def _top(material: Material) -> Iterator[str]:
 
 
 def _runs(material: Material) -> Iterator[str]:
-    trials = material.standing.trials
+    trials = material.board.trials
     shared, differing = _settings(trials)
     yield "## Runs"
     yield ""
@@ -142,8 +147,8 @@ def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.removeprefix('hyperparameters.')} {shown(value)}" for name, value in settings.items())
 
 
-def _evaluations(standing: Standing) -> Iterator[str]:
-    rows = [(trial, row) for trial in standing.trials for row in trial.rows]
+def _evaluations(board: Leaderboard) -> Iterator[str]:
+    rows = [(trial, row) for trial in board.trials for row in trial.rows]
     yield "## Evaluations"
     yield ""
     if not rows:
@@ -171,12 +176,12 @@ def _evaluations(standing: Standing) -> Iterator[str]:
         yield f"\n{len(rows) - MOST_ROWS} more rows are not shown; read_eval lists those of a job."
 
 
-def _comparison(standing: Standing) -> Iterator[str]:
-    if standing.baseline is None or not standing.candidates:
+def _comparison(board: Leaderboard) -> Iterator[str]:
+    if board.baseline is None or not board.candidates:
         return
     yield "## Against the baseline"
     yield ""
-    yield f"Baseline: {code(standing.baseline.run.run_id)}. p-values are adjusted over all runs of the table."
+    yield f"Baseline: {code(board.baseline.run.run_id)}. p-values are adjusted over all runs of the table."
     yield ""
     yield from table(
         ("run", "difference", "verdict", "notes"),
@@ -187,7 +192,7 @@ def _comparison(standing: Standing) -> Iterator[str]:
                 trial.against_baseline.verdict,
                 " ".join(trial.against_baseline.notes),
             )
-            for trial in standing.candidates
+            for trial in board.candidates
             if trial.against_baseline is not None
         ),
     )
@@ -201,13 +206,13 @@ def _learning(material: Material) -> Iterator[str]:
 
 
 def _cost(material: Material) -> Iterator[str]:
-    standing = material.standing
-    seconds = sum(trial.run.seconds or 0.0 for trial in standing.trials)
-    held = sum(t.run.usd_reserved for t in standing.trials if not t.run.settled)
+    board = material.board
+    seconds = sum(trial.run.seconds or 0.0 for trial in board.trials)
+    held = sum(t.run.usd_reserved for t in board.trials if not t.run.settled)
     yield "## Cost"
     yield ""
     yield (
-        f"{_money(_spent(standing))} and {_duration(seconds)} of job time over {len(standing.trials)} jobs"
+        f"{_money(_spent(board))} and {_duration(seconds)} of job time over {len(board.trials)} jobs"
         + (f"; {_money(held)} more are reserved for jobs that are not over" if held else "")
         + (f"; {_money(material.usd_scheduled)} for runs that schedules may start" if material.usd_scheduled else "")
         + "."
@@ -218,7 +223,7 @@ def _trouble(material: Material) -> Iterator[str]:
     yield "## Failures and health"
     yield ""
     lines: list[str] = []
-    for trial in material.standing.trials:
+    for trial in material.board.trials:
         name = code(trial.run.run_id)
         if trial.run.state in ("failed", "timed_out", "lost", "cancelled"):
             reason = f": {plain(trial.run.error)[:300]}" if trial.run.error else ""
@@ -232,7 +237,7 @@ def _trouble(material: Material) -> Iterator[str]:
     yield ""
     faults = sum(len(diagnosis.findings) for diagnosis in judged)
     yield (
-        f"The training curves of {len(judged)} of {len(material.standing.trials)} jobs were read; "
+        f"The training curves of {len(judged)} of {len(material.board.trials)} jobs were read; "
         + (f"they show {faults} faults." if faults else "they show no fault.")
     )
 
@@ -240,16 +245,16 @@ def _trouble(material: Material) -> Iterator[str]:
 def _limits(material: Material) -> Iterator[str]:
     yield "## Limits of the claim"
     yield ""
-    for limit in limits(material.standing, material.experiment):
+    for limit in limits(material.board, material.experiment):
         yield f"* {limit}"
 
 
-def _base_model(standing: Standing) -> str:
-    return (standing.baseline.score.model or "") if standing.baseline and standing.baseline.score else ""
+def _base_model(board: Leaderboard) -> str:
+    return (board.baseline.score.model or "") if board.baseline and board.baseline.score else ""
 
 
-def _spent(standing: Standing) -> float:
-    return sum(trial.run.usd for trial in standing.trials)
+def _spent(board: Leaderboard) -> float:
+    return sum(trial.run.usd for trial in board.trials)
 
 
 def _cost_of(run: JobRecord) -> str:

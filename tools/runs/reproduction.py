@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.runs.leaderboard import Standing, Trial
+from mlintern.tools.runs.leaderboard import Leaderboard, Trial
 from mlintern.tools.runs.markdown_tables import plain
 from mlintern.tools.scripts.header import Header, read_header
 
 
-def reproduction(standing: Standing, scripts: Mapping[str, Path]) -> Iterator[str]:
+def reproduction(board: Leaderboard, scripts: Mapping[str, Path]) -> Iterator[str]:
     """How to repeat the baseline, the best run, and the measurement of either.
 
     Args:
         scripts: where each script lies, by script id.
     """
-    needed = {trial.run.job_id: trial for trial in (standing.baseline, standing.best) if trial is not None}
-    by_id = {trial.run.job_id: trial for trial in standing.trials}
+    needed = {trial.run.job_id: trial for trial in (board.baseline, board.best) if trial is not None}
+    by_id = {trial.run.job_id: trial for trial in board.trials}
     for trial in list(needed.values()):
         if trial.measured_by in by_id:
             needed[trial.measured_by] = by_id[trial.measured_by]

@@ -44,7 +44,7 @@ class ReportResult(BaseModel):
 
     experiment: str
     path: str = Field(description="Markdown file.")
-    summary: str = Field(description="The outcome in Markdown that stands alone.")
+    summary: str = Field(description="The outcome in Markdown that board alone.")
     pictures: list[str] = Field(description="PNG files beside it.")
     best: BestScore | None = None
     verdict: str = Field(description="Verdict on the best run against the baseline; not_evaluated if there is none.")

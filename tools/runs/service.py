@@ -23,7 +23,7 @@ from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs import experiment_rows, recipes, report
 from mlintern.tools.runs.caveats import limits
-from mlintern.tools.runs.leaderboard import Standing, Trial, standing, worth
+from mlintern.tools.runs.leaderboard import Leaderboard, Trial, build_leaderboard, worth
 from mlintern.tools.runs.pictures import draw, write_file
 from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
 from mlintern.tools.workspace import Workspace
@@ -43,7 +43,7 @@ class RunService:
     async def list(
         self, *, experiment: str | None = None, sort: Sort = "started", limit: int = 20, cursor: str | None = None
     ) -> RunPage:
-        """Runs of an experiment, or all: the latest, the best or the dearest first.
+        """Runs of an experiment, or all: the latest, the best or the most expensive first.
 
         Scores of different tasks are not put in one order: ``sort="best"`` needs an experiment.
 
@@ -113,17 +113,17 @@ class RunService:
         return trials | self._trials(loose)
 
     def _trials(self, found: Sequence[JobRecord]) -> dict[str, Trial]:
-        return {trial.run.job_id: trial for trial in self._standing(found).trials}
+        return {trial.run.job_id: trial for trial in self._leaderboard(found).trials}
 
-    def _standing(
+    def _leaderboard(
         self,
         found: Sequence[JobRecord],
         *,
         baseline: str | None = None,
         task: str | None = None,
         metric: str | None = None,
-    ) -> Standing:
-        return standing(
+    ) -> Leaderboard:
+        return build_leaderboard(
             found,
             experiment_rows.evaluations(self.ledger, job_ids=[record.job_id for record in found]),
             jobs_folder=self.workspace.root / "jobs",
@@ -144,16 +144,16 @@ class RunService:
     ) -> ReportResult:
         known = experiment_rows.experiment(self.ledger, name)
         found = experiment_rows.trials(self.ledger, experiment=name)
-        stands = self._standing(found, baseline=baseline, task=task or known.benchmark or None, metric=metric)
-        _check_target(known.target if target is None else target, stands)
+        board = self._leaderboard(found, baseline=baseline, task=task or known.benchmark or None, metric=metric)
+        _check_target(known.target if target is None else target, board)
         experiment_rows.describe(self.ledger, name, goal=goal, target=target)
         experiment = experiment_rows.experiment(self.ledger, name)
         curves, health = self._curves(found)
         folder = self._folder(name)
-        pictures, notes = draw(folder, stands, curves, name=name, target=experiment.target)
+        pictures, notes = draw(folder, board=board, curves=curves, name=name, target=experiment.target)
         material = report.Material(
             experiment=experiment,
-            standing=stands,
+            board=board,
             health=health,
             scripts={record.spec.script_id: self.workspace.script(record.spec.script_id) for record in found},
             now=self.clock.now(),
@@ -163,7 +163,7 @@ class RunService:
         )
         path = folder / "report.md"
         write_file(path, report.markdown(material).encode())
-        best = stands.best
+        best = board.best
         return ReportResult(
             experiment=name,
             path=str(path),
@@ -171,7 +171,7 @@ class RunService:
             pictures=[str(folder / picture) for picture in pictures],
             best=_best(best) if best else None,
             verdict=best.verdict if best else "not_evaluated",
-            limits=list(limits(stands, experiment)),
+            limits=list(limits(board, experiment)),
             notes=notes,
         )
 
@@ -202,8 +202,8 @@ class RunService:
         return curves, health
 
 
-def _check_target(target: float | None, stands: Standing) -> None:
-    metric = stands.key[2] if stands.key is not None else ""
+def _check_target(target: float | None, board: Leaderboard) -> None:
+    metric = board.key[2] if board.key is not None else ""
     if target is None or (finite(target) is not None and (not is_proportion(metric) or 0 <= target <= 1)):
         return
     on = f"{metric} lies between 0 and 1" if is_proportion(metric) else "that is no number to reach"
@@ -240,7 +240,7 @@ def _best(trial: Trial) -> BestScore | None:
 
 
 def _place(record: JobRecord, sort: Sort, trial: Trial | None) -> tuple[float, float, str]:
-    """Where a run stands in the order: smaller comes first; unique, so that pages neither repeat nor lose a run."""
+    """Where a run board in the order: smaller comes first; unique, so that pages neither repeat nor lose a run."""
     first = 0.0
     if sort == "usd":
         first = -record.usd

@@ -37,21 +37,21 @@ SCRIPT = (
     ],
 )
 def test_a_requirement_counts_as_met_only_when_it_really_is(requirements: list[str], missing: list[str]) -> None:
-    assert [text.replace(" @", "@") for text in unmet(HAVE, requirements, ">=3.11")] == missing
+    assert [text.replace(" @", "@") for text in unmet(requirements, ">=3.11", installed=HAVE)] == missing
 
 
 def test_a_package_whose_own_requirements_cannot_be_read_does_not_do() -> None:
     old = Installed("3.11.7", {"x": ("1.0", ("foo >=1.*; extra == 'e'",))})
-    assert unmet(old, ["x"], None) == [] and unmet(old, ["x[e]"], None) == ["x[e]"]
+    assert unmet(["x"], None, installed=old) == [] and unmet(["x[e]"], None, installed=old) == ["x[e]"]
 
 
 def test_a_python_that_is_too_old_does_not_do() -> None:
-    assert unmet(HAVE, [], ">=3.13") == ["Python >=3.13"]
+    assert unmet([], ">=3.13", installed=HAVE) == ["Python >=3.13"]
 
 
 def test_a_header_that_cannot_be_parsed_is_refused() -> None:
     with pytest.raises(BadInput, match="header"):
-        unmet(HAVE, ["torch=>2"], None)
+        unmet(["torch=>2"], None, installed=HAVE)
 
 
 def test_the_interpreter_that_has_everything_is_used_as_it_is(tmp_path: Path) -> None:

@@ -368,8 +368,8 @@ async def test_runs_of_one_name_are_told_apart_and_a_baseline_of_that_name_is_as
     for number in (1, 2):
         model = bench.train(f"job-{number}", run_name="again")
         bench.measure(f"job-{number}", model, items(50 + 20 * number, 100, seed=number))
-    stands = service._standing(experiment_rows.trials(bench.ledger, experiment="maxnum"))
-    assert labels(stands) == {"job-1": "again job-1", "job-2": "again job-2"}
+    board = service._leaderboard(experiment_rows.trials(bench.ledger, experiment="maxnum"))
+    assert labels(board) == {"job-1": "again job-1", "job-2": "again job-2"}
     with pytest.raises(BadInput, match="2 runs are called 'again': job-1, job-2"):
         await service.report("maxnum", baseline="again")
     assert (await service.report("maxnum", baseline="job-1")).verdict == "improved"

@@ -73,7 +73,7 @@ def choose(
         MissingDependency: neither interpreter will do and uv is not installed.
     """
     candidate = configured or sys.executable
-    missing = unmet(installed_in(candidate), requirements, python)
+    missing = unmet(requirements, python, installed=installed_in(candidate))
     if not missing:
         return Interpreter((candidate,), f"{candidate} satisfies the script's header")
     entry = _entry_script(text, environments)
@@ -83,7 +83,7 @@ def choose(
     )
 
 
-def unmet(installed: Installed, requirements: Sequence[str], python: str | None) -> list[str]:
+def unmet(requirements: Sequence[str], python: str | None, *, installed: Installed) -> list[str]:
     """Those of ``requirements`` (and of ``python``) that ``installed`` does not satisfy, extras included."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import InvalidSpecifier, SpecifierSet

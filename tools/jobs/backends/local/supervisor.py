@@ -1,4 +1,4 @@
-"""The process that looks after one local job, and outlives whoever submitted it.
+"""The process that looks after one local job, and outlives the server that submitted it.
 
     python -m mlintern.tools.jobs.backends.local.supervisor JOB_FOLDER LOCK_DESCRIPTOR TICKET TICKET_DESCRIPTOR
 
@@ -201,7 +201,7 @@ class Supervisor:
     # Ending
 
     def _reap(self) -> None:
-        """Collect whoever has ended: the script, and orphans of its tree, which come to us as their subreaper."""
+        """Collect what has ended: the script, and orphans of its tree, which come to us as their subreaper."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)

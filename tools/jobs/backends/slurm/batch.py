@@ -99,7 +99,7 @@ def _word(text: str) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """What the batch script, and whoever cancelled the job through us, wrote down. Times are Unix seconds.
+    """What the batch script, and a cancellation by us, wrote down. Times are Unix seconds.
 
     Attributes:
         number: the Slurm job that claimed the folder.

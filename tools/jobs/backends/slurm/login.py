@@ -20,15 +20,15 @@ NOT_FOUND, OVERDUE, SSH_FAILED = 127, 124, 255
 UNREACHABLE = ("Unable to contact slurm", "Socket timed out", "Connection refused", "Zero Bytes were transmitted")
 
 REFUSALS: Mapping[str, str] = {
-    "Host key verification failed": "Compare its key with the one that the cluster's operators publish, mend"
+    "Host key verification failed": "Compare its key with the one that the cluster's operators publish, correct"
     " known_hosts (ssh-keygen -R), and connect once by hand: {by_hand}",
     "Permission denied (": "Have it let you in without a question, with a key (ssh-copy-id, ssh-add) or a ticket;"
     " until then this asks or fails by hand too: {by_hand}",
     "Too many authentication failures": "Name the one key to use with IdentityFile and IdentitiesOnly in"
     " ~/.ssh/config; try by hand: {by_hand}",
     "no matching host key type": "Name an algorithm that both sides know in ~/.ssh/config; try by hand: {by_hand}",
-    "Bad configuration option": "Mend the file that it names; try by hand: {by_hand}",
-    "Bad owner or permissions": "Mend the permissions of the file that it names; try by hand: {by_hand}",
+    "Bad configuration option": "Correct the file that it names; try by hand: {by_hand}",
+    "Bad owner or permissions": "Correct the permissions of the file that it names; try by hand: {by_hand}",
 }
 """What ssh says when it will not get in by waiting, and what to do about it. Nothing was run on the other side."""
 
