@@ -29,7 +29,7 @@ from mlintern.orchestrator.ports import Event, Finished, Notice
 from mlintern.orchestrator.ui_ports import Controls, Face
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 SEND_SECONDS = 15.0
 TRIES = 3
@@ -91,13 +91,13 @@ class Notifier:
             raise NotSent(f"the command ended with {done.returncode}: {said}")
 
     async def _post(self, notification: Notification) -> None:
-        import httpx
+        import httpx2
 
-        async with httpx.AsyncClient(timeout=10.0) as client:
+        async with httpx2.AsyncClient(timeout=10.0) as client:
             for attempt in range(1, TRIES + 1):
                 try:
                     answer = await client.send(self._request(client, notification))
-                except httpx.HTTPError as error:
+                except httpx2.HTTPError as error:
                     problem = f"{type(error).__name__}: {error}"
                 else:
                     if answer.is_success:
@@ -109,7 +109,7 @@ class Notifier:
                     await self._clock.sleep(2.0**attempt)
         raise NotSent(problem)
 
-    def _request(self, client: httpx.AsyncClient, notification: Notification) -> httpx.Request:
+    def _request(self, client: httpx2.AsyncClient, notification: Notification) -> httpx2.Request:
         title, text = notification.title, notification.text
         if self._kind == "slack":
             return client.build_request("POST", self._target, json={"text": f"*{title}*\n{text}"})

@@ -191,8 +191,9 @@ class Lab:
     @cached_property
     def models(self) -> ModelInspector:
         from mlintern.tools.hub.inspect_model import ModelInspector
+        from mlintern.tools.jobs.model_shape import memory_by_trainer
 
-        return ModelInspector(hub=self.hub)
+        return ModelInspector(hub=self.hub, estimate=memory_by_trainer)
 
     @cached_property
     def hub_search(self) -> HubSearcher:

@@ -38,7 +38,11 @@ class BadInput(MlinternError):
 
 
 class NotFound(MlinternError):
-    """The named job, script, file, repository or paper does not exist."""
+    """The named job, script, file, repository or paper does not exist; ``http_status`` if a service said so."""
+
+    def __init__(self, message: str, *, http_status: int | None = None, next_step: str = "") -> None:
+        self.http_status = http_status
+        super().__init__(message, next_step=next_step)
 
 
 class Conflict(MlinternError):

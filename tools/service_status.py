@@ -12,7 +12,6 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import MlinternError, NotFound, ServiceError
-from mlintern.tools.web.refusals import Missing
 
 Status = Literal["ok", "partial", "rate_limited", "not_found", "blocked", "offline", "error"]
 SourceStatus = Literal["ok", "rate_limited", "not_found", "blocked", "offline", "error"]
@@ -58,8 +57,7 @@ def failed(name: str, error: MlinternError) -> SourceReport:
             message=str(error),
         )
     if isinstance(error, NotFound):
-        status = error.http_status if isinstance(error, Missing) else None
-        return SourceReport(name=name, status="not_found", http_status=status, message=str(error))
+        return SourceReport(name=name, status="not_found", http_status=error.http_status, message=str(error))
     return SourceReport(name=name, status="error", message=str(error))
 
 

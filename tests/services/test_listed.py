@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 
 from tests.services.arxiv import ArxivApi
@@ -78,14 +78,14 @@ REFUSED = [
 
 @pytest.mark.parametrize(("service", "path", "status"), REFUSED, indirect=["service"])
 def test_what_the_source_does_not_list_is_refused(service: StandIn, path: str, status: int) -> None:
-    answer = httpx.get(f"{service.url}{path}")
+    answer = httpx2.get(f"{service.url}{path}")
     assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize("service", ["s2", "openalex"], indirect=True)
 def test_a_header_that_is_not_listed_is_refused(service: StandIn) -> None:
     path = "/works" if isinstance(service, OpenAlex) else "/graph/v1/paper/search"
-    answer = httpx.get(f"{service.url}{path}", params={"query": "x"}, headers={"authorization": "Bearer x"})
+    answer = httpx2.get(f"{service.url}{path}", params={"query": "x"}, headers={"authorization": "Bearer x"})
     assert answer.status_code == 400
 
 

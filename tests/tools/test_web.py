@@ -298,10 +298,10 @@ async def test_a_key_buys_the_shorter_distance_and_is_sent(
 
 
 async def test_two_workspaces_of_one_user_share_the_promise_to_arxiv(tmp_path: Path) -> None:
-    import httpx
+    import httpx2
 
     environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, text="ok"))
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, text="ok"))
     clock = FakeClock()
     for name in ("one", "two"):
         web = Web(Workspace.open(tmp_path / name), clock, environ=environ, transport=transport)

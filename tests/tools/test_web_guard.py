@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,20 +39,22 @@ PRIVATE = [
 ]
 
 
-def recording(seen: list[httpx.Request], answer: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTransport:
-    def handle(request: httpx.Request) -> httpx.Response:
+def recording(
+    seen: list[httpx2.Request], answer: Callable[[httpx2.Request], httpx2.Response]
+) -> httpx2.MockTransport:
+    def handle(request: httpx2.Request) -> httpx2.Response:
         seen.append(request)
         return answer(request)
 
-    return httpx.MockTransport(handle)
+    return httpx2.MockTransport(handle)
 
 
 @pytest.mark.parametrize("url", PRIVATE)
 async def test_an_address_inside_the_network_is_refused_before_anything_is_sent(
     url: str, workspace: Workspace, clock: FakeClock
 ) -> None:
-    sent: list[httpx.Request] = []
-    web = Web(workspace, clock, environ={}, transport=recording(sent, lambda _: httpx.Response(200)))
+    sent: list[httpx2.Request] = []
+    web = Web(workspace, clock, environ={}, transport=recording(sent, lambda _: httpx2.Response(200)))
     with pytest.raises(Blocked):
         await web.get("web", url)
     assert not sent
@@ -62,8 +64,8 @@ async def test_an_address_inside_the_network_is_refused_before_anything_is_sent(
 async def test_a_redirect_into_the_network_is_refused(
     url: str, workspace: Workspace, clock: FakeClock, tmp_path: object
 ) -> None:
-    sent: list[httpx.Request] = []
-    transport = recording(sent, lambda _: httpx.Response(302, headers={"location": url}))
+    sent: list[httpx2.Request] = []
+    transport = recording(sent, lambda _: httpx2.Response(302, headers={"location": url}))
     web = Web(workspace, clock, environ={"XDG_CACHE_HOME": str(tmp_path)}, transport=transport)
     with pytest.raises(Blocked):
         await web.get("arxiv", "html/2305.18290")
@@ -118,12 +120,12 @@ async def test_a_configured_base_url_may_be_inside_but_only_for_its_own_service(
 
 
 async def test_a_redirect_never_carries_a_token_to_another_host(workspace: Workspace, clock: FakeClock) -> None:
-    sent: list[httpx.Request] = []
+    sent: list[httpx2.Request] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.host == "huggingface.co":
-            return httpx.Response(302, headers={"location": "https://cdn.example.org/blob"})
-        return httpx.Response(200, text="blob")
+            return httpx2.Response(302, headers={"location": "https://cdn.example.org/blob"})
+        return httpx2.Response(200, text="blob")
 
     web = Web(workspace, clock, environ={"HF_TOKEN": "hf_secret"}, transport=recording(sent, answer))
     await web.get("huggingface", "a/resolve/main/x", headers={"X-Mine": "private"})
@@ -146,8 +148,8 @@ async def test_a_redirect_never_carries_a_token_to_another_host(workspace: Works
 async def test_a_token_goes_to_its_own_origin_compared_as_parsed(
     url: str, workspace: Workspace, clock: FakeClock
 ) -> None:
-    sent: list[httpx.Request] = []
-    transport = recording(sent, lambda _: httpx.Response(200))
+    sent: list[httpx2.Request] = []
+    transport = recording(sent, lambda _: httpx2.Response(200))
     web = Web(workspace, clock, environ={"HF_TOKEN": "hf_secret"}, transport=transport)
     await web.get("huggingface", url)
     assert "authorization" not in sent[0].headers
@@ -157,8 +159,8 @@ async def test_a_token_goes_to_its_own_origin_compared_as_parsed(
 async def test_a_token_in_a_parameter_is_sent_but_neither_shown_nor_stored(
     workspace: Workspace, clock: FakeClock
 ) -> None:
-    sent: list[httpx.Request] = []
-    transport = recording(sent, lambda _: httpx.Response(200, json={}))
+    sent: list[httpx2.Request] = []
+    transport = recording(sent, lambda _: httpx2.Response(200, json={}))
     web = Web(workspace, clock, environ={"OPENALEX_API_KEY": "oa_secret"}, transport=transport)
     answer = await web.get("openalex", "works", params={"search": "x"})
     assert sent[0].url.params["api_key"] == "oa_secret"
@@ -168,7 +170,7 @@ async def test_a_token_in_a_parameter_is_sent_but_neither_shown_nor_stored(
 
 
 async def test_a_token_that_a_service_echoes_is_redacted(workspace: Workspace, clock: FakeClock) -> None:
-    echo = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": "bad key oa_secret"}))
+    echo = httpx2.MockTransport(lambda _: httpx2.Response(400, json={"error": "bad key oa_secret"}))
     web = Web(workspace, clock, environ={"OPENALEX_API_KEY": "oa_secret"}, transport=echo)
     with pytest.raises(ServiceError) as refused:
         await web.get("openalex", "works")
@@ -176,7 +178,7 @@ async def test_a_token_that_a_service_echoes_is_redacted(workspace: Workspace, c
 
 
 async def test_what_one_token_may_see_is_not_served_to_another(workspace: Workspace, clock: FakeClock) -> None:
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, text=request.headers["authorization"]))
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, text=request.headers["authorization"]))
     for token in ("one", "two"):
         web = Web(workspace, clock, environ={"HF_TOKEN": token}, transport=transport)
         assert (await web.get("huggingface", "x")).text == f"Bearer {token}"

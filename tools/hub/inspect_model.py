@@ -17,7 +17,6 @@ from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.safetensors import DTYPES, count_parameters
 from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
 
-TRAINERS = ("sft", "dpo", "grpo")
 SMALL_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 LARGEST = 20 * 2**20
 MOST_EVALUATIONS = 50
@@ -70,12 +69,12 @@ class ModelInspector:
 
     Args:
         hub: client for models that are no local folder.
-        estimate: memory by trainer from (config.json, parameters); by default `memory_by_trainer`.
+        estimate: memory by trainer from (config.json, parameters); without it none is told.
     """
 
     def __init__(self, *, hub: HubClient, estimate: Estimator | None = None) -> None:
         self._hub = hub
-        self._estimate = estimate or memory_by_trainer
+        self._estimate = estimate or (lambda config, parameters: {})
 
     async def inspect(self, model: str, *, revision: str | None = None) -> ModelInspection:
         """Sizes, chat template, licence, access, lineage, evaluations and memory of ``model``.
@@ -204,27 +203,6 @@ class ModelInspector:
         )
         result.warnings = _warnings(result)
         return result
-
-
-def memory_by_trainer(config: Mapping[str, Any], parameters: int | None) -> dict[str, MemoryOfTrainer]:
-    """Estimates of `jobs.memory` for a full and a LoRA run of each trainer; empty for an unknown architecture."""
-    from dataclasses import replace
-
-    from mlintern.tools.jobs.memory import estimate, shape_of_config, workload
-
-    shape = shape_of_config(config)
-    if shape is None:
-        return {}
-    if parameters:
-        shape = replace(shape, parameters=parameters)
-    found = {}
-    for trainer in TRAINERS:
-        runs: dict[str, dict[str, Any]] = {}
-        for kind, lora in (("full", None), ("lora", {"r": 16})):
-            work, assumed = workload({"trainer": trainer, "lora": lora, "hyperparameters": {}}, shape)
-            runs[kind] = {**estimate(shape, work, on_gpu=True).model_dump(), "dtype": work.dtype, "assumes": assumed}
-        found[trainer] = MemoryOfTrainer(**runs)
-    return found
 
 
 def read_config(text: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from mlintern.tools.web.services import SERVICES, Endpoint, Service, locate
 from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 ATTEMPTS = 3
 LONGEST_WAIT = 10.0
@@ -47,7 +47,7 @@ class Web:
         workspace: Workspace,
         clock: Clock,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
         environ: Mapping[str, str] | None = None,
         rng: random.Random | None = None,
         resolve: private_networks.Resolve = private_networks.resolve_by_system,
@@ -167,7 +167,7 @@ class Web:
             old = max(0.0, self._clock.now() - known.stored_at)
             if known.status == 404 and old < min(age, endpoint.service.missing_age):
                 when = f"{endpoint.service.opening} did not have it {old / 3600:.0f} h ago."
-                raise refusals.Missing(when, http_status=404, next_step="Check the id.")
+                raise NotFound(when, http_status=404, next_step="Check the id.")
             if known.status != 404 and old < age:
                 return Answer(name, known.url, known.status, known.headers, known.body, True, old)
         try:

@@ -19,7 +19,7 @@ from mlintern.tools.web.services import Endpoint, redirect_target
 from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 MOST_HOPS = 5
 CONNECT_SECONDS = 10.0
@@ -115,7 +115,7 @@ class Wire:
         workspace: Workspace,
         clock: Clock,
         *,
-        transport: httpx.AsyncBaseTransport | None,
+        transport: httpx2.AsyncBaseTransport | None,
         environ: Mapping[str, str],
         resolve: private_networks.Resolve,
     ) -> None:
@@ -125,7 +125,7 @@ class Wire:
         self._environ = environ
         self._resolve = resolve
         self._gates: dict[Path, Gate] = {}
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._clients: dict[str, httpx2.AsyncClient] = {}
         self._ssl: Any = None
         self.requests_sent = 0
 
@@ -158,24 +158,25 @@ class Wire:
 
     async def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
         import anyio
-        import httpx
+        import httpx2
 
         service = endpoint.service
         self.requests_sent += 1
         for counter in _counters.get():
             counter.sent += 1
+        client = self._client(endpoint)  # the first one loads its libraries, which is not the service's time
         with anyio.move_on_after(request.timeout):
             try:
-                return await self._read(endpoint, request)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                return await self._read(client, endpoint, request)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
                 raise Offline(
                     f"{service.opening} cannot be reached: {error or 'no connection in time'}.",
                     service=service.name,
                     next_step="Check the network connection and proxy, or go on with what is cached or local.",
                 ) from error
-            except httpx.TimeoutException:
+            except httpx2.TimeoutException:
                 pass  # the same as running out of the whole time
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 raise Broken(
                     f"The connection to {service.title} broke: {error or type(error).__name__}.",
                     service=service.name,
@@ -187,19 +188,18 @@ class Wire:
             next_step="Try again later.",
         )
 
-    async def _read(self, endpoint: Endpoint, request: Request) -> Answer:
+    async def _read(self, client: httpx2.AsyncClient, endpoint: Endpoint, request: Request) -> Answer:
         """Send one request and read its body up to the limit."""
-        import httpx
+        import httpx2
 
-        client = self._client(endpoint)
-        url, headers = httpx.URL(request.url), {**request.headers, "user-agent": self._user_agent(endpoint)}
+        url, headers = httpx2.URL(request.url), {**request.headers, "user-agent": self._user_agent(endpoint)}
         if endpoint.token and endpoint.is_home(request.url):
             if endpoint.service.token_header:
                 name, form = endpoint.service.token_header
                 headers[name] = form.format(endpoint.token)
             if endpoint.service.token_parameter:
                 url = url.copy_merge_params({endpoint.service.token_parameter: endpoint.token})
-        timeout = httpx.Timeout(request.timeout, connect=min(CONNECT_SECONDS, request.timeout))
+        timeout = httpx2.Timeout(request.timeout, connect=min(CONNECT_SECONDS, request.timeout))
         message = client.build_request(request.method, url, headers=headers, content=request.body, timeout=timeout)
         response = await client.send(message, stream=True)
         try:
@@ -222,22 +222,22 @@ class Wire:
         contact = self._environ.get("MLINTERN_CONTACT", "").strip() if endpoint.service.takes_contact else ""
         return user_agent(contact)
 
-    def _client(self, endpoint: Endpoint) -> httpx.AsyncClient:
+    def _client(self, endpoint: Endpoint) -> httpx2.AsyncClient:
         """A client a service: connections, like permissions, are not shared between services."""
         from http.cookiejar import CookieJar, DefaultCookiePolicy
 
-        import httpx
+        import httpx2
 
         name = endpoint.service.name
         if name not in self._clients:
             if self._transport is not None:
                 transport, mounts = self._transport, {}
             else:
-                self._ssl = self._ssl or httpx.create_ssl_context()
+                self._ssl = self._ssl or httpx2.create_ssl_context()
                 transport = private_networks.guarded_transport(endpoint, verify=self._ssl, resolve=self._resolve)
                 mounts = _proxies(self._environ, self._ssl)
             no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-            self._clients[name] = httpx.AsyncClient(
+            self._clients[name] = httpx2.AsyncClient(
                 transport=transport, mounts=mounts, trust_env=False, follow_redirects=False, cookies=no_cookies
             )
         return self._clients[name]
@@ -262,16 +262,16 @@ def _user_folder(environ: Mapping[str, str], otherwise: Path) -> Path:
     return folder
 
 
-def _proxies(environ: Mapping[str, str], verify: Any) -> dict[str, httpx.AsyncBaseTransport | None]:
-    """Proxies of the environment, by httpx URL pattern. A proxy resolves names itself, by its own rules."""
-    import httpx
+def _proxies(environ: Mapping[str, str], verify: Any) -> dict[str, httpx2.AsyncBaseTransport | None]:
+    """Proxies of the environment, by httpx2 URL pattern. A proxy resolves names itself, by its own rules."""
+    import httpx2
 
-    mounts: dict[str, httpx.AsyncBaseTransport | None] = {}
+    mounts: dict[str, httpx2.AsyncBaseTransport | None] = {}
     for scheme in ("http", "https"):
         name = f"{scheme}_proxy"
         names = (name, name.upper(), "all_proxy", "ALL_PROXY")
         if address := next(filter(None, map(environ.get, names)), None):
-            mounts[f"{scheme}://"] = httpx.AsyncHTTPTransport(proxy=address, verify=verify, trust_env=False)
+            mounts[f"{scheme}://"] = httpx2.AsyncHTTPTransport(proxy=address, verify=verify, trust_env=False)
     if mounts:
         exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
         for host in filter(None, (part.strip().lstrip(".") for part in exempt.split(","))):

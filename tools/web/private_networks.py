@@ -17,8 +17,8 @@ from mlintern.tools.errors import Blocked
 from mlintern.tools.web.services import Endpoint
 
 if TYPE_CHECKING:
-    import httpcore
-    import httpx
+    import httpcore2
+    import httpx2
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Hostname and port to IP addresses, in the order to try; raises OSError."""
@@ -64,14 +64,14 @@ def check_url(url: str, endpoint: Endpoint) -> None:
         raise _refusal(endpoint, f"{host} is inside a private network")
 
 
-def guarded_transport(endpoint: Endpoint, *, verify: Any, resolve: Resolve) -> httpx.AsyncBaseTransport:
-    """An httpx transport that connects to public addresses only, and to the configured home of ``endpoint``."""
-    import httpcore
-    import httpx
+def guarded_transport(endpoint: Endpoint, *, verify: Any, resolve: Resolve) -> httpx2.AsyncBaseTransport:
+    """An httpx2 transport that connects to public addresses only, and to the configured home of ``endpoint``."""
+    import httpcore2
+    import httpx2
 
-    transport = httpx.AsyncHTTPTransport(verify=verify, trust_env=False)
-    # httpx has no argument for the network layer; httpcore, which it stands on, does (a public one).
-    transport._pool = httpcore.AsyncConnectionPool(
+    transport = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)
+    # httpx2 has no argument for the network layer; httpcore2, which it stands on, does (a public one).
+    transport._pool = httpcore2.AsyncConnectionPool(
         ssl_context=verify,
         max_connections=16,
         max_keepalive_connections=8,
@@ -81,14 +81,14 @@ def guarded_transport(endpoint: Endpoint, *, verify: Any, resolve: Resolve) -> h
     return transport
 
 
-def _backend(endpoint: Endpoint, resolve: Resolve) -> httpcore.AsyncNetworkBackend:
-    import httpcore
+def _backend(endpoint: Endpoint, resolve: Resolve) -> httpcore2.AsyncNetworkBackend:
+    import httpcore2
 
-    class GuardedBackend(httpcore.AsyncNetworkBackend):
+    class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Resolves by itself, so that what was checked is what is connected to."""
 
         def __init__(self) -> None:
-            self._inner = httpcore.AnyIOBackend()
+            self._inner = httpcore2.AnyIOBackend()
 
         async def connect_tcp(
             self,
@@ -97,7 +97,7 @@ def _backend(endpoint: Endpoint, resolve: Resolve) -> httpcore.AsyncNetworkBacke
             timeout: float | None = None,
             local_address: str | None = None,
             socket_options: Iterable[Any] | None = None,
-        ) -> httpcore.AsyncNetworkStream:
+        ) -> httpcore2.AsyncNetworkStream:
             home = endpoint.chosen and endpoint.origin is not None and endpoint.origin[1:] == (host, port)
             addresses = await _addresses(host, port, resolve)
             if not home and not all(is_public(address) for address in addresses):
@@ -105,7 +105,7 @@ def _backend(endpoint: Endpoint, resolve: Resolve) -> httpcore.AsyncNetworkBacke
             for address in addresses[:-1]:
                 try:
                     return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-                except httpcore.ConnectError:
+                except httpcore2.ConnectError:
                     continue  # an IPv6 address without a route; the next one may do
             return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
@@ -116,7 +116,7 @@ def _backend(endpoint: Endpoint, resolve: Resolve) -> httpcore.AsyncNetworkBacke
 
 
 async def _addresses(host: str, port: int, resolve: Resolve) -> list[str]:
-    import httpcore
+    import httpcore2
 
     try:
         ipaddress.ip_address(host)
@@ -127,9 +127,9 @@ async def _addresses(host: str, port: int, resolve: Resolve) -> list[str]:
     try:
         found = list(dict.fromkeys(await resolve(host, port)))
     except OSError as error:
-        raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
+        raise httpcore2.ConnectError(f"{host} cannot be resolved: {error}") from error
     if not found:
-        raise httpcore.ConnectError(f"{host} has no address")
+        raise httpcore2.ConnectError(f"{host} has no address")
     return found[:4]
 
 

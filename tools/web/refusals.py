@@ -11,15 +11,6 @@ from xml.parsers import expat
 from mlintern.tools.errors import Blocked, NotFound, ServiceError
 from mlintern.tools.web.services import Service
 
-
-class Missing(NotFound):
-    """A service answered that it does not have it; ``http_status`` is 404 or 410."""
-
-    def __init__(self, message: str, *, http_status: int, next_step: str = "") -> None:
-        self.http_status = http_status
-        super().__init__(message, next_step=next_step)
-
-
 TRANSIENT = frozenset({500, 502, 503, 504})
 """Statuses that may be gone when asked again."""
 
@@ -117,7 +108,7 @@ def raise_for_status(service: Service, status: int, body: bytes, *, secret: str)
     because = f": {said}" if said else "."
     if status in (404, 410):
         advice = "Check the name or the id."
-        raise Missing(f"{service.opening} does not have it{because}", http_status=status, next_step=advice)
+        raise NotFound(f"{service.opening} does not have it{because}", http_status=status, next_step=advice)
     if status in (401, 403, 451):
         raise Blocked(
             f"{service.opening} refuses the request ({status}){because}",

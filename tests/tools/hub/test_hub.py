@@ -14,6 +14,7 @@ from mlintern.tools.hub.browse import PAGE, HubBrowser
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.inspect_model import ModelInspector
 from mlintern.tools.hub.search import HubSearcher
+from mlintern.tools.jobs.model_shape import memory_by_trainer
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
@@ -207,7 +208,7 @@ async def test_a_renamed_repository_is_followed(hub: HubStandIn) -> None:
 
 async def test_a_model_on_the_hub_is_described_from_its_small_files(hub: HubStandIn) -> None:
     hub.add(model("org/tiny"))
-    result = await ModelInspector(hub=HubClient()).inspect("org/tiny")
+    result = await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect("org/tiny")
     assert (result.status, result.access, result.revision, result.license) == ("ok", "readable", SHA, "apache-2.0")
     assert (result.parameters, result.architecture, result.context_length) == (120_000, "Qwen3ForCausalLM", 4096)
     assert (result.dtype, result.base_model) == ("bfloat16", ["org/base"])
@@ -217,7 +218,7 @@ async def test_a_model_on_the_hub_is_described_from_its_small_files(hub: HubStan
 
 async def test_a_gated_model_says_so_and_what_is_missing(hub: HubStandIn) -> None:
     hub.add(model("org/gated", access="gated"))
-    result = await ModelInspector(hub=HubClient()).inspect("org/gated")
+    result = await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect("org/gated")
     assert (result.access, result.gated, result.parameters) == ("gated", "manual", 120_000)
     assert any("cannot be read" in warning for warning in result.warnings)
 
@@ -239,7 +240,7 @@ async def test_only_the_endpoint_gets_the_token_that_was_set_for_it(
 
 async def test_nothing_is_printed(hub: HubStandIn, capfd: pytest.CaptureFixture[str]) -> None:
     hub.add(model("org/tiny"))
-    await ModelInspector(hub=HubClient()).inspect("org/tiny")
+    await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect("org/tiny")
     assert capfd.readouterr().out == ""
 
 
@@ -272,13 +273,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def test_a_local_model_is_counted_from_its_headers(folder: Path) -> None:
-    result = await ModelInspector(hub=HubClient()).inspect(str(folder))
+    result = await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect(str(folder))
     assert (result.parameters, result.parameters_by_dtype) == (212, {"float32": 205, "bfloat16": 7})
     assert (result.license, result.base_model, result.access) == ("mit", ["org/a", "org/b"], "local")
 
 
 async def test_a_turn_that_does_not_end_with_the_eos_token_is_warned_of(folder: Path) -> None:
-    result = await ModelInspector(hub=HubClient()).inspect(str(folder))
+    result = await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect(str(folder))
     assert result.chat_template.stops_with_eos is False
     assert any("generation does not stop" in warning for warning in result.warnings)
 
@@ -287,10 +288,10 @@ async def test_a_cut_weight_file_is_refused(folder: Path) -> None:
     file = folder / "model-00001-of-00002.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(BadInput, match="is cut"):
-        await ModelInspector(hub=HubClient()).inspect(str(folder))
+        await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect(str(folder))
 
 
 async def test_an_adapter_is_told_from_a_model(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(BadInput, match="LoRA adapter"):
-        await ModelInspector(hub=HubClient()).inspect(str(tmp_path))
+        await ModelInspector(hub=HubClient(), estimate=memory_by_trainer).inspect(str(tmp_path))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import httpx
+import httpx2
 import pytest
 
 from mlintern.tools.config import RayHardware, RaySettings
@@ -46,7 +46,7 @@ class TestOnARealCluster:
 
     async def test_a_job_of_somebody_else_is_described_and_can_be_ended(self, cluster: RayBackend, ray: Ray) -> None:
         body = {"entrypoint": "sleep 600", "metadata": {"name": "theirs"}}
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             made = (await client.post(f"{ray.url}/api/jobs/", json=body)).json()
         job = await cluster.foreign(made["submission_id"])
         assert (job.name, dict(job.details)["Command"]) == ("theirs", "sleep 600")
@@ -178,9 +178,9 @@ async def test_secrets_are_not_sent_where_everyone_could_read_them(tmp_path: Pat
 
 
 async def test_a_server_that_is_not_rays_is_named(tmp_path: Path) -> None:
-    import httpx
+    import httpx2
 
-    page = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>It works!</html>"))
+    page = httpx2.MockTransport(lambda request: httpx2.Response(200, text="<html>It works!</html>"))
     backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=page)
     with pytest.raises(BackendError, match="not as Ray's job server"):
         await backend.status(JobHandle("ray", "job-1"))
@@ -191,23 +191,23 @@ async def test_the_answer_of_a_proxy_is_not_taken_for_rays(
     tmp_path: Path, status: int, text: str, kind: type[Exception]
 ) -> None:
     """A job is lost only when Ray itself says that it knows none."""
-    import httpx
+    import httpx2
 
-    proxy = httpx.MockTransport(lambda request: httpx.Response(status, text=text))
+    proxy = httpx2.MockTransport(lambda request: httpx2.Response(status, text=text))
     backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=proxy)
     with pytest.raises(kind):
         await backend.status(JobHandle("ray", "job-1"))
 
 
 def cluster_that_says(job: dict[str, object], *, logs: tuple[int, str]) -> RayBackend:
-    import httpx
+    import httpx2
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path.endswith("/logs"):
-            return httpx.Response(logs[0], text=logs[1])
-        return httpx.Response(200, json=job, headers={"date": "Thu, 26 Nov 2026 12:00:00 GMT"})
+            return httpx2.Response(logs[0], text=logs[1])
+        return httpx2.Response(200, json=job, headers={"date": "Thu, 26 Nov 2026 12:00:00 GMT"})
 
-    return RayBackend(settings=RaySettings(url="http://head:80"), transport=httpx.MockTransport(answer))
+    return RayBackend(settings=RaySettings(url="http://head:80"), transport=httpx2.MockTransport(answer))
 
 
 NOON = 1795694400
@@ -235,9 +235,9 @@ async def test_half_a_character_in_a_log_is_replaced() -> None:
 
 @pytest.mark.parametrize("text", ["null", "[]", '"RUNNING"', "{}", '{"error": "upstream"}'])
 async def test_json_of_another_shape_is_not_taken_for_rays(text: str) -> None:
-    import httpx
+    import httpx2
 
-    proxy = httpx.MockTransport(lambda request: httpx.Response(200, text=text))
+    proxy = httpx2.MockTransport(lambda request: httpx2.Response(200, text=text))
     backend = RayBackend(settings=RaySettings(url="http://head:80"), transport=proxy)
     for question in (backend.status(JobHandle("ray", "job-1")), backend.logs(JobHandle("ray", "job-1"), None)):
         with pytest.raises(BackendError, match="not as Ray's job server"):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import anyio
-import httpx
+import httpx2
 import pytest
 
 from mlintern.tools.errors import Blocked, NotFound, RateLimited, ServiceError
@@ -133,14 +133,14 @@ async def test_a_malformed_id_is_asked_once_and_the_reason_is_passed_on(source: 
 async def test_recorded_answers_of_arxiv_are_read(recorded: Path, workspace: Workspace, clock: FakeClock) -> None:
     """The five recordings of lukasschwab/arxiv.py: a search, three ids, and a malformed one."""
     answers = [json.loads(path.read_text()) for path in sorted((recorded / "arxiv").glob("*.json"))]
-    by_key = {_asked(httpx.URL(answer["url"])): answer for answer in answers}
+    by_key = {_asked(httpx2.URL(answer["url"])): answer for answer in answers}
 
-    def replay(request: httpx.Request) -> httpx.Response:
+    def replay(request: httpx2.Request) -> httpx2.Response:
         answer = by_key[_asked(request.url)]
-        return httpx.Response(answer["status_code"], text=answer["body"])
+        return httpx2.Response(answer["status_code"], text=answer["body"])
 
     web = Web(
-        workspace, clock, environ={"XDG_CACHE_HOME": str(workspace.root)}, transport=httpx.MockTransport(replay)
+        workspace, clock, environ={"XDG_CACHE_HOME": str(workspace.root)}, transport=httpx2.MockTransport(replay)
     )
     source = ArxivSource(web)
     found = await source.search(Query(text="testing", words="testing"), position="", limit=10)
@@ -156,5 +156,5 @@ async def test_recorded_answers_of_arxiv_are_read(recorded: Path, workspace: Wor
         await source.look_up(["abc"])
 
 
-def _asked(url: httpx.URL) -> tuple[str, str]:
+def _asked(url: httpx2.URL) -> tuple[str, str]:
     return url.params.get("search_query", "").removeprefix("all:"), url.params.get("id_list", "")

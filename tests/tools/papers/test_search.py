@@ -329,7 +329,7 @@ def test_recorded_answers_of_semantic_scholar_are_read(recorded: Path) -> None:
 async def test_recorded_refusals_of_semantic_scholar_are_told_apart(
     recorded: Path, workspace: Workspace, clock: FakeClock, name: str, tmp_path: Path
 ) -> None:
-    import httpx
+    import httpx2
 
     from mlintern.tools.errors import NotFound, ServiceError
 
@@ -337,7 +337,7 @@ async def test_recorded_refusals_of_semantic_scholar_are_told_apart(
     response = cassette["interactions"][0]["response"]
     status = response["status_code"] if "status_code" in response else response["status"]["code"]
     content = response["content"] if "content" in response else response["body"]["string"]
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, text=content))
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, text=content))
     source = SemanticScholarSource(
         Web(workspace, clock, environ={"XDG_CACHE_HOME": str(tmp_path)}, transport=transport)
     )

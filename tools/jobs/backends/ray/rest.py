@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlintern.tools.errors import BackendError, Blocked, NotFound, Offline
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 REQUEST_SECONDS = 30.0
 
@@ -19,7 +19,7 @@ class RayRest:
     url: base URL of the job server. token: for a proxy in front of it.
     """
 
-    def __init__(self, *, url: str, token: str | None, transport: httpx.AsyncBaseTransport | None) -> None:
+    def __init__(self, *, url: str, token: str | None, transport: httpx2.AsyncBaseTransport | None) -> None:
         self.url = url
         self.transport = transport
         self._token = token
@@ -45,7 +45,7 @@ class RayRest:
 
     async def answer(
         self, method: str, path: str, *, body: Any = None, content: bytes | None = None
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """A good answer.
 
         Raises:
@@ -53,14 +53,14 @@ class RayRest:
             BackendError: another refusal.
             Offline: no answer, or a proxy's that nobody answers: what was asked may have been done.
         """
-        import httpx
+        import httpx2
 
         try:
-            async with httpx.AsyncClient(transport=self.transport, timeout=REQUEST_SECONDS) as client:
+            async with httpx2.AsyncClient(transport=self.transport, timeout=REQUEST_SECONDS) as client:
                 answer = await client.request(
                     method, self.address(path), headers=self.headers(), json=body, content=content
                 )
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise self.offline(error) from error
         if answer.status_code == 404 and "does not exist" in answer.text:
             raise NotFound(f"Ray has no {path}.")
@@ -78,7 +78,7 @@ class RayRest:
         return answer
 
 
-def json_of(answer: httpx.Response, *, holding: str | None = None) -> Any:
+def json_of(answer: httpx2.Response, *, holding: str | None = None) -> Any:
     """The answer's JSON; with ``holding`` an object that has this key."""
     try:
         value = json.loads(answer.content or b"{}")
@@ -92,7 +92,7 @@ def json_of(answer: httpx.Response, *, holding: str | None = None) -> Any:
     return value
 
 
-def date_of(answer: httpx.Response) -> float | None:
+def date_of(answer: httpx2.Response) -> float | None:
     """The moment of the answer by the cluster's clock, Unix seconds."""
     text = answer.headers.get("date")
     return parsedate_to_datetime(text).timestamp() if text else None
