@@ -243,16 +243,19 @@ def _face(chosen: argparse.Namespace, interactive: bool) -> Face:
 
 def _sessions(arguments: Sequence[str]) -> int:
     from mlintern.common.clock import iso
+    from mlintern.common.text import cut_line, format_usd
     from mlintern.orchestrator.session import list_sessions, sessions_folder
-    from mlintern.orchestrator.ui.lines import cut, usd
 
     parser = argparse.ArgumentParser(prog="mlintern-orchestrate sessions", description="List the sessions.")
     parser.parse_args(arguments)
     folder = sessions_folder()
     found = list_sessions(folder)
     for each in found:
-        print(f"{each.id}  {iso(each.started)}  {each.ended:<18} {each.turns:>4} turns  {usd(each.usd):>8}", end="  ")
-        print(cut(each.goal, 60))
+        print(
+            f"{each.id}  {iso(each.started)}  {each.ended:<18} {each.turns:>4} turns  {format_usd(each.usd):>8}",
+            end="  ",
+        )
+        print(cut_line(each.goal, 60))
     if not found:
         print(f"There are no sessions in {folder}.", file=sys.stderr)
     return 0

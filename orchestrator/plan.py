@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from mlintern.common.text import did_you_mean
 from mlintern.orchestrator.compacted_message import Carried
 from mlintern.orchestrator.model import Message
 from mlintern.orchestrator.ports import Tool, ToolOutcome
@@ -133,6 +133,6 @@ def _step(number: int, given: Any) -> Step:
     for state in STATES:
         if given["state"] == state:
             return Step(" ".join(text.split()), state)
-    near = difflib.get_close_matches(str(given["state"]), STATES, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise PlanError(f"the state of step {number} is {given['state']!r}; it must be one of {', '.join(STATES)}.{hint}")
+    hint = did_you_mean(str(given["state"]), STATES, otherwise="")
+    stated = f"the state of step {number} is {given['state']!r}; it must be one of {', '.join(STATES)}. {hint}"
+    raise PlanError(stated.rstrip())

@@ -7,11 +7,11 @@ request at higher rates once its prompt is long, so each class of tokens has a c
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from mlintern.common.text import did_you_mean
 from mlintern.orchestrator.model import CacheTtl, ModelRequest, Usage
 
 MILLION = 1_000_000
@@ -100,10 +100,9 @@ class PriceTable:
         valid = [row for row in rows if row.since <= day]
         if valid:
             return valid[-1]
-        near = difflib.get_close_matches(model, self._rows, n=1)
-        hint = f" Did you mean {near[0]}?" if near and near[0] != model else ""
+        hint = did_you_mean(model, (name for name in self._rows if name != model), otherwise="")
         raise UnknownPrice(
-            f"The price of the model {model!r} is not known.{hint} Give it (--price-in and --price-out, USD per "
+            f"The price of the model {model!r} is not known. {hint} Give it (--price-in and --price-out, USD per "
             "million tokens; 0 for a model of your own), or run without --budget-usd."
         )
 

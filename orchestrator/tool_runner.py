@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlintern.common.clock import Clock
+from mlintern.common.text import did_you_mean
 from mlintern.orchestrator.model import Block, ToolUse
 from mlintern.orchestrator.ports import (
     Guard,
@@ -120,8 +120,7 @@ class ToolRunner:
         if use.arguments is None:
             return f"Not executed: the arguments are {use.error or 'no JSON object'}. Send the whole call again."
         if use.name not in self._tools:
-            near = difflib.get_close_matches(use.name, self._tools, n=1)
-            return f"There is no tool {use.name!r}.{f' Did you mean {near[0]}?' if near else ''}"
+            return f"There is no tool {use.name!r}. {did_you_mean(use.name, self._tools, otherwise='')}".rstrip()
         if position >= MAX_CALLS:
             return f"Not executed: at most {MAX_CALLS} calls a turn. Make this one in the next turn."
         return self._guard.refusal(name=use.name, arguments=use.arguments)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
+
+from mlintern.common.text import cut, did_you_mean
 
 MOST_SHOWN = 8
 LONGEST_VALUE = 80
@@ -46,13 +47,11 @@ def _explain_one(problem: Mapping[str, Any], schema: Schema) -> str:
     if problem["type"] == "value_error" or isinstance(problem.get("input"), dict | list):
         return f"{path}: {message}"
     value = repr(problem.get("input"))
-    shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}... ({len(value)} characters)"
-    return f"{path}: {message}; got {shown}"
+    return f"{path}: {message}; got {cut(value, LONGEST_VALUE)}"
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return f" {did_you_mean(name, known, otherwise='')}".rstrip()
 
 
 def _properties(root: Schema, location: tuple[int | str, ...]) -> list[str]:

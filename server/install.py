@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.files import write_durably
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BadInput
 
 NAME = "mlintern"
@@ -80,9 +80,7 @@ def install(name: str, *, server: dict[str, Any], print_only: bool = False) -> s
     """
     host = HOSTS.get(name)
     if host is None:
-        near = difflib.get_close_matches(name, HOSTS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise BadInput(f"There is no host {name!r}.", next_step=f"{hint}There are: {', '.join(HOSTS)}.")
+        raise BadInput(f"There is no host {name!r}.", next_step=did_you_mean(name, HOSTS, what="host"))
     entry = {"type": "stdio", **server} if host.names_transport else server
     path = host.path().resolve()  # a link into someone's dotfiles stays a link
     if print_only:

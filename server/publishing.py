@@ -13,13 +13,13 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mlintern.common.consent import Action
-from mlintern.common.text import format_bytes
+from mlintern.common.text import cut_list, format_bytes
 from mlintern.server.apps.approval_card import CARD_META
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import as_result
-from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result, some
+from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result
 
 What = Annotated[Operation, Field(description="What to do")]
 RepoId = Annotated[str, Field(description="Id or URL; a bare name is the user's own")]
@@ -89,12 +89,12 @@ def publishing(plan: Publication) -> Action:
         ("Deletes", plan.path),
         ("New name", plan.name),
         ("From", plan.source),
-        ("Files", some([f"{file.name} ({format_bytes(file.size)})" for file in plan.files], most=12)),
-        ("Replaces there", some(plan.replaces, most=12)),
+        ("Files", cut_list([f"{file.name} ({format_bytes(file.size)})" for file in plan.files], 12)),
+        ("Replaces there", cut_list(plan.replaces, 12)),
         ("There already", f"{plan.unchanged} of {len(plan.files)} files" if plan.unchanged else ""),
         ("Text", plan.text),
-        ("Left out", some(plan.left_out, most=12)),
-        ("Not searched for secrets to the end", some(plan.not_searched, most=12)),
+        ("Left out", cut_list(plan.left_out, 12)),
+        ("Not searched for secrets to the end", cut_list(plan.not_searched, 12)),
         ("Commit message", plan.message),
         ("Note", plan.note),
     ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput
 
@@ -42,9 +42,7 @@ def parse_toolsets(text: str) -> tuple[str, ...]:
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
     for name in sorted(names - set(TOOLSETS)):
-        near = difflib.get_close_matches(name, TOOLSETS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise BadInput(f"There is no toolset {name!r}.", next_step=f"{hint}There are: {', '.join(TOOLSETS)}.")
+        raise BadInput(f"There is no toolset {name!r}.", next_step=did_you_mean(name, TOOLSETS, what="toolset"))
     if not names:
         raise BadInput("No toolset is named.", next_step=f"There are: {', '.join(TOOLSETS)}.")
     return tuple(name for name in TOOLSETS if name in names)

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -22,6 +21,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import AnyUrl, ValidationError
 
+from mlintern.common.text import did_you_mean
 from mlintern.server.arguments import explain, refuse_unknown
 from mlintern.tools.errors import MlinternError, NotFound
 
@@ -68,9 +68,7 @@ class StrictServer(MCPServer[Any]):
             raise
 
     def _no_such_tool(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._tools, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"There is no tool {name!r}.{hint}"
+        return f"There is no tool {name!r}. {did_you_mean(name, self._tools, otherwise='')}".rstrip()
 
 
 def as_result(structured: dict[str, Any], *, meta: dict[str, Any] | None = None) -> CallToolResult:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from mlintern.common.consent import BadRule, Rule
+from mlintern.common.text import cut_line, did_you_mean, format_usd
 from mlintern.orchestrator.export import as_markdown, as_trace
 from mlintern.orchestrator.model import ModelError
 from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
 from mlintern.orchestrator.session import read_events
-from mlintern.orchestrator.ui import lines
 from mlintern.orchestrator.ui.consent import Say
 from mlintern.orchestrator.ui_ports import Controls
 
@@ -52,8 +51,7 @@ class Commands:
         }
         action = actions.get(word)
         if action is None:
-            near = difflib.get_close_matches(word, actions, n=1)
-            self._say(f"There is no command {word}.{f' Did you mean {near[0]}?' if near else ' See /help.'}")
+            self._say(f"There is no command {word}. {did_you_mean(word, actions, otherwise='See /help.')}")
         elif word in ("/compact", "/undo") and not idle:
             self._say(f"{word} works when the agent waits; interrupt it first with Ctrl-C.")
         else:
@@ -67,9 +65,9 @@ class Commands:
 
     async def _cost(self, rest: str) -> None:
         budget = self._agent.orchestrator.budget
-        limit = f" of {lines.usd(budget.limit_usd)}" if budget.limit_usd is not None else ""
+        limit = f" of {format_usd(budget.limit_usd)}" if budget.limit_usd is not None else ""
         turns = self._agent.orchestrator.turn
-        self._say(f"The model has cost {lines.usd(budget.spent_usd)}{limit} in {turns} turns. Jobs: see /jobs.")
+        self._say(f"The model has cost {format_usd(budget.spent_usd)}{limit} in {turns} turns. Jobs: see /jobs.")
 
     async def _compact(self, rest: str) -> None:
         try:
@@ -115,7 +113,7 @@ class Commands:
         if taken is None:
             self._say("There is no message of yours to take back.")
         else:
-            self._say(f"Taken back: {lines.cut(taken, 80)} (what tools did since stays done)")
+            self._say(f"Taken back: {cut_line(taken, 80)} (what tools did since stays done)")
 
     async def _export(self, rest: str) -> None:
         session = self._agent.session

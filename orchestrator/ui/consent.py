@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from mlintern.common.consent import BadRule, Rule, suggested
+from mlintern.common.text import cut_line, format_usd
 from mlintern.orchestrator.approvals import Decision, Request
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.ports import TurnEnded
@@ -26,7 +27,7 @@ def consent_lines(request: Request, *, budget: TurnEnded | None) -> list[str]:
     shown += lines.question_lines(request.question.message)
     if budget is not None and budget.budget_usd is not None:
         left = max(0.0, budget.budget_usd - budget.usd)
-        shown.append(f"Model budget left: {lines.usd(left)} of {lines.usd(budget.budget_usd)}")
+        shown.append(f"Model budget left: {format_usd(left)} of {format_usd(budget.budget_usd)}")
     rule = suggested(request.asked) if request.asked is not None else None
     if rule is not None:
         shown.append(f"Allowance with a: {rule.text}")
@@ -65,7 +66,7 @@ async def ask_form(question: Question, *, say: Say, read: Callable[[str], Awaita
     required = set(question.schema.get("required") or ())
     for name, field in (question.schema.get("properties") or {}).items():
         while True:
-            text = await read(f"{lines.cut(str(field.get('title') or name), 60)}{_choices(field)}: ")
+            text = await read(f"{cut_line(str(field.get('title') or name), 60)}{_choices(field)}: ")
             if text == "/cancel":
                 return Answer(action="cancel")
             if not text and name not in required:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mlintern.common.durations import format_duration
+from mlintern.common.text import cut_line, format_usd
 from mlintern.orchestrator.ports import Finished, Started, ToolFinished, TurnEnded
 
 ARGUMENT_CHARS = 60
@@ -15,13 +17,7 @@ LINE_CHARS = 110
 def brief(arguments: Mapping[str, Any], *, width: int = LINE_CHARS) -> str:
     """Arguments as ``name=value``, each and all cut to fit a line."""
     parts = [f"{name}={_short(value)}" for name, value in arguments.items()]
-    return cut(", ".join(parts), width)
-
-
-def cut(text: str, width: int) -> str:
-    """``text`` on one line of at most ``width`` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    return cut_line(", ".join(parts), width)
 
 
 def tool_line(finished: ToolFinished, arguments: Mapping[str, Any]) -> str:
@@ -29,8 +25,8 @@ def tool_line(finished: ToolFinished, arguments: Mapping[str, Any]) -> str:
     outcome = finished.outcome
     images = sum(block["type"] == "image" for block in outcome.content)
     shown = f"{size(len(outcome.text))} chars" + (f", {images} image{'s' if images > 1 else ''}" if images else "")
-    line = f"{finished.name}({brief(arguments)}) {seconds(finished.seconds)}, {shown}"
-    return f"{line}: {cut(outcome.text, 160)}" if outcome.is_error else line
+    line = f"{finished.name}({brief(arguments)}) {format_duration(finished.seconds, rounded=True)}, {shown}"
+    return f"{line}: {cut_line(outcome.text, 160)}" if outcome.is_error else line
 
 
 def started_lines(started: Started) -> list[str]:
@@ -44,7 +40,7 @@ def finished_lines(finished: Finished) -> list[str]:
     """What a person needs at the end: why, how much, what still runs, how to go on."""
     stop = finished.stop
     turns = f"{finished.turns} turn{'' if finished.turns == 1 else 's'}"
-    lines = [f"{stop.name}: {stop.reason} ({turns}, {usd(finished.usd)})"]
+    lines = [f"{stop.name}: {stop.reason} ({turns}, {format_usd(finished.usd)})"]
     if finished.running_jobs:
         lines.append(f"still running: {', '.join(finished.running_jobs)}")
     lines.append(f"go on with: mlintern-orchestrate --resume {finished.session_id}")
@@ -55,12 +51,12 @@ def footer(turn: TurnEnded | None, *, window: int, minutes: float) -> str:
     """``claude-sonnet-5-5 | ctx 63% | $0.41/$5 | turn 37/300 | 12 min``."""
     if turn is None:
         return f"{minutes:.0f} min"
-    limit = f"/{usd(turn.budget_usd)}" if turn.budget_usd is not None else ""
+    limit = f"/{format_usd(turn.budget_usd)}" if turn.budget_usd is not None else ""
     share = round(100 * turn.context_tokens / window) if window else 0
     parts = [
         turn.model,
         f"ctx {share}%",
-        f"{usd(turn.usd)}{limit}",
+        f"{format_usd(turn.usd)}{limit}",
         f"turn {turn.turn}/{turn.max_turns}",
         f"{minutes:.0f} min",
     ]
@@ -79,20 +75,10 @@ def plain_text(text: str) -> str:
     return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 
-def seconds(value: float) -> str:
-    if value < 60:
-        return f"{value:.1f} s"
-    return f"{int(value // 60)} min {int(value % 60)} s"
-
-
 def size(count: int) -> str:
     return str(count) if count < 1000 else f"{count / 1000:.1f}k"
 
 
-def usd(amount: float) -> str:
-    return f"${amount:.2f}" if amount == 0 or amount >= 0.01 else f"${amount:.4f}"
-
-
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return cut(plain_text(text), ARGUMENT_CHARS)
+    return cut_line(plain_text(text), ARGUMENT_CHARS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from mlintern.common.durations import format_duration
 from mlintern.orchestrator.approvals import Decision, Request
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.model import ReplyStarted, Retrying, TextDelta, ThinkingDelta, ToolUseStarted
@@ -150,7 +151,7 @@ class TerminalUi:
         shown: StyleAndTextTuples = [(style, f"{line}\n") for line in live[-LIVE_LINES:] if line]
         now = time.monotonic()
         for name, since in self._running.values():
-            shown.append(("fg:ansibrightblack", f"… {name} {lines.seconds(now - since)}\n"))
+            shown.append(("fg:ansibrightblack", f"… {name} {format_duration(now - since, rounded=True)}\n"))
         if self._queue:
             shown.append(("fg:ansibrightblack", f"({len(self._queue)} queued)\n"))
         return [*shown, ("bold", self._question.prompt if self._question else "› ")]

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
+from mlintern.common.text import did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.evals import eval_ledger
@@ -24,7 +25,6 @@ from mlintern.tools.hub.client import SERVICE
 from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.service_status import SourceReport, answered, failed, overall
-from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
 
 DEFAULT_LIMIT = 40
@@ -235,7 +235,7 @@ def _named(row: EvalRow, pattern: str) -> bool:
 
 
 def _unknown(what: str, kind: str, name: str, known: Sequence[str]) -> NotFound:
-    hint = did_you_mean(nearest(name, known)) or f"There are: {', '.join(known[:12])}."
+    hint = did_you_mean(name, known)
     return NotFound(f"{what} has no {kind} {name!r}.", next_step=hint)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import looks_like_address, parse_address
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.suggestions import did_you_mean, nearest
 from mlintern.tools.workspace import Workspace
 
 
@@ -85,7 +85,7 @@ def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
 def _near(name: str, ledger: Ledger) -> str:
     with ledger.read() as connection:
         rows = connection.execute("SELECT job_id FROM jobs ORDER BY created_at DESC LIMIT 1000").fetchall()
-    return f" {did_you_mean(nearest(name, (str(row['job_id']) for row in rows)))}".rstrip()
+    return f" {did_you_mean(name, (str(row['job_id']) for row in rows), otherwise='')}".rstrip()
 
 
 def _hint() -> str:

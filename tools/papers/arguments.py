@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import get_args
 
+from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers.query import Query, Sort, without_request_words
 
@@ -70,6 +70,4 @@ def check_range(name: str, value: int, low: int, high: int) -> None:
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a ``value`` that is none of ``choices``, with a guess at what was meant."""
     if value not in choices:
-        close = get_close_matches(str(value), choices, n=1, cutoff=0.4)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Use one of {', '.join(choices)}."
-        raise BadInput(f"{name} cannot be {value!r}.", next_step=hint)
+        raise BadInput(f"{name} cannot be {value!r}.", next_step=did_you_mean(str(value), choices))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
+from mlintern.common.text import nearest
 from mlintern.tools.errors import BadInput
 
 _SOFTEST_CUT = 0.6
@@ -157,7 +157,7 @@ class Document:
 
     def _unknown(self, wanted: str) -> BadInput:
         titles = {section.title: section for section in self.sections if section.title}
-        close = get_close_matches(wanted, list(titles), n=3, cutoff=0.5)
+        close = nearest(wanted, titles, most=3)
         names = [f"{titles[title].id} ({titles[title].heading})" for title in close]
         if not names:
             names = [f"{section.id} ({section.heading})" for section in self.sections if section.level == 1]

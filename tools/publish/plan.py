@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from mlintern.common.text import cut_list
 from mlintern.tools.hub.addresses import RepoType
 
 Operation = Literal["create_repo", "upload", "write_card", "tag", "create_branch", "set_visibility", "delete_file"]
@@ -178,7 +179,7 @@ def result(plan: Publication, status: Status, **more: Any) -> PublishResult:
         visibility = "private" if plan.private else "public"
     notes = [plan.note, str(more.pop("note", ""))]
     if plan.not_searched:
-        notes.append(f"Not searched for secrets to the end, as they are binary: {some(plan.not_searched)}.")
+        notes.append(f"Not searched for secrets to the end, as they are binary: {cut_list(plan.not_searched, 6)}.")
     return PublishResult(
         status=status,
         operation=plan.operation,
@@ -199,22 +200,6 @@ def result(plan: Publication, status: Status, **more: Any) -> PublishResult:
     )
 
 
-def some(names: tuple[str, ...] | list[str], most: int = 6) -> str:
-    """The first of ``names`` in a line, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def _first(names: tuple[str, ...]) -> list[str]:
     more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
     return [*names[:MOST_NAMED], *more]
-
-
-def sized(count: int) -> str:
-    """A number of bytes as people read it: ``1.2 MB``."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.clock import iso
+from mlintern.common.durations import format_duration
+from mlintern.common.text import format_usd
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
@@ -73,7 +75,8 @@ def summary(material: Material, path: Path) -> str:
     failed = sum(trial.run.state in ("failed", "timed_out", "lost") for trial in material.board.trials)
     runs = "1 run" if len(material.board.trials) == 1 else f"{len(material.board.trials)} runs"
     lines.append(
-        f"{runs} ({failed} failed), {_money(_spent(material.board))}. Full report with limits of the claim: {path}"
+        f"{runs} ({failed} failed), {format_usd(_spent(material.board))}."
+        f" Full report with limits of the claim: {path}"
     )
     return "\n".join(lines)
 
@@ -89,7 +92,7 @@ def _top(material: Material) -> Iterator[str]:
         "Base model": experiment.base_model or _base_model(material.board),
         "Benchmark": experiment.benchmark,
         "Target": "" if experiment.target is None else f"{experiment.target:g}",
-        "Budget": "" if experiment.budget_usd is None else _money(experiment.budget_usd),
+        "Budget": "" if experiment.budget_usd is None else format_usd(experiment.budget_usd),
         "Written": iso(material.now),
     }
     for name, value in facts.items():
@@ -118,7 +121,7 @@ def _runs(material: Material) -> Iterator[str]:
                 trial.verdict,
                 differing[trial.run.job_id],
                 _cost_of(trial.run),
-                _duration(trial.run.seconds),
+                _time(trial.run.seconds),
             )
             for trial in trials
         ),
@@ -212,9 +215,13 @@ def _cost(material: Material) -> Iterator[str]:
     yield "## Cost"
     yield ""
     yield (
-        f"{_money(_spent(board))} and {_duration(seconds)} of job time over {len(board.trials)} jobs"
-        + (f"; {_money(held)} more are reserved for jobs that are not over" if held else "")
-        + (f"; {_money(material.usd_scheduled)} for runs that schedules may start" if material.usd_scheduled else "")
+        f"{format_usd(_spent(board))} and {_time(seconds)} of job time over {len(board.trials)} jobs"
+        + (f"; {format_usd(held)} more are reserved for jobs that are not over" if held else "")
+        + (
+            f"; {format_usd(material.usd_scheduled)} for runs that schedules may start"
+            if material.usd_scheduled
+            else ""
+        )
         + "."
     )
 
@@ -258,16 +265,8 @@ def _spent(board: Leaderboard) -> float:
 
 
 def _cost_of(run: JobRecord) -> str:
-    return _money(run.usd) + ("" if run.settled else f", up to {_money(run.usd_reserved)}")
+    return format_usd(run.usd) + ("" if run.settled else f", up to {format_usd(run.usd_reserved)}")
 
 
-def _money(usd: float) -> str:
-    return f"${usd:,.2f}" if usd >= 0.005 or usd == 0 else f"${usd:.4f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else format_duration(seconds, rounded=True)

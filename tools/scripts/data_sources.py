@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mlintern.common.text import cut_list, did_you_mean
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import (
     HOME,
@@ -21,7 +22,6 @@ from mlintern.tools.hub.addresses import (
     parse_address,
     path_exists,
 )
-from mlintern.tools.suggestions import did_you_mean, nearest
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 """File suffix -> the builder of `datasets.load_dataset` that reads it; each may be followed by .gz or .zst."""
@@ -148,10 +148,8 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return "Its folder does not exist either."
     names = sorted(other.name for other in path.parent.iterdir() if not other.name.startswith("."))
-    if near := nearest(path.name, names):
-        return did_you_mean(near)
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"The folder holds: {', '.join(names[:10])}{more}." if names else "Its folder is empty."
+    listed = f"The folder holds: {cut_list(names, 10)}." if names else "Its folder is empty."
+    return did_you_mean(path.name, names, otherwise=listed)
 
 
 def splits_overlap(one: str, other: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from mlintern.common.text import nearest
 from mlintern.tools.errors import BadInput
 
 
@@ -46,7 +45,7 @@ def _occurrences(text: str, piece: str) -> list[int]:
 def _nearest(text: str, piece: str) -> str:
     wanted = next((line for line in piece.splitlines() if line.strip()), "")
     lines = text.splitlines()
-    near = difflib.get_close_matches(wanted, lines, n=1, cutoff=0.5)
+    near = nearest(wanted, lines)
     if not near:
         return "Read the script first: mind spaces and line breaks."
     return f"Line {lines.index(near[0]) + 1} is the nearest: {near[0].strip():.120}"

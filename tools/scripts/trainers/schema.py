@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlintern.tools import suggestions
+from mlintern.common import text
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.trainers import removed
 
@@ -128,9 +128,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = list(known)
     if (usual := _USUAL_SLIPS.get(name.lower())) in names:
         return f"Did you mean {usual}?"
-    near = suggestions.nearest(name, names)
+    near = text.nearest(name, names, most=3)
     near += [other for other in names if len(name) > 3 and name.lower() in other.lower() and other not in near][:2]
-    return suggestions.did_you_mean(near[:3])
+    return f"Did you mean {' or '.join(near[:3])}?" if near else ""
 
 
 def removed_field(class_name: str, name: str) -> removed.Removed | None:
