@@ -128,7 +128,7 @@ class AnthropicModel:
         import anthropic
         import httpx2
 
-        reader = ReplyReader(cache_ttl=request.cache_ttl)
+        reader = ReplyReader(model=request.model, cache_ttl=request.cache_ttl)
         try:
             with anyio.fail_after(REPLY_SECONDS):
                 return await self._stream(request, reader, on_event)
@@ -142,7 +142,7 @@ class AnthropicModel:
 
     async def _stream(self, request: ModelRequest, reader: ReplyReader, on_event: OnEvent) -> ModelReply:
         client = self._connect()
-        async with client.beta.messages.stream(**wire_arguments(request)) as stream:
+        async with client.beta.messages.stream(**wire_arguments(request, self.profile)) as stream:
             events = aiter(stream)
             while True:
                 try:
@@ -196,7 +196,7 @@ class AnthropicModel:
         self._connect()
 
 
-def wire_arguments(request: ModelRequest) -> dict[str, Any]:
+def wire_arguments(request: ModelRequest, profile: EndpointProfile) -> dict[str, Any]:
     """Keyword arguments of ``beta.messages.stream`` for ``request``.
 
     With a ``cache_ttl`` there is a marker of one hour on the last block of ``system`` (it covers the tools too), the
@@ -222,8 +222,10 @@ def wire_arguments(request: ModelRequest) -> dict[str, Any]:
         arguments["thinking"] = dict(request.thinking)
     if request.effort is not None:
         arguments["output_config"] = {"effort": request.effort}
-    if request.betas:
-        arguments["betas"] = list(request.betas)
+    if profile.betas:
+        arguments["betas"] = list(profile.betas)
+    if profile.fallbacks and not {"compaction", "fallback_credit_token"} & set(request.extra):
+        arguments["fallbacks"] = "default"
     return arguments | dict(request.extra)
 
 
@@ -267,6 +269,8 @@ def _class_of(status: int | None, kind: str, message: str) -> tuple[type[ModelEr
     text = message.lower()
     if kind == "exceed_context_size_error" or status == 413 or kind == "request_too_large":
         return ContextOverflow, ""
+    if status == 402 or kind == "billing_error" or "credit balance is too low" in text:  # the latter with status 400
+        return BillingFailed, "Add credit to the account: https://platform.claude.com/settings/billing"
     if status == 400 or kind == "invalid_request_error":
         if any(sign in text for sign in ("prompt is too long", "maximum context length", "context window")):
             return ContextOverflow, ""
@@ -275,8 +279,6 @@ def _class_of(status: int | None, kind: str, message: str) -> tuple[type[ModelEr
         return BadRequest, ""
     if status in (401, 403) or kind in ("authentication_error", "permission_error"):
         return AuthFailed, "Check ANTHROPIC_API_KEY and that it may use this model."
-    if status == 402 or kind == "billing_error":
-        return BillingFailed, "Add credit to the account."
     if status == 404 or kind == "not_found_error":
         return BadRequest, "Check --model and --base-url."
     if status == 429 or kind == "rate_limit_error":

@@ -20,6 +20,7 @@ from mlintern.orchestrator.loop import LoopSettings, Orchestrator
 from mlintern.orchestrator.loop_guard import LoopGuard
 from mlintern.orchestrator.mcp_hosts import McpHosts
 from mlintern.orchestrator.options import Endpoint, Options, Sizes, settle
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.ports import LocalTool, Started, Tool, Ui
 from mlintern.orchestrator.recovery import Recovered, adapted, recover, take_up
@@ -63,7 +64,9 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
         own: list[LocalTool] = [plan, ReadSavedResult(saved)]
         header = recovered.header if recovered else {}
         endpoint = Endpoint.choose(options, header)
-        ModelBudget(options.budget_usd, options.prices).check(endpoint.model)
+        budget = ModelBudget(options.budget_usd, options.prices)
+        for each in filter(None, (endpoint.model, endpoint.fallback_model)):
+            budget.check(each)
         model = AnthropicModel(
             profile=endpoint.profile,
             clock=clock,
@@ -117,18 +120,18 @@ class _Building:
         tools = sorted((*hosts.tools, *(each.tool for each in local)), key=lambda tool: tool.name)
         guard = LoopGuard(poll_tools=[tool.name for tool in tools if tool.polls])
         jobs = RunningJobs()
+        calls = self._calls(model, budget)
         runner = ToolRunner(
             hosts=hosts, local=local, guard=guard, journal=self.session, ui=self.ui, clock=self.clock, jobs=jobs
         )
         conversation = self._conversation(hosts, tools)
         orchestrator = Orchestrator(
-            model=model,
+            calls=calls,
             tools=runner,
             conversation=conversation,
             journal=self.session,
             guard=guard,
-            budget=budget,
-            compactor=self._compactor(model, hosts, budget, approver, plan),
+            compactor=self._compactor(calls, hosts, approver, plan),
             ui=self.ui,
             settings=self.settings,
             clock=self.clock,
@@ -186,19 +189,25 @@ class _Building:
             hosts=hosts,
             budget=budget,
             settings=settings,
+            fallback_model=self.endpoint.fallback_model,
             journal=self.session,
             journal_for=self.session.child,
             ui=self.ui,
             clock=self.clock,
         )
 
-    def _compactor(
-        self, model: AnthropicModel, hosts: McpHosts, budget: ModelBudget, approver: Approver, plan: Plan
-    ) -> HistoryCompactor:
-        caller = Caller(
+    def _calls(self, model: AnthropicModel, budget: ModelBudget) -> PaidCalls:
+        return PaidCalls(
             model=model,
             budget=budget,
             journal=self.session,
+            ui=self.ui,
+            fallback_model=self.endpoint.fallback_model,
+        )
+
+    def _compactor(self, calls: PaidCalls, hosts: McpHosts, approver: Approver, plan: Plan) -> HistoryCompactor:
+        caller = Caller(
+            calls=calls,
             name=self.settings.model,
             max_tokens=min(SUMMARY_TOKENS, self.settings.max_tokens),
             thinking=self.settings.thinking,
@@ -209,7 +218,7 @@ class _Building:
             summarizers=summarizers(self.endpoint.profile, caller, window=self.sizes.window),
             trigger=self.sizes.trigger,
             window=self.sizes.window,
-            read_facts=LabFacts(hosts, budget=budget, approvals=lambda: approver.given),
+            read_facts=LabFacts(hosts, budget=calls.budget, approvals=lambda: approver.given),
             plan=plan,
         )
 

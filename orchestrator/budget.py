@@ -1,13 +1,14 @@
 """What the model may cost: reserved at its worst before each call, charged at what it was.
 
 One call's worst case always fits what is left, so the limit is passed by at most what a failed attempt of the same
-call cost on top. Sub-agents, compactions and retries draw on the same money.
+call, or a model that the service asked in its place, cost on top. Sub-agents, compactions and retries draw on the
+same money.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mlintern.orchestrator.model import ModelRequest, Usage
 from mlintern.orchestrator.ports import BudgetExhausted
@@ -34,8 +35,8 @@ class Reservation:
         self._price = price
         self._open = True
 
-    def settle(self, usage: Usage) -> float:
-        """Charge what the call cost and release the rest; returns USD.
+    def settle(self, usage: Usage, *, fallbacks: Sequence[tuple[str, Usage]] = ()) -> float:
+        """Charge what the call cost and release the rest; returns USD. ``fallbacks``: what other models used.
 
         Raises:
             RuntimeError: settled before; the money would be released twice.
@@ -44,6 +45,7 @@ class Reservation:
             raise RuntimeError("this reservation is settled")
         self._open = False
         usd = 0.0 if self._price is None else max(0.0, self._price.cost(usage))
+        usd += sum(self._budget.cost_of(model, used) for model, used in fallbacks)
         self._budget._settle(self.worst_usd, usd)
         return usd
 
@@ -104,6 +106,13 @@ class ModelBudget:
             if self._limited:
                 raise
             return None
+
+    def cost_of(self, model: str, usage: Usage) -> float:
+        """USD for ``usage`` of a model that nobody chose; by the dearest row of the table where it has no price."""
+        try:
+            return self.prices.price(model, self._day()).cost(usage)
+        except UnknownPrice:
+            return max((row.cost(usage) for row in self.prices), default=0.0) if self._limited else 0.0
 
     def reserve(self, request: ModelRequest, *, prompt_tokens: int) -> Reservation:
         """Hold the worst case of ``request``, whose prompt has about ``prompt_tokens``.

@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", help="an id, or sonnet (default), opus, haiku")
+    group.add_argument(
+        "--fallback-model", metavar="ID", help="asked where the model declines and the service asks no other"
+    )
     group.add_argument("--base-url", metavar="URL", help="another endpoint that speaks the Messages API")
     group.add_argument(
         "--endpoint-profile",
@@ -211,6 +214,7 @@ def _options(chosen: argparse.Namespace) -> Options:
         entries=entries,
         bad_entries=bad,
         model=chosen.model,
+        fallback_model=chosen.fallback_model,
         base_url=chosen.base_url,
         endpoint_profile=chosen.endpoint_profile,
         effort=chosen.effort,

@@ -51,7 +51,7 @@ class Conversation:
     def add_reply(self, reply: ModelReply) -> None:
         """The model's reply, verbatim, thinking included."""
         self.messages.append({"role": "assistant", "content": reply.blocks})
-        self._known_tokens = reply.usage.context_tokens
+        self._known_tokens = reply.answered_usage.context_tokens
         self._known_messages = len(self.messages)
 
     def add_results(self, results: Sequence[Block]) -> None:
@@ -152,6 +152,15 @@ def without_thinking(messages: Sequence[Message]) -> list[Message]:
             message = {"role": "assistant", "content": blocks}
         kept.append(message)
     return kept
+
+
+def sendable(blocks: Sequence[Block]) -> list[Block]:
+    """``blocks`` of a reply as the API takes them back: no text of white space alone, no field that is null."""
+    return [
+        {name: value for name, value in block.items() if value is not None}
+        for block in blocks
+        if block["type"] != "text" or str(block.get("text") or "").strip()
+    ]
 
 
 def answered(messages: Sequence[Message]) -> list[Message]:

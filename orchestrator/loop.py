@@ -14,20 +14,17 @@ import anyio
 
 from mlintern.common.clock import Clock
 from mlintern.orchestrator import repeated_failures, stops
-from mlintern.orchestrator.call_cost import Meter
 from mlintern.orchestrator.conversation import Conversation, without_thinking
 from mlintern.orchestrator.model import (
     ContextOverflow,
     HistoryRejected,
     Message,
-    ModelClient,
     ModelError,
     ModelReply,
     ToolUse,
-    Usage,
 )
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.ports import (
-    Budget,
     BudgetExhausted,
     Compacted,
     CompactionFailed,
@@ -66,12 +63,11 @@ class Orchestrator:
     def __init__(
         self,
         *,
-        model: ModelClient,
+        calls: PaidCalls,
         tools: ToolRunner,
         conversation: Conversation,
         journal: Journal,
         guard: Guard,
-        budget: Budget,
         compactor: Compactor,
         ui: Ui,
         settings: LoopSettings,
@@ -82,12 +78,12 @@ class Orchestrator:
     ) -> None:
         self.conversation = conversation
         self.settings = settings
-        self.budget = budget
+        self.budget = calls.budget
         self.jobs = jobs
         self.turn = 0
         self.iterations = 0
         self.denied = denied
-        self._model = model
+        self._calls = calls
         self._tools = tools
         self._journal = journal
         self._guard = guard
@@ -111,6 +107,7 @@ class Orchestrator:
         self._journal.append("user", text=text)
         self.conversation.add_user(text)
         self._guard.forget()
+        self._calls.prefer_own_model()
         self._streaks = repeated_failures.Streaks()
         self.iterations = 0
 
@@ -179,7 +176,7 @@ class Orchestrator:
         return await self._act_on(reply)
 
     async def _ask(self) -> ModelReply:
-        """One reply, paid for whatever became of it."""
+        """One reply to the conversation as it is."""
         request = self.conversation.request(
             model=self.settings.model,
             max_tokens=self._max_tokens,
@@ -187,22 +184,13 @@ class Orchestrator:
             effort=self.settings.effort,
             cache_ttl=("1h" if self.jobs.ids else "5m") if self.settings.caching else None,
         )
-        reservation = self.budget.reserve(request, prompt_tokens=self.conversation.tokens)
         self.turn += 1
         self.iterations += 1
-        self._journal.append("request", turn=self.turn, model=request.model, worst_usd=reservation.worst_usd)
-        meter = Meter(self._ui, self._journal)
-        usage: Usage | None = None
         try:
-            reply = await self._model.call(request, meter.take)
-            usage = reply.usage + reply.discarded
-            return reply
-        except ModelError as error:
-            usage = error.usage
+            return await self._calls.ask(request, prompt_tokens=self.conversation.tokens, turn=self.turn)
+        except BudgetExhausted:
+            self.turn -= 1  # it was never asked
             raise
-        finally:
-            paid = usage if usage is not None else meter.usage  # cancelled: what had arrived until then
-            self._journal.append("spend", usd=reservation.settle(paid), usage=paid.to_json(), what="turn")
 
     async def _act_on(self, reply: ModelReply) -> Stop | None:
         """What each stop reason asks for."""
@@ -211,7 +199,11 @@ class Orchestrator:
             case "refusal":
                 self._discard(reply, "refused")
                 details = reply.stop_details or {}
-                return stops.refused(str(details.get("category") or ""), str(details.get("explanation") or ""))
+                return stops.refused(
+                    str(details.get("category") or ""),
+                    str(details.get("explanation") or ""),
+                    named_fallback=self._calls.fallback_model is not None,
+                )
             case "model_context_window_exceeded":
                 self._discard(reply, "context window exceeded")
                 return await self._repair(ContextOverflow("The model's context window is full."))
@@ -349,7 +341,7 @@ class Orchestrator:
             turn=self.turn,
             blocks=reply.blocks,
             stop_reason=reply.stop_reason,
-            usage=reply.usage.to_json(),
+            usage=reply.answered_usage.to_json(),
             request_id=reply.request_id,
             model=reply.model,
             errors={use.id: use.error for use in reply.tool_uses if use.error},
@@ -371,8 +363,8 @@ class Orchestrator:
             TurnEnded(
                 turn=self.turn,
                 max_turns=self.settings.max_iterations,
-                usage=reply.usage,
-                context_tokens=reply.usage.context_tokens,
+                usage=sum((used for _, used in reply.fallbacks), reply.usage),
+                context_tokens=reply.answered_usage.context_tokens,
                 usd=self.budget.spent_usd,
                 budget_usd=self.budget.limit_usd,
                 model=reply.model or self.settings.model,

@@ -82,7 +82,7 @@ class ModelRequest:
     """One request. ``system`` and ``tools`` stay byte-identical from request to request of a conversation.
 
     ``cache_ttl`` None sends no cache markers at all. ``extra`` holds further top-level fields of the request
-    (such as ``{"compaction": {"type": "summarize"}}``) and ``betas`` the beta names that they need.
+    (such as ``{"compaction": {"type": "summarize"}}``); the betas that they need are the profile's.
     """
 
     model: str
@@ -93,7 +93,6 @@ class ModelRequest:
     thinking: Mapping[str, Any] | None = None
     effort: str | None = None
     cache_ttl: CacheTtl | None = None
-    betas: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -111,8 +110,9 @@ class ToolUse:
 class ModelReply:
     """A complete reply: the stream ended properly and gave a stop reason.
 
-    ``blocks`` go back to the API verbatim, thinking and its signatures included. ``discarded`` is what earlier
-    attempts at the same request cost before they failed; it is to be paid too.
+    ``blocks`` go back to the API as they are, thinking and its signatures included. ``usage`` is what the requested
+    model read and wrote, ``fallbacks`` what other models did in its place after it declined, in order; the last of
+    them answered. ``discarded`` is what earlier attempts at the same request cost; it is to be paid too.
     """
 
     blocks: list[Block]
@@ -123,6 +123,12 @@ class ModelReply:
     model: str = ""
     stop_details: Mapping[str, Any] | None = None
     discarded: Usage = Usage()
+    fallbacks: tuple[tuple[str, Usage], ...] = ()
+
+    @property
+    def answered_usage(self) -> Usage:
+        """Tokens of the model that answered."""
+        return self.fallbacks[-1][1] if self.fallbacks else self.usage
 
     @property
     def text(self) -> str:
@@ -278,14 +284,32 @@ class EndpointProfile:
     caching: bool
     adaptive_thinking: bool
     server_compaction: bool
+    fallbacks: bool
+    """Whether the service asks another model itself when the requested one declines."""
+
+    betas: tuple[str, ...]
+    """Sent with every request: a compaction block is unknown to the service in any request that lacks its beta."""
+
     read_timeout_seconds: float
 
 
 ANTHROPIC = EndpointProfile(
-    name="anthropic", caching=True, adaptive_thinking=True, server_compaction=True, read_timeout_seconds=120.0
+    name="anthropic",
+    caching=True,
+    adaptive_thinking=True,
+    server_compaction=True,
+    fallbacks=True,
+    betas=("compact-2026-09-04", "server-side-fallback-2026-07-01", "fallback-credit-2026-07-01"),
+    read_timeout_seconds=120.0,
 )
 COMPATIBLE = EndpointProfile(  # llama.cpp, vLLM, Ollama, LM Studio: silent while they read a long prompt
-    name="compatible", caching=False, adaptive_thinking=False, server_compaction=False, read_timeout_seconds=900.0
+    name="compatible",
+    caching=False,
+    adaptive_thinking=False,
+    server_compaction=False,
+    fallbacks=False,
+    betas=(),
+    read_timeout_seconds=900.0,
 )
 
 

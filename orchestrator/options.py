@@ -34,6 +34,7 @@ class Options:
     entries: Sequence[ServerEntry]
     bad_entries: Sequence[BadEntry] = ()
     model: str | None = None
+    fallback_model: str | None = None
     base_url: str | None = None
     api_key: str | None = None
     endpoint_profile: str | None = None
@@ -58,6 +59,8 @@ class Endpoint:
     base_url: str | None
     profile: EndpointProfile
     same: bool = True
+    fallback_model: str | None = None
+    """Asked where ``model`` declines."""
 
     @classmethod
     def choose(cls, options: Options, header: Mapping[str, Any]) -> Endpoint:
@@ -67,7 +70,8 @@ class Endpoint:
         profile = endpoint_profile(base_url, header["profile"] if unchanged else options.endpoint_profile)
         model = MODELS.get(options.model or "", options.model) or header.get("model") or DEFAULT_MODEL
         same = not header or (model == header["model"] and profile.name == header["profile"])
-        return cls(model=model, base_url=base_url, profile=profile, same=same)
+        fallback = MODELS.get(options.fallback_model or "", options.fallback_model)
+        return cls(model=model, base_url=base_url, profile=profile, same=same, fallback_model=fallback)
 
 
 @dataclass(frozen=True, kw_only=True)

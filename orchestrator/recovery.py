@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlintern.orchestrator.conversation import without_thinking
+from mlintern.orchestrator.conversation import sendable, without_thinking
 from mlintern.orchestrator.facts import NamedHosts
 from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.model import Block, EndpointProfile, Message, ToolUse, Usage
@@ -119,13 +119,13 @@ def _apply(found: Recovered, event: Mapping[str, Any]) -> None:
             found.messages.append({"role": "user", "content": batch.results()})
             found.open_calls = None
         case "compaction":
-            found.messages, found.known_tokens = list(event["messages"]), 0
+            found.messages, found.known_tokens = [_sendable(message) for message in event["messages"]], 0
         case "approval":
             found.events.append(event)
 
 
 def _apply_reply(found: Recovered, event: Mapping[str, Any]) -> None:
-    blocks: list[Block] = event["blocks"]
+    blocks: list[Block] = sendable(event["blocks"])
     errors = event.get("errors") or {}
     uses = tuple(
         ToolUse(
@@ -141,6 +141,11 @@ def _apply_reply(found: Recovered, event: Mapping[str, Any]) -> None:
     found.known_tokens = Usage.from_json(event["usage"]).context_tokens
     found.last_stop_reason = event["stop_reason"]
     found.open_calls = OpenCalls(uses, event["turn"]) if uses else None
+
+
+def _sendable(message: Message) -> Message:
+    """``message`` of a session that an older version wrote, as the API takes it."""
+    return message if isinstance(message["content"], str) else {**message, "content": sendable(message["content"])}
 
 
 async def take_up(found: Recovered, *, agent: Orchestrator, plan: Plan, hosts: NamedHosts, journal: Journal) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from mlintern.orchestrator.conversation import CHARS_PER_TOKEN, sendable
 from mlintern.orchestrator.model import (
     ArgumentsDelta,
     Block,
@@ -38,14 +39,13 @@ STOP_REASONS = frozenset(
         "model_context_window_exceeded",
     }
 )
-CHARS_PER_TOKEN = 3.5
-"""For estimating the output of a call that never reported it; on the expensive side for English and JSON."""
 
 
 class ReplyReader:
     """Takes the events of one stream in order; `finish` gives the reply or says why there is none."""
 
-    def __init__(self, *, cache_ttl: CacheTtl | None = None) -> None:
+    def __init__(self, *, model: str = "", cache_ttl: CacheTtl | None = None) -> None:
+        self._requested = model
         self._cache_ttl = cache_ttl
         self._blocks: dict[int, Block] = {}
         self._arguments: dict[int, list[str]] = {}
@@ -171,16 +171,17 @@ class ReplyReader:
                 block = block | {"input": use.arguments or {}}
                 if block["type"] == "tool_use":
                     uses.append(use)
-            if block["type"] == "text" and not block.get("text"):
-                continue  # the API refuses an empty text block when it is sent back
             blocks.append(block)
+        blocks, uses = _after_fallback(sendable(blocks), uses)
+        usage, fallbacks = usages_of(self._counts, cache_ttl=self._cache_ttl, model=self._requested)
         return ModelReply(
             blocks=blocks,
             stop_reason=stop_reason,
-            usage=self.usage,
+            usage=usage,
+            fallbacks=fallbacks,
             tool_uses=tuple(uses),
             request_id=request_id,
-            model=self._model,
+            model=fallbacks[-1][0] if fallbacks else self._model,
             stop_details=self._stop_details,
         )
 
@@ -208,6 +209,35 @@ def parse_arguments(raw: str) -> tuple[dict[str, Any] | None, str | None]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _after_fallback(blocks: list[Block], uses: list[ToolUse]) -> tuple[list[Block], list[ToolUse]]:
+    """Without the calls of a model that declined before another took over: they are neither run nor sent back."""
+    boundary = max((place for place, block in enumerate(blocks) if block["type"] == "fallback"), default=0)
+    void = {block["id"] for block in blocks[:boundary] if block["type"] == "tool_use"}
+    kept = [block for block in blocks if block["type"] != "tool_use" or block["id"] not in void]
+    return kept, [use for use in uses if use.id not in void]
+
+
+def usages_of(
+    counts: Mapping[str, Any], *, cache_ttl: CacheTtl | None, model: str
+) -> tuple[Usage, tuple[tuple[str, Usage], ...]]:
+    """What the requested ``model`` used, and what each model did that took over after it declined.
+
+    Only ``iterations`` tells them apart: an entry ``fallback_message`` is the one that answered, and an entry
+    ``message`` names its model where that is not the requested one.
+    """
+    iterations = list(counts.get("iterations") or ())
+    if all(each.get("type") != "fallback_message" for each in iterations):
+        return usage_of(counts, cache_ttl=cache_ttl), ()
+    own, others = Usage(), []
+    for each in iterations:
+        usage = usage_of(each, cache_ttl=cache_ttl)
+        if each.get("model") in (None, model) and each["type"] != "fallback_message":
+            own += usage
+        else:
+            others.append((str(each.get("model") or model), usage))
+    return own, tuple(others)
 
 
 def usage_of(counts: Mapping[str, Any], *, cache_ttl: CacheTtl | None = None) -> Usage:

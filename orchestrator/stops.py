@@ -81,11 +81,12 @@ def model_failed(error: ModelError) -> Stop:
     return Stop(name="model_failed", reason=f"{type(error).__name__}: {error}", exit_code=7)
 
 
-def refused(category: str, explanation: str) -> Stop:
+def refused(category: str, explanation: str, *, named_fallback: bool = False) -> Stop:
     about = f" ({category})" if category else ""
+    advice = "" if named_fallback else "Another model may answer: --resume the session with --fallback-model ID."
     return Stop(
         name="refused",
-        reason=f"The model refused{about}. {explanation}".rstrip(),
+        reason=" ".join(part for part in (f"The model refused{about}.", explanation, advice) if part),
         exit_code=9,
         details={"category": category},
     )

@@ -22,6 +22,7 @@ from mlintern.orchestrator.facts import SEEN, harvest
 from mlintern.orchestrator.loop import LoopSettings, Orchestrator
 from mlintern.orchestrator.loop_guard import LoopGuard
 from mlintern.orchestrator.model import ANTHROPIC, EndpointProfile, ModelClient
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.ports import (
     Event,
     GuardFired,
@@ -97,6 +98,7 @@ class Research:
     journal_for: Callable[[str], Journal]
     ui: Ui
     clock: Clock
+    fallback_model: str | None = None
     _slots: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(MAX_AT_ONCE), init=False)
     _started: int = field(default=0, init=False)
 
@@ -159,22 +161,20 @@ class Research:
     ) -> Orchestrator:
         guard = LoopGuard(poll_tools=[tool.name for tool in hosts.tools if tool.polls])
         jobs = RunningJobs()
+        calls = PaidCalls(model=self.model, budget=budget, journal=journal, ui=ui, fallback_model=self.fallback_model)
         caller = Caller(
-            model=self.model,
-            budget=budget,
-            journal=journal,
+            calls=calls,
             name=settings.model,
             thinking=settings.thinking,
             effort=settings.effort,
             cache_ttl="5m" if settings.caching else None,
         )
         return Orchestrator(
-            model=self.model,
+            calls=calls,
             tools=ToolRunner(hosts=hosts, local=(), guard=guard, journal=journal, ui=ui, clock=self.clock, jobs=jobs),
             conversation=conversation,
             journal=journal,
             guard=guard,
-            budget=budget,
             compactor=HistoryCompactor(
                 summarizers(self.settings.profile, caller, window=self.settings.window),
                 trigger=self.settings.trigger,

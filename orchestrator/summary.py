@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from mlintern.orchestrator.call_cost import Meter
 from mlintern.orchestrator.conversation import Conversation, answered, estimate_tokens
 from mlintern.orchestrator.facts import result_text
 from mlintern.orchestrator.model import (
@@ -15,15 +14,11 @@ from mlintern.orchestrator.model import (
     CacheTtl,
     ContextOverflow,
     Message,
-    ModelClient,
-    ModelError,
     ModelReply,
     ModelRequest,
-    Usage,
 )
-from mlintern.orchestrator.ports import Budget, Event, Journal
+from mlintern.orchestrator.paid_calls import PaidCalls
 
-BETA = "compact-2026-09-04"
 PURPOSE = "compaction"
 """What the calls here are for, on the session's record."""
 
@@ -80,11 +75,9 @@ class Summarizer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Makes calls for compaction: paid from the run's budget, on its record, unseen by whoever watches the text."""
+    """Makes the calls for a compaction, with the settings of the conversation's own."""
 
-    model: ModelClient
-    budget: Budget
-    journal: Journal
+    calls: PaidCalls
     name: str
     max_tokens: int = 16_000
     thinking: Mapping[str, Any] | None = None
@@ -105,20 +98,7 @@ class Caller:
     async def ask(self, request: ModelRequest) -> ModelReply:
         """One reply, charged whatever becomes of it."""
         tokens = estimate_tokens(request.messages) + estimate_tokens(request.system) + estimate_tokens(request.tools)
-        reservation = self.budget.reserve(request, prompt_tokens=tokens)
-        self.journal.append("side_request", what=PURPOSE, model=request.model, worst_usd=reservation.worst_usd)
-        meter = Meter(_Unseen(), self.journal)
-        usage: Usage | None = None
-        try:
-            reply = await self.model.call(request, meter.take)
-            usage = reply.usage + reply.discarded
-            return reply
-        except ModelError as error:
-            usage = error.usage
-            raise
-        finally:
-            paid = usage if usage is not None else meter.usage
-            self.journal.append("spend", usd=reservation.settle(paid), usage=paid.to_json(), what=PURPOSE)
+        return await self.calls.ask(request, prompt_tokens=tokens, purpose=PURPOSE)
 
 
 class ServerSummarizer:
@@ -132,7 +112,6 @@ class ServerSummarizer:
         request = replace(
             self._caller.request(conversation, answered(messages)),
             extra={"compaction": {"type": "summarize", "instructions": INSTRUCTIONS}},
-            betas=(BETA,),
         )
         reply = await self._caller.ask(request)
         for block in reply.blocks:
@@ -281,13 +260,3 @@ def shortened(text: str, characters: int) -> str:
 def _blocks(message: Message) -> list[Block]:
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
-class _Unseen:
-    """A `ports.Ui` for calls whose text is not for the screen."""
-
-    def show(self, event: Event) -> None:
-        pass
-
-    def typed(self) -> list[str]:
-        return []

@@ -118,12 +118,14 @@ class MessagesServer:
         """The answer to a request, and its events if it is a stream. Serialised: a script has one order."""
         with self._lock:
             request = recorded.json
+            if self.strict and (refused := self._refused(recorded, request)) is not None:
+                self.requests.append(recorded)
+                return refused, []
             parts = rules.parts_of(request)
             marks = rules.prefix_marks(parts, summarized=self._summarized_by(request))
-            refusal = (rules.complaint(request) or _unbound(request, marks)) if self.strict else None
+            refusal = _unbound(request, marks) if self.strict else None
             compacts = "compaction" in request
-            scripted = not compacts and refusal is None
-            self.requests.append(replace(recorded, scripted=scripted))
+            self.requests.append(replace(recorded, scripted=not compacts and refusal is None))
             if refusal is not None:
                 return error(400, "invalid_request_error", refusal), []
             answer = (self._compactions if compacts else self._script).next(request)
@@ -142,6 +144,15 @@ class MessagesServer:
                 "usage": self._usage(recorded.body, parts, answer),
             }
             return answer, events_of(answer, message=message, ids=self._ids, signature=marks[-1])
+
+    @staticmethod
+    def _refused(recorded: Recorded, request: dict[str, Any]) -> HttpAnswer | None:
+        if rules.unauthorized(recorded.headers):
+            return error(401, "authentication_error", "x-api-key header is required")
+        if len(recorded.body) > rules.MAX_BODY_BYTES:
+            return error(413, "request_too_large", "Request exceeds the maximum size")
+        refusal = rules.complaint(request, recorded.headers)
+        return error(400, "invalid_request_error", refusal) if refusal is not None else None
 
     def count(self, recorded: Recorded) -> dict[str, int]:
         with self._lock:

@@ -248,10 +248,10 @@ def _block_events(index: int, block: Block, *, ids: Iterator[str], signature: st
             pieces_of_json = in_pieces(json.dumps(arguments), 3) if raw is None else raw
             deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces_of_json]
         case Compaction(content):
-            start = {"type": "compaction", "content": None}
+            start = {"type": "compaction", "content": None, "encrypted_content": None}
             if content is not None:
                 start["signature"] = signature
-                deltas = [{"type": "compaction_delta", "content": content}]
+                deltas = [{"type": "compaction_delta", "content": content, "encrypted_content": None}]
         case RawBlock(start):
             pass
     yield "content_block_start", {"type": "content_block_start", "index": index, "content_block": start}

@@ -11,7 +11,8 @@ from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.loop import LoopSettings, Orchestrator
 from mlintern.orchestrator.loop_guard import LoopGuard
-from mlintern.orchestrator.model import ANTHROPIC, Message
+from mlintern.orchestrator.model import ANTHROPIC, EndpointProfile, Message
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.ports import Compactor, Journal, LocalTool
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
@@ -77,28 +78,30 @@ async def lab(
     journal: Journal | None = None,
     denied: Sequence[str] = (),
     attempts: int = 6,
+    fallback_model: str | None = None,
+    profile: EndpointProfile = ANTHROPIC,
     **settings: Any,
 ) -> AsyncGenerator[Lab, None]:
     """An agent with the goal still to be said, on a scripted server."""
     tools, clock, ui, record, plan = tools or some_tools(), FakeClock(), Watcher(), Record(), Plan()
     loop = replace(LoopSettings(model="claude-sonnet-5-5", caching=True, max_tokens=1000), **settings)
-    budget, jobs = money(limit_usd), RunningJobs()
+    jobs = RunningJobs()
     guard = LoopGuard(poll_tools=[tool.name for tool in tools.tools if tool.polls])
     local: list[LocalTool] = [plan]
     journal = journal or record
-    async with MessagesServer(script) as server, aclosing(client(server, ANTHROPIC, attempts=attempts)) as model:
-        caller = Caller(model=model, budget=budget, journal=journal, name=loop.model, cache_ttl="5m")
+    async with MessagesServer(script) as server, aclosing(client(server, profile, attempts=attempts)) as model:
+        calls = PaidCalls(model=model, budget=money(limit_usd), journal=journal, ui=ui, fallback_model=fallback_model)
+        caller = Caller(calls=calls, name=loop.model, cache_ttl="5m")
         runner = ToolRunner(hosts=tools, local=local, guard=guard, journal=journal, ui=ui, clock=clock, jobs=jobs)
         orchestrator = Orchestrator(
-            model=model,
+            calls=calls,
             tools=runner,
             conversation=Conversation(system="s", tools=[tool.definition() for tool in runner.tools]),
             journal=journal,
             guard=guard,
-            budget=budget,
             compactor=compactor
             or HistoryCompactor(
-                summarizers(ANTHROPIC, caller, window=window), trigger=compact_at, window=window, plan=plan
+                summarizers(profile, caller, window=window), trigger=compact_at, window=window, plan=plan
             ),
             ui=ui,
             settings=loop,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.model import Message
+from mlintern.orchestrator.rehearsal import rules
 
 TOOLS = [{"name": "look", "description": "Looks at something.", "input_schema": {"type": "object"}}]
 SYSTEM = "You are a careful engineer."
@@ -41,6 +42,18 @@ def talk(*messages: Message | Sequence[Message], system: str = SYSTEM) -> Conver
     """A conversation of messages and lists of messages."""
     flat = [each for part in messages for each in ([part] if isinstance(part, dict) else part)]
     return Conversation(system=system, tools=TOOLS, messages=flat)
+
+
+def complaint(messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> str | None:
+    """What the API would say against a request with these messages; None if nothing."""
+    headers = {
+        "authorization": "Bearer test",
+        "anthropic-version": "2026-10-21",
+        "anthropic-beta": "compact-2026-09-04,server-side-fallback-2026-07-01",
+        "content-type": "application/json",
+    }
+    request = {"model": "m", "max_tokens": 100, "stream": True, "messages": list(messages), "tools": list(tools)}
+    return rules.complaint(request, headers)
 
 
 words = st.text("abcdefgh ijkl.,<>/\n#[]{}\"'日é", min_size=1, max_size=300).filter(str.strip)

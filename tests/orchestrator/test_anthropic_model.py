@@ -17,6 +17,7 @@ from mlintern.orchestrator.model import (
     BadRequest,
     BillingFailed,
     ContextOverflow,
+    EndpointProfile,
     HistoryRejected,
     Message,
     ModelError,
@@ -29,6 +30,7 @@ from mlintern.orchestrator.model import (
     Retrying,
     TextDelta,
     TransportFailed,
+    Usage,
     endpoint_profile,
     ignore_events,
 )
@@ -41,6 +43,7 @@ from mlintern.orchestrator.rehearsal.turns import (
     ErrorEvent,
     Form,
     HttpAnswer,
+    RawBlock,
     Reset,
     Stall,
     Text,
@@ -77,10 +80,11 @@ REQUEST = ModelRequest(
 )
 
 
-def client(server: MessagesServer, clock: FakeClock, **policy: Any) -> AnthropicModel:
-    profile = replace(ANTHROPIC, read_timeout_seconds=0.4)
+def client(
+    server: MessagesServer, clock: FakeClock, profile: EndpointProfile = ANTHROPIC, **policy: Any
+) -> AnthropicModel:
     return AnthropicModel(
-        profile=profile,
+        profile=replace(profile, read_timeout_seconds=0.4),
         clock=clock,
         base_url=server.url,
         api_key="k",
@@ -98,6 +102,22 @@ async def ask(
 ) -> ModelReply:
     async with aclosing(client(server, clock, **policy)) as model:
         return await model.call(request, on_event)
+
+
+ANSWERED_BY_OPUS = Turn(
+    [
+        Text("I was about to"),
+        ToolUse("look", {"at": "before"}),
+        RawBlock({"type": "fallback", "from": {"model": "claude-sonnet-5-5"}, "to": {"model": "claude-opus-5"}}),
+        ToolUse("look", {"at": "after"}),
+    ],
+    usage={
+        "iterations": [
+            {"type": "message", "model": "claude-sonnet-5-5", "input_tokens": 100, "output_tokens": 7},
+            {"type": "fallback_message", "model": "claude-opus-5", "input_tokens": 120, "output_tokens": 30},
+        ]
+    },
+)
 
 
 TRANSIENT: dict[str, Answer] = {
@@ -256,6 +276,41 @@ async def test_thinking_comes_back_verbatim_and_empty_text_is_left_out(clock: Fa
     assert reply.request_id == "req_0001"
 
 
+@pytest.mark.parametrize("blank", [" ", "\n\n", "\t \u00a0"])
+async def test_text_of_white_space_is_left_out_since_the_api_refuses_it_back(blank: str, clock: FakeClock) -> None:
+    async with MessagesServer([Turn([Text(blank), ToolUse("look")])]) as server:
+        reply = await ask(server, clock)
+    assert [block["type"] for block in reply.blocks] == ["tool_use"]
+
+
+async def test_null_fields_of_a_block_are_left_out_since_the_api_refuses_them_back(clock: FakeClock) -> None:
+    request = replace(REQUEST, extra={"compaction": {"type": "summarize"}})
+    async with MessagesServer([], on_compaction=[Turn([Compaction("the summary")])]) as server:
+        reply = await ask(server, clock, request)
+    assert set(reply.blocks[0]) == {"type", "content", "signature"}
+
+
+async def test_the_betas_of_the_profile_go_with_every_request(clock: FakeClock) -> None:
+    async with MessagesServer([says("x")]) as server:
+        await ask(server, clock)
+        (request,) = server.requests
+    assert {"compact-2026-09-04", "server-side-fallback-2026-07-01"} <= set(
+        request.headers["anthropic-beta"].split(",")
+    )
+    assert request.json["fallbacks"] == "default"
+
+
+async def test_another_model_that_answered_is_named_with_its_own_tokens(clock: FakeClock) -> None:
+    async with MessagesServer([ANSWERED_BY_OPUS]) as server:
+        reply = await ask(server, clock)
+    assert reply.model == "claude-opus-5"
+    assert reply.usage == Usage(input_tokens=100, output_tokens=7)
+    assert reply.fallbacks == (("claude-opus-5", Usage(input_tokens=120, output_tokens=30)),)
+    assert reply.answered_usage.context_tokens == 150
+    assert [use.arguments for use in reply.tool_uses] == [{"at": "after"}], "the call before the change is void"
+    assert [block["type"] for block in reply.blocks] == ["text", "fallback", "tool_use"]
+
+
 async def test_text_is_streamed_as_it_comes(clock: FakeClock) -> None:
     events: list[ModelEvent] = []
     async with MessagesServer([Turn([Text("one two three four", pieces=4)])]) as server:
@@ -275,11 +330,10 @@ async def test_a_compaction_block_comes_back_whole_and_its_hidden_tokens_are_cou
         "output_tokens": 5,
         "iterations": [{"type": "compaction", "input_tokens": 900, "output_tokens": 70}],
     }
-    request = replace(REQUEST, extra={"compaction": {"type": "summarize"}}, betas=("compact-2026-09-04",))
+    request = replace(REQUEST, extra={"compaction": {"type": "summarize"}})
     server = MessagesServer([], on_compaction=[Turn([Compaction("the summary")], usage=usage)])
     async with server:
         reply = await ask(server, clock, request)
-        assert server.requests[0].headers["anthropic-beta"] == "compact-2026-09-04"
     assert reply.stop_reason == "compaction"
     assert reply.blocks[0]["content"] == "the summary" and reply.blocks[0]["signature"]
     assert reply.usage.output_tokens == 75
@@ -311,21 +365,24 @@ async def test_a_local_server_needs_no_key(clock: FakeClock) -> None:
 
 async def test_nothing_is_asked_of_the_model_that_its_profile_does_not_know(clock: FakeClock) -> None:
     async with MessagesServer([says("x")]) as server:
-        await ask(server, clock)
+        await ask(server, clock, profile=COMPATIBLE)
         (request,) = server.requests
     assert set(request.json) == {"model", "max_tokens", "messages", "system", "tools", "stream"}
     assert "anthropic-beta" not in request.headers
 
 
 def test_the_cache_is_marked_after_the_system_prompt_and_at_the_end() -> None:
-    arguments = wire_arguments(replace(REQUEST, cache_ttl="5m"))
+    arguments = wire_arguments(replace(REQUEST, cache_ttl="5m"), ANTHROPIC)
     assert arguments["cache_control"] == {"type": "ephemeral"}
     assert arguments["system"][-1]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
     assert REQUEST.system[0] == {"type": "text", "text": "s"}
 
 
 def test_while_jobs_run_the_end_is_kept_for_an_hour() -> None:
-    assert wire_arguments(replace(REQUEST, cache_ttl="1h"))["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert wire_arguments(replace(REQUEST, cache_ttl="1h"), ANTHROPIC)["cache_control"] == {
+        "type": "ephemeral",
+        "ttl": "1h",
+    }
 
 
 def test_a_turn_of_many_calls_gets_a_marker_before_it_since_the_cache_looks_back_twenty_blocks() -> None:
@@ -336,7 +393,7 @@ def test_a_turn_of_many_calls_gets_a_marker_before_it_since_the_cache_looks_back
         {"role": "assistant", "content": uses},
         {"role": "user", "content": results},
     ]
-    arguments = wire_arguments(replace(REQUEST, cache_ttl="5m", messages=messages))
+    arguments = wire_arguments(replace(REQUEST, cache_ttl="5m", messages=messages), ANTHROPIC)
     assert arguments["messages"][0]["content"] == [
         {"type": "text", "text": "go", "cache_control": {"type": "ephemeral"}}
     ]

@@ -144,6 +144,7 @@ def test_without_a_key_it_says_what_to_set_and_that_the_rehearsal_needs_none(com
     [
         ([error(401, "authentication_error", "bad key")], [], "auth_failed", 8),
         ([Turn([Text("no")], stop_reason="refusal")], [], "refused", 9),
+        ([Turn([Text("no")], stop_reason="refusal"), says("x")], ["--fallback-model", "opus"], "done", 0),
         ([calls("echo", text="x")] * 20, [], "loop_detected", 6),
         (
             [calls("echo", text="a"), calls("echo", text="b"), says("x")],

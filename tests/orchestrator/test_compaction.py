@@ -21,9 +21,8 @@ from mlintern.orchestrator.model import Message, Overloaded
 from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.ports import Compaction, CompactionFailed
 from mlintern.orchestrator.prices import PRICES
-from mlintern.orchestrator.rehearsal.rules import complaint
 from mlintern.orchestrator.summary import NoSummary, Summary, joined, transcript
-from tests.orchestrator.histories import TOOLS, histories, said, talk, turn
+from tests.orchestrator.histories import TOOLS, complaint, histories, said, talk, turn
 
 pytestmark = pytest.mark.anyio
 law = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
@@ -49,7 +48,7 @@ def compactor(*answers: Summary | Exception, trigger: int = 10_000, **options: A
 
 
 def lawful(messages: Sequence[Message]) -> str | None:
-    return complaint({"messages": list(messages), "tools": TOOLS})
+    return complaint(messages, TOOLS)
 
 
 def whole_text(messages: Sequence[Message]) -> str:
@@ -136,7 +135,7 @@ async def test_a_result_larger_than_the_window_is_cut_and_its_call_stays_answere
 
 
 async def test_a_compaction_block_of_the_service_comes_first_and_is_sent_back_verbatim() -> None:
-    block = {"type": "compaction", "content": "signed summary", "signature": "abc", "encrypted_content": None}
+    block = {"type": "compaction", "content": "signed summary", "signature": "abc"}
     compaction = await compacted(long_run(thinking=True), compactor(Summary("signed summary", "server", block)))
     assert compaction.method == "server"
     assert compaction.messages[0] == {"role": "assistant", "content": [block]}

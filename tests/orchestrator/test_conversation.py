@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from mlintern.orchestrator.conversation import Conversation, answered, calls_of, estimate_tokens, without_thinking
 from mlintern.orchestrator.model import Message, ModelReply, Usage
-from mlintern.orchestrator.rehearsal.rules import complaint
-from tests.orchestrator.histories import histories
+from tests.orchestrator.histories import complaint, histories
 
 
 def reply(*blocks: dict[str, Any], tokens: int = 100) -> ModelReply:
@@ -54,7 +53,7 @@ def test_a_call_without_a_result_is_answered_right_after_it_in_any_place() -> No
     assert [block.get("tool_use_id") for block in repaired[2]["content"]] == ["a", "b"]
     assert [block["type"] for block in repaired[4]["content"]] == ["tool_result", "text"]
     assert repaired[6]["content"][0]["is_error"] is True
-    assert complaint({"messages": repaired}) is None
+    assert complaint(repaired) is None
 
 
 def test_an_id_that_a_server_uses_again_is_matched_to_its_neighbour() -> None:
@@ -83,7 +82,7 @@ def test_a_history_cut_anywhere_is_repaired_into_one_that_the_api_takes(
     before = copy.deepcopy(messages)
     repaired = answered(messages)
     if repaired[-1]["role"] == "user":
-        assert complaint({"messages": repaired}) is None
+        assert complaint(repaired) is None
     assert messages == before
     assert answered(repaired) == repaired
 

@@ -42,6 +42,7 @@ from mlintern.orchestrator.model import (
     ToolUse,
     Usage,
 )
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.recovery import Recovered, recover, take_up
@@ -51,7 +52,7 @@ from mlintern.orchestrator.session import EVENTS, MUST_BE_DURABLE, Session, read
 from mlintern.orchestrator.summary import Caller
 from mlintern.orchestrator.tool_runner import ToolRunner
 from tests.clock import FakeClock
-from tests.orchestrator.histories import words
+from tests.orchestrator.histories import complaint, words
 from tests.orchestrator.lab import Tools, Watcher, texts
 
 MODEL = "claude-sonnet-5-5"
@@ -164,9 +165,9 @@ class ScriptedModel:
         return ModelReply(blocks=blocks, stop_reason=stop_reason, usage=usage, tool_uses=uses, model=MODEL)
 
     def _judge(self, wire: dict[str, Any], marks: Sequence[str]) -> None:
-        complaint = rules.complaint(wire)
-        if complaint is not None:
-            self.complaints.append(complaint)
+        found = complaint(wire["messages"], wire.get("tools") or ())
+        if found is not None:
+            self.complaints.append(found)
         for index, message in enumerate(wire["messages"]):
             for block in rules.blocks_of(message):
                 if block["type"] == "thinking" and block["signature"] != marks[index]:
@@ -256,16 +257,16 @@ class Lives(RuleBasedStateMachine):
         tools = [tool.definition() for tool in runner.tools]
         if not found.header:
             session.append("session_start", model=MODEL, system="s", tools=tools)
-        caller = Caller(model=self.model, budget=budget, journal=session, name=MODEL, max_tokens=2_000)
+        calls = PaidCalls(model=self.model, budget=budget, journal=session, ui=ui)
+        caller = Caller(calls=calls, name=MODEL, max_tokens=2_000)
         agent = Orchestrator(
-            model=self.model,
+            calls=calls,
             tools=runner,
             conversation=Conversation(
                 system="s", tools=tools, messages=list(found.messages), known_tokens=found.known_tokens
             ),
             journal=session,
             guard=guard,
-            budget=budget,
             compactor=HistoryCompactor(
                 summarizers(self.profile, caller, window=WINDOW), trigger=COMPACT_AT, window=WINDOW, plan=plan
             ),

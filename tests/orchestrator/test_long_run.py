@@ -14,6 +14,7 @@ from mlintern.orchestrator.facts import LabFacts
 from mlintern.orchestrator.loop import LoopSettings, Orchestrator
 from mlintern.orchestrator.loop_guard import LoopGuard
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.ports import Compacted, GuardFired, Tool
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
@@ -108,20 +109,17 @@ class Lab:
         )
         settings = LoopSettings(model="claude-sonnet-5-5", caching=profile.caching, max_iterations=TURNS + 5)
         caller = Caller(
-            model=self.model,
-            budget=self.budget,
-            journal=self.session,
+            calls=(calls := PaidCalls(model=self.model, budget=self.budget, journal=self.session, ui=self.ui)),
             name=settings.model,
             cache_ttl="5m" if profile.caching else None,
         )
         tools: list[Tool] = list(runner.tools)
         self.orchestrator = Orchestrator(
-            model=self.model,
+            calls=calls,
             tools=runner,
             conversation=Conversation(system="You are an engineer.", tools=[tool.definition() for tool in tools]),
             journal=self.session,
             guard=guard,
-            budget=self.budget,
             compactor=HistoryCompactor(
                 summarizers(profile, caller, window=200_000),
                 trigger=16_000,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
 from mlintern.orchestrator import stops
+from mlintern.orchestrator.model import COMPATIBLE
 from mlintern.orchestrator.ports import Compaction, GuardFired, Notice, TurnEnded
-from mlintern.orchestrator.rehearsal.rules import complaint
 from mlintern.orchestrator.rehearsal.turns import (
     Answer,
     EndEarly,
@@ -27,16 +29,18 @@ from mlintern.orchestrator.rehearsal.turns import (
     says,
 )
 from tests.orchestrator.agents import Lab, lab, some_tools
+from tests.orchestrator.histories import complaint
 from tests.orchestrator.lab import texts
 
 pytestmark = pytest.mark.anyio
+NO_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
 
 
 async def run(agent: Lab, goal: str = "the goal") -> stops.Stop:
     agent.orchestrator.say(goal)
     with anyio.fail_after(30):
         stop = await agent.orchestrator.run()
-    assert complaint({"messages": [*agent.messages, {"role": "user", "content": "next"}]}) is None
+    assert complaint([*agent.messages, {"role": "user", "content": "next"}]) is None
     return stop
 
 
@@ -206,6 +210,88 @@ async def test_a_refusal_is_shown_with_its_reason_and_kept_out_of_the_history() 
         assert len(agent.messages) == 1
 
 
+REFUSED = Turn([Text("half")], stop_reason="refusal", stop_details={"type": "refusal", "category": "frontier_llm"})
+
+
+def only(model: str, *answers: Answer, declined: Answer = REFUSED) -> Callable[[dict[str, Any]], Answer]:
+    """A service on which every model but ``model`` declines."""
+    rest = iter(answers)
+    return lambda request: next(rest) if request["model"] == model else declined
+
+
+async def test_a_refusal_does_not_end_the_run_where_there_is_a_model_to_fall_back_to() -> None:
+    script = only("claude-opus-5", Turn([Thinking("hm"), ToolUse("look")]), says("done"))
+    async with lab(script, fallback_model="claude-opus-5", profile=COMPATIBLE, caching=False) as agent:
+        stop = await run(agent)
+        assert stop.name == "done"
+        assert [request["model"] for request in agent.requests] == [
+            "claude-sonnet-5-5",
+            "claude-opus-5",
+            "claude-opus-5",  # it keeps the turns that follow: what was declined is still in the history
+        ]
+        assert all("thinking" not in block["type"] for block in agent.messages[1]["content"])
+        (notice,) = [event for event in agent.ui.seen if isinstance(event, Notice)]
+        assert re.search(
+            r"claude-sonnet-5-5 declined \(frontier_llm\); claude-opus-5 answered, \$0\.\d+", notice.text
+        )
+        assert agent.record.usd() == pytest.approx(agent.orchestrator.budget.spent_usd)
+
+
+async def test_the_models_own_turn_comes_again_when_a_person_says_something_new() -> None:
+    script = only("claude-opus-5", says("done"), declined=REFUSED)
+    async with lab(script, fallback_model="claude-opus-5", profile=COMPATIBLE, caching=False) as agent:
+        await run(agent)
+        agent.orchestrator.say("more")
+        await agent.orchestrator.run()
+        assert [request["model"] for request in agent.requests][2] == "claude-sonnet-5-5"
+
+
+async def test_a_refusal_of_every_model_ends_the_run_as_refused() -> None:
+    async with lab(lambda request: REFUSED, fallback_model="claude-opus-5") as agent:
+        stop = await run(agent)
+        assert (stop.name, stop.exit_code, len(agent.requests)) == ("refused", 9, 2)
+        assert len(agent.messages) == 1
+
+
+async def test_the_credit_of_a_refusal_pays_for_the_prompt_that_was_cached() -> None:
+    details = {"type": "refusal", "fallback_credit_token": "tok_1"}
+    declined = Turn([Text("half")], stop_reason="refusal", stop_details=details)
+    script = only("claude-opus-5", says("done"), declined=declined)
+    async with lab(script, fallback_model="claude-opus-5") as agent:
+        assert (await run(agent)).name == "done"
+        first, second = agent.requests
+        assert second["fallback_credit_token"] == {"token": "tok_1", "mode": "best_effort"}
+        assert "fallbacks" not in second and second["messages"] == first["messages"]
+
+
+async def test_the_model_that_the_service_recommends_is_asked_where_none_was_named() -> None:
+    details = {"type": "refusal", "recommended_model": "claude-opus-5"}
+    declined = Turn([Text("half")], stop_reason="refusal", stop_details=details)
+    async with lab(only("claude-opus-5", says("done"), declined=declined)) as agent:
+        assert (await run(agent)).name == "done"
+
+
+async def test_a_model_that_the_service_asked_itself_is_named_and_charged_at_its_price() -> None:
+    usage = {
+        "iterations": [
+            {"type": "message", "model": "claude-sonnet-5-5", "input_tokens": 1_000_000, "output_tokens": 0},
+            {"type": "fallback_message", "model": "claude-opus-5", "input_tokens": 1_000_000, "output_tokens": 0},
+        ]
+    }
+    change = {"type": "fallback", "from": {"model": "claude-sonnet-5-5"}, "to": {"model": "claude-opus-5"}}
+    answered = Turn([Text("I was"), RawBlock(change), ToolUse("look")], usage=usage)
+    async with lab([answered, says("done")], caching=False, compact_at=10_000_000, window=20_000_000) as agent:
+        assert (await run(agent)).name == "done"
+        assert agent.messages[1]["content"][1] == change, "the change goes back as it came"
+        assert agent.record.of("spend")[0]["usd"] == pytest.approx(2.0 + 5.0)
+        assert any("claude-opus-5 answered, $5.0" in str(event) for event in agent.ui.seen)
+
+
+async def test_text_of_white_space_before_a_call_does_not_end_the_session() -> None:
+    async with lab([Turn([Text("\n\n"), ToolUse("look")]), says("done")]) as agent:
+        assert (await run(agent)).name == "done"
+
+
 @pytest.mark.parametrize("full", [prompt_too_long(), Turn([Text("x")], stop_reason="model_context_window_exceeded")])
 async def test_a_full_window_is_compacted_and_the_run_goes_on(full: Answer) -> None:
     many = [calls("look", at=n) for n in range(8)]
@@ -312,6 +398,7 @@ async def test_polls_without_news_are_spaced_out() -> None:
     [
         (error(401, "authentication_error", "bad key"), "auth_failed", 8),
         (error(402, "billing_error", "no credit"), "billing_failed", 8),
+        (error(400, "invalid_request_error", NO_CREDIT), "billing_failed", 8),
         (error(400, "invalid_request_error", "no"), "model_failed", 7),
     ],
 )

@@ -126,10 +126,107 @@ async def test_a_compaction_block_stands_for_the_messages_it_replaced() -> None:
         reply = {"role": "assistant", "content": [block.to_dict() for block in (await ask(server)).content]}
         summary = await ask(server, messages=history, compaction={"type": "summarize"}, betas=["compact-2026-09-04"])
         assert summary.stop_reason == "compaction" and summary.content[0].content == SUMMARY
-        block = {"role": "assistant", "content": [summary.content[0].to_dict()]}
-        await ask(server, messages=[block, reply, *GO])  # the kept reply directly follows what was summarised
+        with_nulls = summary.content[0].to_dict()
+        block = {"role": "assistant", "content": [{k: v for k, v in with_nulls.items() if v is not None}]}
+        beta = {"betas": ["compact-2026-09-04"]}
+        await ask(server, messages=[block, reply, *GO], **beta)  # the kept reply follows what was summarised
         with pytest.raises(anthropic.BadRequestError, match="must be the first"):
-            await ask(server, messages=[*GO, block, *GO])
+            await ask(server, messages=[*GO, block, *GO], **beta)
+        with pytest.raises(anthropic.BadRequestError, match="Input tag 'compaction'"):
+            await ask(server, messages=[block, reply, *GO])
+        with pytest.raises(anthropic.BadRequestError, match=r"encrypted_content.*null"):
+            await ask(server, messages=[{"role": "assistant", "content": [with_nulls]}, reply, *GO], **beta)
+
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+CALL = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "x"}]}
+HOUR, MINUTES = {"type": "ephemeral", "ttl": "1h"}, {"type": "ephemeral"}
+
+
+def history(*contents: Any) -> list[Any]:
+    return [{"role": ("user", "assistant")[n % 2], "content": each} for n, each in enumerate(contents)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"extra_body": {"temperature": 0.5}}, "temperature: Extra inputs"),
+        ({"extra_body": {"maximum": 1}}, "maximum: Extra inputs"),
+        ({"fallbacks": "default"}, "fallbacks: Extra inputs"),
+        ({"compaction": {"type": "summarize"}}, "compaction: Extra inputs"),
+        ({"betas": ["no-such-beta-2026-01-01"]}, "no-such-beta"),
+        ({"max_tokens": 200_000}, "max_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 5000}}, "budget_tokens"),
+        ({"thinking": {"type": "deep"}}, "thinking"),
+        ({"output_config": {"effort": "huge"}}, "effort"),
+        ({"messages": []}, "at least one message"),
+        ({"messages": history("go", "said")}, "prefill"),
+        ({"messages": history("  ")}, "non-whitespace"),
+        ({"messages": history("go", [{"type": "text", "text": "\n"}], "x")}, "non-whitespace"),
+        (
+            {"messages": history("go", [CALL], [RESULT | {"content": [{"type": "text", "text": ""}]}])},
+            "non-whitespace",
+        ),
+        ({"system": [{"type": "text", "text": " "}]}, "system: text"),
+        ({"messages": history("go", [CALL | {"citations": 1}], [RESULT])}, "citations: Extra inputs"),
+        ({"messages": history("go", [CALL], [{"type": "text", "text": "first"}, RESULT])}, "must come first"),
+        ({"messages": history("go", [CALL, CALL], [RESULT])}, "unique"),
+        ({"messages": history("go", [CALL | {"id": "a b"}], [RESULT | {"tool_use_id": "a b"}])}, "pattern"),
+        ({"messages": [*history("go"), *history([CALL])]}, "only be in `assistant`"),
+        ({"messages": history("go", [RESULT], "x")}, "only be in `user`"),
+        ({"messages": history([{"type": "poem", "text": "x"}])}, "does not match any of the expected tags"),
+        ({"tools": [TOOL | {"name": "a.b"}]}, "pattern"),
+        ({"tools": [TOOL, TOOL]}, "unique"),
+        ({"tools": [TOOL | {"input_schema": {"type": "object", "oneOf": []}}]}, "oneOf"),
+        ({"tools": [TOOL | {"polls": True}]}, "polls: Extra inputs"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        (
+            {"system": [{"type": "text", "text": "s", "cache_control": MINUTES}], "cache_control": HOUR},
+            "must not come after",
+        ),
+        (
+            {"messages": history([{"type": "text", "text": "s", "cache_control": MINUTES}] * 5)},
+            "A maximum of 4",
+        ),
+        (
+            {
+                "messages": history(
+                    "go", [{"type": "thinking", "thinking": "", "signature": "s", "cache_control": MINUTES}], "x"
+                )
+            },
+            "cache_control",
+        ),
+    ],
+)
+async def test_what_the_sources_do_not_list_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    async with MessagesServer([says("never")]) as server:
+        with pytest.raises(anthropic.BadRequestError, match=complaint):
+            await ask(server, **changes)
+        assert server.answered == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"messages": history("go", [CALL], [RESULT | {"content": [IMAGE], "is_error": True}])},
+        {"fallbacks": "default", "betas": ["server-side-fallback-2026-07-01"]},
+        {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "high"}},
+        {"system": [{"type": "text", "text": "s", "cache_control": HOUR}], "cache_control": MINUTES, "tools": [TOOL]},
+    ],
+)
+async def test_what_the_sources_list_is_taken(changes: dict[str, Any]) -> None:
+    async with MessagesServer([says("fine")]) as server:
+        assert (await ask(server, **changes)).content[0].text == "fine"
+
+
+async def test_who_does_not_say_who_asks_is_not_answered() -> None:
+    async with MessagesServer([says("never")]) as server, httpx2.AsyncClient() as http:
+        body = {"model": "m", "max_tokens": 1, "messages": GO, "stream": True}
+        answer = await http.post(f"{server.url}/v1/messages", json=body)
+        assert answer.status_code == 401
+        answer = await http.post(f"{server.url}/v1/messages", json=body, headers={"x-api-key": "k"})
+        assert answer.status_code == 400 and "anthropic-version" in answer.text
 
 
 async def test_cached_prefixes_are_read_and_the_rest_is_written() -> None:

@@ -26,6 +26,7 @@ from mlintern.orchestrator.model import (
     TextDelta,
     endpoint_profile,
 )
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.summary import Caller
 from mlintern.orchestrator.tool_runner import ToolRunner
@@ -94,7 +95,8 @@ async def test_a_conversation_that_outgrew_the_window_is_compacted_and_then_fits
     conversation = talk(said("Find the best recipe."), *(turn(n, f"value {n} " * 30) for n in range(60)))
     record = Record()
     async with connected(url) as model:
-        caller = Caller(model=model, budget=money(None), journal=record, name=NAME, max_tokens=24)
+        calls = PaidCalls(model=model, budget=money(None), journal=record, ui=Watcher())
+        caller = Caller(calls=calls, name=NAME, max_tokens=24)
         compactor = HistoryCompactor(
             summarizers(COMPATIBLE, caller, window=WINDOW), trigger=int(0.85 * WINDOW), window=WINDOW
         )
@@ -110,16 +112,15 @@ async def test_the_loop_runs_against_it_to_a_named_end(url: str) -> None:
     tools, clock, record, ui, jobs, guard = Tools(), FakeClock(), Record(), Watcher(), RunningJobs(), LoopGuard()
     tools.add("look", lambda arguments: "nothing")
     runner = ToolRunner(hosts=tools, local=(), guard=guard, journal=record, ui=ui, clock=clock, jobs=jobs)
-    budget = money(None)
     async with connected(url) as model:
-        caller = Caller(model=model, budget=budget, journal=record, name=NAME, max_tokens=24)
+        calls = PaidCalls(model=model, budget=money(None), journal=record, ui=ui)
+        caller = Caller(calls=calls, name=NAME, max_tokens=24)
         orchestrator = Orchestrator(
-            model=model,
+            calls=calls,
             tools=runner,
             conversation=Conversation(system="Be brief.", tools=[tool.definition() for tool in runner.tools]),
             journal=record,
             guard=guard,
-            budget=budget,
             compactor=HistoryCompactor(summarizers(COMPATIBLE, caller, window=WINDOW), trigger=1_700, window=WINDOW),
             ui=ui,
             settings=LoopSettings(model=NAME, max_tokens=24, max_output_tokens=24, max_iterations=3),

@@ -17,12 +17,12 @@ from mlintern.orchestrator.export import as_markdown, as_trace
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE
 from mlintern.orchestrator.ports import ToolOutcome
 from mlintern.orchestrator.recovery import Recovered, adapted, recover
-from mlintern.orchestrator.rehearsal.rules import complaint
 from mlintern.orchestrator.rehearsal.turns import Text, Thinking, ToolUse, Turn, calls, overloaded, says
 from mlintern.orchestrator.session import EVENTS, Session, SessionError, list_sessions, read_events
 from mlintern.orchestrator.tool_results import ReadSavedResult, SavedResults, capped
 from tests.clock import FakeClock
 from tests.orchestrator.agents import lab, some_tools
+from tests.orchestrator.histories import complaint
 
 pytestmark = pytest.mark.anyio
 
@@ -141,6 +141,21 @@ def finished(found: Recovered) -> list[dict[str, Any]]:
     return messages
 
 
+def test_what_an_older_version_wrote_is_taken_up_as_the_api_takes_it() -> None:
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    block = {"type": "compaction", "content": "s", "signature": "x", "encrypted_content": None}
+    blank = [{"type": "text", "text": "\n\n"}, {"type": "text", "text": "said"}]
+    found = recover(
+        [
+            {"kind": "compaction", "messages": [{"role": "assistant", "content": [block]}]},
+            {"kind": "user", "text": "go"},
+            {"kind": "reply", "blocks": blank, "usage": usage, "stop_reason": "end_turn", "turn": 1},
+        ]
+    )
+    assert complaint([*found.messages, {"role": "user", "content": "on"}]) is None
+    assert found.messages[0]["content"] == [{"type": "compaction", "content": "s", "signature": "x"}]
+
+
 async def test_killed_after_any_event_it_has_a_history_that_the_api_takes(tmp_path: Path) -> None:
     events = await a_whole_session(tmp_path)
     spent = 0.0
@@ -149,7 +164,7 @@ async def test_killed_after_any_event_it_has_a_history_that_the_api_takes(tmp_pa
         messages = finished(found)
         if messages:
             request = messages if messages[-1]["role"] == "user" else [*messages, {"role": "user", "content": "on"}]
-            assert complaint({"messages": request}) is None, f"after event {count}: {events[count - 1]['kind']}"
+            assert complaint(request) is None, f"after event {count}: {events[count - 1]['kind']}"
             assert answered(request) == request
         assert found.usd >= spent
         spent = found.usd

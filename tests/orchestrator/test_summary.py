@@ -10,6 +10,7 @@ import pytest
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
 from mlintern.orchestrator.rehearsal.messages_server import SUMMARY, MessagesServer
 from mlintern.orchestrator.rehearsal.turns import (
@@ -28,9 +29,9 @@ from mlintern.orchestrator.rehearsal.turns import (
     prompt_too_long,
     says,
 )
-from mlintern.orchestrator.summary import BETA, Caller
+from mlintern.orchestrator.summary import Caller
 from tests.orchestrator.histories import said, talk, turn
-from tests.orchestrator.lab import Record, client, money, texts
+from tests.orchestrator.lab import Record, Watcher, client, money, texts
 
 pytestmark = pytest.mark.anyio
 
@@ -43,9 +44,7 @@ class Bench:
         self.budget = money(limit)
         self.model = client(server, profile, attempts=2)
         caller = Caller(
-            model=self.model,
-            budget=self.budget,
-            journal=self.record,
+            calls=PaidCalls(model=self.model, budget=self.budget, journal=self.record, ui=Watcher()),
             name="claude-sonnet-5-5",
             cache_ttl="5m" if profile.caching else None,
         )
@@ -74,7 +73,7 @@ async def test_the_service_is_asked_for_a_block_with_the_same_prefix_and_our_ins
         request.json["compaction"]["type"] == "summarize"
         and "Next step" in request.json["compaction"]["instructions"]
     )
-    assert BETA in request.headers["anthropic-beta"]
+    assert "compact-2026-09-04" in request.headers["anthropic-beta"]
     sent = request.json["messages"]
     assert [message["role"] for message in sent] == [message["role"] for message in talked.messages[: len(sent)]]
     assert bench.budget.spent_usd == pytest.approx(bench.record.usd()) and bench.record.usd() > 0
