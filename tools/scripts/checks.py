@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from mlintern.common.redact import find_tokens
-from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.config_checks import configuration_checks
-from mlintern.tools.scripts.header import Header, read_header
+from mlintern.tools.scripts.call_rules import call_checks
+from mlintern.tools.scripts.data_rules import data_checks
+from mlintern.tools.scripts.import_rules import missing_names, undefined_names
+from mlintern.tools.scripts.package_rules import package_checks
+from mlintern.tools.scripts.reward_rules import reward_checks
 from mlintern.tools.scripts.script_ast import UNPARSED, Code, why_unparsed
-from mlintern.tools.scripts.script_results import Check, Severity
+from mlintern.tools.scripts.script_results import Check
+from mlintern.tools.scripts.tables import local_row
 from mlintern.tools.telemetry_marks import MARK
 
 
@@ -24,86 +27,14 @@ def static_checks(text: str) -> list[Check]:
         line = error.lineno if isinstance(error, SyntaxError) else None
         reason = why_unparsed(error)
         return [
-            Check(rule="syntax", severity="error", message=f"It is not Python: {reason}.", fix="Mend it.", line=line)
+            Check(
+                rule="syntax", severity="error", message=f"It is not Python: {reason}.", fix="Correct it.", line=line
+            )
         ]
     code = Code.of(text, tree)
     found = [check for rule in RULES for check in rule(code)]
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(found, key=lambda check: (order[check.severity], check.line or 0, check.rule))
-
-
-def _configuration(code: Code) -> Iterator[Check]:
-    for problem, line in configuration_checks(code):
-        severity: Severity = "error" if problem.severity == "error" else "warning"
-        yield Check(rule=problem.rule, severity=severity, message=problem.message, fix=problem.fix, line=line)
-
-
-def _header(code: Code) -> Iterator[Check]:
-    try:
-        header = read_header(code.text)
-    except BadInput as error:
-        yield Check(rule="header", severity="error", message=error.message, fix=error.next_step, line=1)
-        return
-    if header is None:
-        yield Check(
-            rule="header",
-            severity="warning",
-            message="There is no PEP 723 header: other machines cannot tell what to install.",
-            fix='Begin with "# /// script", requires-python and dependencies, as render_script does.',
-            line=1,
-        )
-        return
-    yield from _requirements(code, header)
-
-
-IMPLIED = {
-    "trl": {"accelerate", "datasets", "transformers", "torch", "huggingface-hub", "numpy"},
-    "transformers": {"huggingface-hub", "numpy"},
-    "datasets": {"huggingface-hub", "numpy", "pandas", "pyarrow"},
-    "peft": {"accelerate", "transformers", "torch", "huggingface-hub"},
-    "accelerate": {"torch", "numpy", "huggingface-hub"},
-}
-"""Distribution -> what is installed along with it."""
-
-DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-    "bs4": "beautifulsoup4",
-    "cv2": "opencv-python",
-}
-"""Module -> distribution, where the names differ."""
-
-
-def _requirements(code: Code, header: Header) -> Iterator[Check]:
-    from packaging.requirements import Requirement
-
-    parsed = [Requirement(requirement) for requirement in header.requirements]
-    names = {_canonical(requirement.name) for requirement in parsed}
-    for requirement in parsed:
-        if not any(part.operator == "==" for part in requirement.specifier) and requirement.url is None:
-            yield Check(
-                rule="unpinned",
-                severity="note",
-                message=f"The header does not fix the version of {requirement.name}.",
-                fix=f"Write {requirement.name}==X.Y.Z, so that the job is the same next month.",
-                line=1,
-            )
-    available = names.union(*(IMPLIED.get(name, set()) for name in names))
-    for module, line in code.third_party_imports():
-        distribution = _canonical(DISTRIBUTIONS.get(module, module))
-        if distribution not in available:
-            yield Check(
-                rule="missing_requirement",
-                severity="warning",
-                message=f"{module} is imported, but the header does not ask for {distribution}.",
-                fix=f"Add {distribution} to the dependencies in the header.",
-                line=line,
-            )
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _secrets(code: Code) -> Iterator[Check]:
@@ -115,29 +46,6 @@ def _secrets(code: Code) -> Iterator[Check]:
             fix="Remove it, revoke it, and read it from the environment; give the job its name only.",
             line=code.text.count("\n", 0, position) + 1,
         )
-
-
-def _dtype(code: Code) -> Iterator[Check]:
-    for call in code.calls():
-        owner, _, method = call.name.rpartition(".")
-        if method != "from_pretrained" or not re.search(r"(AutoModel|ForCausalLM|ForSequenceClassification)", owner):
-            continue
-        if "torch_dtype" in call.keywords:
-            yield Check(
-                rule="dtype",
-                severity="note",
-                message="torch_dtype is the old name.",
-                fix="Write dtype=.",
-                line=call.keywords["torch_dtype"].lineno,
-            )
-        elif "dtype" not in call.keywords and not call.opaque:
-            yield Check(
-                rule="dtype",
-                severity="warning",
-                message=f"{owner}.from_pretrained has no dtype: memory and results depend on the file.",
-                fix='Pass dtype="bfloat16" or dtype="float32".',
-                line=call.line,
-            )
 
 
 def _training_data_reused(code: Code) -> Iterator[Check]:
@@ -184,10 +92,13 @@ def _conventions(code: Code) -> Iterator[Check]:
 
 
 RULES: tuple[Callable[[Code], Iterator[Check]], ...] = (
-    _configuration,
-    _header,
+    call_checks,
+    missing_names,
+    undefined_names,
+    package_checks,
+    partial(data_checks, peek=local_row),
+    partial(reward_checks, peek=local_row),
     _secrets,
-    _dtype,
     _training_data_reused,
     _conventions,
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,9 @@ def test_the_command_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> 
 class TestAgainstTheInstalledLibraries:
     def test_the_shipped_data_is_what_the_extractor_gives(self) -> None:
         shipped = json.loads(SHIPPED.read_text(encoding="utf-8"))
-        extracted = extract(Path(sysconfig.get_paths()["purelib"]))
+        spec = importlib.util.find_spec("trl")
+        assert spec is not None and spec.origin is not None
+        extracted = extract(Path(spec.origin).parents[1])
         if shipped["versions"] != extracted["versions"]:
             pytest.skip(f"other versions are installed: {extracted['versions']}")
         assert extracted == shipped
@@ -106,7 +108,12 @@ class TestAgainstTheInstalledLibraries:
         if versions != schema.versions():
             pytest.skip(f"other versions are installed: {versions}")
         for class_name in schema.known_classes():
-            home = next(module for module in (trl, transformers, peft) if hasattr(module, class_name))
+            experimental = f"trl.experimental.{class_name.removesuffix('Config').lower()}".replace(
+                "onlinedpo", "online_dpo"
+            )
+            homes = (trl, transformers, peft)
+            home = next((module for module in homes if hasattr(module, class_name)), None)
+            home = home or importlib.import_module(experimental)
             real = {field.name: field for field in dataclasses.fields(getattr(home, class_name)) if field.init}
             known = schema.config_schema(class_name).fields
             assert set(known) == set(real), class_name

@@ -29,11 +29,23 @@ SOURCES: Mapping[str, tuple[str, str]] = {
     "RewardConfig": ("trl", "trl/trainer/reward_config.py"),
     "DistillationConfig": ("trl", "trl/trainer/distillation_config.py"),
     "LoraConfig": ("peft", "peft/tuners/lora/config.py"),
+    "ORPOConfig": ("trl", "trl/experimental/orpo/orpo_config.py"),
+    "CPOConfig": ("trl", "trl/experimental/cpo/cpo_config.py"),
+    "OnlineDPOConfig": ("trl", "trl/experimental/online_dpo/online_dpo_config.py"),
+    "GKDConfig": ("trl", "trl/experimental/gkd/gkd_config.py"),
+    "GOLDConfig": ("trl", "trl/experimental/gold/gold_config.py"),
+    "GMPOConfig": ("trl", "trl/experimental/gmpo/gmpo_config.py"),
+    "TPOConfig": ("trl", "trl/experimental/tpo/tpo_config.py"),
+    "SDFTConfig": ("trl", "trl/experimental/sdft/sdft_config.py"),
+    "SDPOConfig": ("trl", "trl/experimental/sdpo/sdpo_config.py"),
+    "A2POConfig": ("trl", "trl/experimental/a2po/a2po_config.py"),
 }
 """Class -> (distribution, file) of what is extracted."""
 
 BASES: Mapping[str, str] = {
     "_BaseConfig": "trl/trainer/base_config.py",
+    "SFTConfig": "trl/trainer/sft_config.py",
+    "GRPOConfig": "trl/trainer/grpo_config.py",
     "PeftConfig": "peft/config.py",
     "PeftConfigMixin": "peft/config.py",
 }

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mlintern.tools.scripts.trainers.schema import Problem, config_schema
+from mlintern.tools.scripts.trainers.schema import Problem, config_schema, did_you_mean
+
+DPO_LOSSES = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
+SFT_LOSSES = ("nll", "dft")
+GRPO_LOSSES = ("grpo", "dapo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo")
+"""Values of `loss_type` that the trainers of TRL 1.16 know; anything else raises an error at the first step."""
 
 Values = Callable[[str], Any]
 """Looks a field up: the given value, else the default of the class."""
@@ -43,6 +51,7 @@ def _any_trainer(value: Values) -> Iterator[Problem]:
             "load_best_model_at_end needs evaluations during training.",
             'Set eval_strategy="steps" and eval_steps, or leave load_best_model_at_end off.',
         )
+    yield from _saving(value)
     rate = value("learning_rate")
     if isinstance(rate, int | float) and rate > 0.01:
         yield _problem(
@@ -51,6 +60,63 @@ def _any_trainer(value: Values) -> Iterator[Problem]:
             "Usual: 1e-5 to 2e-4 for SFT, 5e-7 to 5e-6 for DPO and GRPO; ten times that with LoRA.",
             severity="warning",
         )
+
+
+def _saving(value: Values) -> Iterator[Problem]:
+    """transformers wants every checkpoint to have been evaluated, if the best is to be loaded at the end."""
+    strategy = value("eval_strategy")
+    if not value("load_best_model_at_end") or strategy == "no":
+        return
+    saves = value("save_strategy")
+    if saves not in ("best", strategy) and isinstance(saves, str) and isinstance(strategy, str):
+        yield _problem(
+            "save_strategy",
+            f"load_best_model_at_end wants save_strategy {saves!r} to be eval_strategy {strategy!r}.",
+            f'Set save_strategy="{strategy}".',
+        )
+    if strategy != "steps" or saves != "steps":
+        return
+    saved, evaluated = value("save_steps"), value("eval_steps") or value("logging_steps")
+    if not all(isinstance(steps, int | float) and steps > 0 for steps in (saved, evaluated)):
+        return
+    if (saved < 1) != (evaluated < 1):
+        uneven = True
+    else:
+        uneven = abs(saved / evaluated - round(saved / evaluated)) > 1e-9 or saved < evaluated
+    if uneven:
+        yield _problem(
+            "save_steps" if saved != 500 else "eval_steps",
+            f"load_best_model_at_end wants save_steps ({saved:g}) to be a multiple of eval_steps ({evaluated:g}).",
+            "Set both to the same number.",
+        )
+
+
+RATES: Mapping[str, tuple[float, float]] = {
+    "SFT": (1e-3, 5e-3),
+    "DPO": (5e-5, 5e-4),
+    "KTO": (5e-5, 5e-4),
+    "GRPO": (1e-4, 1e-3),
+    "RLOO": (1e-4, 1e-3),
+    "ORPO": (1e-3, 2e-3),
+    "CPO": (1e-4, 1e-3),
+    "Distillation": (1e-3, 5e-3),
+    "Reward": (1e-3, 5e-3),
+}
+"""Trainer -> learning rate ten times above the usual ones, for full fine-tuning and for adapters."""
+
+
+def learning_rate_problem(trainer: str, rate: Any, *, lora: bool) -> Problem | None:
+    """What to say of a learning rate that is an order of magnitude above what is usual for ``trainer``."""
+    most = RATES.get(trainer, (1.0, 1.0))[lora]
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not most < rate <= 0.01:
+        return None
+    usual = f"{most / 10:g}"
+    return _problem(
+        "learning_rate",
+        f"A learning rate of {rate:g} is far above what {trainer} {'with an adapter' if lora else 'in full'} bears.",
+        f"Usual: up to {usual}.",
+        severity="warning",
+    )
 
 
 def _generation(value: Values) -> Iterator[Problem]:
@@ -97,6 +163,13 @@ def _generation(value: Values) -> Iterator[Problem]:
 
 
 def _grpo(value: Values) -> Iterator[Problem]:
+    loss = value("loss_type")
+    if isinstance(loss, str) and loss not in GRPO_LOSSES:
+        yield _problem(
+            "loss_type",
+            f"There is no loss_type {loss!r}.",
+            did_you_mean(loss, GRPO_LOSSES) or f"One of: {', '.join(GRPO_LOSSES)}.",
+        )
     if value("log_completions_hub_repo") and not value("log_completions"):
         yield _problem(
             "log_completions_hub_repo", "log_completions_hub_repo needs log_completions.", "Set log_completions too."
@@ -118,6 +191,14 @@ def _grpo(value: Values) -> Iterator[Problem]:
 
 def _dpo(value: Values) -> Iterator[Problem]:
     losses, weights = value("loss_type"), value("loss_weights")
+    named = losses if isinstance(losses, list) else [losses]
+    for loss in named:
+        if isinstance(loss, str) and loss not in DPO_LOSSES:
+            yield _problem(
+                "loss_type",
+                f"There is no loss_type {loss!r}.",
+                did_you_mean(loss, DPO_LOSSES) or f"One of: {', '.join(DPO_LOSSES)}.",
+            )
     count = len(losses) if isinstance(losses, list) else 1
     if isinstance(weights, list) and len(weights) != count:
         yield _problem(
@@ -132,6 +213,9 @@ def _dpo(value: Values) -> Iterator[Problem]:
 
 
 def _sft(value: Values) -> Iterator[Problem]:
+    loss = value("loss_type")
+    if isinstance(loss, str) and loss not in SFT_LOSSES:
+        yield _problem("loss_type", f"There is no loss_type {loss!r}.", f"One of: {', '.join(SFT_LOSSES)}.")
     if value("packing") and value("max_length") is None:
         yield _problem(
             "packing", "packing cuts the data into blocks of max_length, which is None.", "Set max_length."
