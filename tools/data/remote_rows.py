@@ -17,7 +17,8 @@ from mlintern.tools.data.inspection_results import Split
 from mlintern.tools.data.local_files import LocalSplit, group_by_split
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import agreed, parse_address
-from mlintern.tools.hub.client import HubClient, hub_errors
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.errors import hub_errors
 
 MOST_ROWS = 20_000
 MOST_BYTES = 64 * 2**20

@@ -15,7 +15,7 @@ from mlintern.tools.data.convert import open_bytes
 from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.remote_rows import BLOCK, MOST_BYTES, RemoteFile, RemoteFiles
 from mlintern.tools.errors import BadInput
-from mlintern.tools.hub.client import hub_errors
+from mlintern.tools.hub.errors import hub_errors
 
 BATCH = 2_000
 LOOKED_AT = 50

@@ -12,7 +12,7 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
 from mlintern.tools.errors import ServiceError, WorkspaceError
 from mlintern.tools.evals.hub_files import RemoteEntry
-from mlintern.tools.hub.client import SERVICE
+from mlintern.tools.hub.errors import SERVICE
 
 COMMIT = re.compile(r"^[0-9a-f]{40,64}$")
 

@@ -28,7 +28,8 @@ from mlintern.tools.evals.read_files import read_files, read_path
 from mlintern.tools.evals.readers.hub import CARD_SUITE, SUITE, read_metadata
 from mlintern.tools.hub.addresses import HubAddress, RepoType, parse_address
 from mlintern.tools.hub.browse import read_bytes
-from mlintern.tools.hub.client import SERVICE, HubClient
+from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.service_status import SourceReport, answered, failed
 from mlintern.tools.workspace import Workspace
 

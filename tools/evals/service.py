@@ -21,7 +21,7 @@ from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.names import canonical_task
 from mlintern.tools.evals.read_files import SampleFiles, read_path
 from mlintern.tools.evals.result_rows import EvalPage, EvalRow
-from mlintern.tools.hub.client import SERVICE
+from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.service_status import SourceReport, answered, failed, overall

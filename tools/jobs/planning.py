@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import anyio.to_thread
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BackendError, BadInput, MlinternError
+from mlintern.tools.hub.client import hub_token
 from mlintern.tools.jobs import arguments, cron, money, risks
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend, Billed, SchedulingBackend, ScriptFile
@@ -155,10 +155,4 @@ class Planner:
 
 def secret_value(name: str, environ: Mapping[str, str]) -> str | None:
     """The value of a secret that a job names: from the environment; ``HF_TOKEN`` also from its login file."""
-    if value := environ.get(name):
-        return value
-    if name != "HF_TOKEN":
-        return None
-    home = environ.get("HF_HOME") or "~/.cache/huggingface"
-    path = Path(environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
-    return path.read_text().strip() or None if path.is_file() else None
+    return hub_token(environ) if name == "HF_TOKEN" else environ.get(name) or None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlintern.tools.errors import BadInput, Blocked, Conflict, MlinternError, Offline, ServiceError
-from mlintern.tools.hub.client import SERVICE
+from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.publish.plan import Done, LocalFile, Publication
 
 if TYPE_CHECKING:

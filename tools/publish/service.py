@@ -20,8 +20,8 @@ from mlintern.common.files import exclusive_lock
 from mlintern.common.redact import secrets_of
 from mlintern.tools.errors import Blocked, MlinternError, NotFound, Offline, ServiceError
 from mlintern.tools.hub.addresses import RepoType, agreed, parse_address
-from mlintern.tools.hub.client import HubClient, Unanswered, hub_errors
-from mlintern.tools.jobs.backends.hf.errors import no_token
+from mlintern.tools.hub.client import HubClient, Unanswered
+from mlintern.tools.hub.errors import hub_errors, no_token
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.publish import history, hub_commits
 from mlintern.tools.publish.files import FileReader, path_in_repo
@@ -140,7 +140,7 @@ class Publisher:
         )
         plan = await anyio.to_thread.run_sync(partial(self._with_files, plan, given), abandon_on_cancel=True)
         plan = replace(plan, message=commit_message or default_message(plan))
-        plan = await self._hub.call(plan.what, lambda api: hub_commits.look(api, plan), writes=True)
+        plan = await self._hub.call(plan.what, lambda api: hub_commits.look(api, plan), purpose="write")
         return await anyio.to_thread.run_sync(self._with_history, plan)
 
     async def publish(self, plan: Publication) -> PublishResult:
@@ -155,7 +155,7 @@ class Publisher:
             return self.nothing_to_do(plan)
         try:
             done = await self._hub.call(
-                plan.what, lambda api: self._carry_out(api, plan), writes=True, seconds=self._wait_seconds
+                plan.what, lambda api: self._carry_out(api, plan), purpose="write", seconds=self._wait_seconds
             )
         except Unanswered:
             return result(plan, "in_progress", note=BY_THEN)
@@ -172,7 +172,7 @@ class Publisher:
         """The user's name; asked for once, as the Hub allows few such questions."""
         key = (self._hub.endpoint, token)
         if key not in self._accounts:
-            self._accounts[key] = await self._hub.call("the token's account", hub_commits.account, writes=True)
+            self._accounts[key] = await self._hub.call("the token's account", hub_commits.account, purpose="write")
         return self._accounts[key]
 
     def _with_files(self, plan: Publication, given: Mapping[str, Any]) -> Publication:
@@ -232,7 +232,7 @@ class Publisher:
     def _carry_out(self, api: HfApi, plan: Publication) -> Done | None:
         """On a worker thread. None if another thread or server is just doing it."""
         lock = self._workspace.folder("publications") / f"{plan.digest[:32]}.lock"
-        with exclusive_lock(lock, blocking=False) as ours, hub_errors(plan.what, writes=True):
+        with exclusive_lock(lock, blocking=False) as ours, hub_errors(plan.what, purpose="write"):
             if not ours:
                 return None
             before = history.done(self._ledger, plan.digest)
@@ -254,7 +254,7 @@ class Publisher:
     def _make(self, api: HfApi, plan: Publication, *, parent: str | None, forget: bool) -> Done:
         """``forget`` a refused attempt, unless an earlier one may still have come through."""
         try:
-            with hub_errors(plan.what, writes=True):
+            with hub_errors(plan.what, purpose="write"):
                 return hub_commits.act(api, plan, parent=parent)
         except (Offline, ServiceError) as error:
             if isinstance(error, Blocked) or (error.http_status is not None and error.http_status < 500):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from mlintern.common.clock import iso
 from mlintern.tools.config import HfJobsSettings
 from mlintern.tools.errors import BackendError, BadInput, Blocked, MlinternError, NotFound
+from mlintern.tools.hub.errors import hub_errors, no_token, shape_errors
 from mlintern.tools.jobs.backend import BackendStatus, Capabilities, ForeignJob, LogChunk, StartedRun, Submission
 from mlintern.tools.jobs.backends.hf import schedules
 from mlintern.tools.jobs.backends.hf.answers import described, missing_right, status_of
-from mlintern.tools.jobs.backends.hf.errors import ask, no_token
 from mlintern.tools.jobs.backends.hf.log_stream import read_logs
 from mlintern.tools.jobs.backends.hf.request import limit_in, request_for
 from mlintern.tools.jobs.backends.hf.schedules import LABEL
@@ -52,7 +52,7 @@ class HfJobsBackend:
 
     async def hardware(self) -> Sequence[Hardware]:
         """The live list with its prices; without an account or an answer a dated one, which says so."""
-        if _token(self._api()) is None:
+        if not self._api().token:
             return hf_jobs_fallback("set HF_TOKEN for the live list")
         try:
             listed = await self._ask(
@@ -140,7 +140,7 @@ class HfJobsBackend:
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         api = self._api()
         url = f"{api.endpoint}/api/jobs/{handle.details['namespace']}/{handle.reference}/logs"
-        return await read_logs(url, token=_token(api), cursor=cursor)
+        return await read_logs(url, token=str(api.token) if api.token else None, cursor=cursor)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         if handle.details.get("schedule"):
@@ -207,7 +207,7 @@ class HfJobsBackend:
         Raises:
             ServiceError: what is missing, and how to get it.
         """
-        if _token(self._api()) is None:
+        if not self._api().token:
             raise no_token("run jobs")
         who = await self._ask(lambda api: api.whoami(), doing="find out whose token this is")
         namespace = self._settings.namespace or str(who["name"])
@@ -260,10 +260,17 @@ class HfJobsBackend:
     async def _ask(
         self, question: Callable[[HfApi], Result], *, doing: str, seconds: float = REQUEST_SECONDS
     ) -> Result:
-        return await ask(question, self._api(), doing=doing, seconds=seconds)
+        """The answer to ``question``, which runs on a worker thread for ``seconds`` at most.
 
+        Raises:
+            Offline: no answer came; what was asked may have been done.
+            RateLimited, Blocked, BackendError: it surely was not.
+        """
+        import anyio
+        import anyio.to_thread
 
-def _token(api: HfApi) -> str | None:
-    from huggingface_hub import get_token
-
-    return api.token if isinstance(api.token, str) else (get_token() if api.token is not False else None)
+        api = self._api()
+        if not api.token:
+            raise no_token(doing)
+        with shape_errors(f"the request to {doing}"), hub_errors(doing, purpose="job"), anyio.fail_after(seconds):
+            return await anyio.to_thread.run_sync(question, api, abandon_on_cancel=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi, JobInfo
 
 Ask = Callable[..., Awaitable[Any]]
-"""(question, *, doing) -> the answer: `hf_errors.ask` with the client of one backend."""
+"""(question, *, doing) -> the answer: `HfJobsBackend._ask`."""
 
 LABEL = "mlintern"
 
