@@ -33,15 +33,14 @@ from mlintern.orchestrator.assemble import system_text
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compaction import HistoryCompactor
 from mlintern.orchestrator.conversation import Conversation
-from mlintern.orchestrator.loop import LoopSettings, Orchestrator
-from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.model import ModelReply, ModelRequest, OnEvent, ToolUse, Usage
-from mlintern.orchestrator.ports import Tool, ToolOutcome
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.recovery import recover
-from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.session import Session, read_events
-from mlintern.orchestrator.tool_runner import ToolRunner
+from mlintern.orchestrator.settings import LoopSettings
+from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 TURNS = 300
 RUNS = 5
@@ -123,22 +122,19 @@ class NobodyWatches:
 async def run(folder: Path) -> dict[str, Any]:
     """One run; its session stays in ``folder``."""
     watch, clock = Stopwatch(), SystemClock()
-    tools, guard, jobs, ui = InstantTools(watch), LoopGuard(), RunningJobs(), NobodyWatches()
+    tools = InstantTools(watch)
     with Session.create(folder, clock=clock) as session:
         session.append("session_start", model="claude-sonnet-5-5", profile="anthropic", system="s", tools=[])
-        runner = ToolRunner(hosts=tools, local=(), guard=guard, journal=session, ui=ui, clock=clock, jobs=jobs)
+        calls = PaidCalls(
+            model=InstantModel(watch), budget=ModelBudget(None, PRICES), journal=session, ui=NobodyWatches()
+        )
         orchestrator = Orchestrator(
-            model=InstantModel(watch),
-            tools=runner,
+            calls=calls,
+            hosts=tools,
             conversation=Conversation(system=system_text({}), tools=[tool.definition() for tool in tools.tools]),
-            journal=session,
-            guard=guard,
-            budget=ModelBudget(None, PRICES),
             compactor=HistoryCompactor((), trigger=NEVER, window=NEVER),
-            ui=ui,
             settings=LoopSettings(model="claude-sonnet-5-5", caching=True, max_iterations=TURNS),
             clock=clock,
-            jobs=jobs,
         )
         orchestrator.say("Read all logs.")
         stop = await orchestrator.run()
@@ -161,7 +157,7 @@ def recovery_seconds(folder: Path) -> float:
         began = time.perf_counter()
         found = recover(read_events(folder))
         conversation = Conversation(system="s", tools=[], messages=found.messages, known_tokens=found.known_tokens)
-        conversation.request(model="m", max_tokens=1000)
+        conversation.request(LoopSettings(model="m", max_tokens=1000))
         assert found.turn == TURNS and conversation.tokens > 0
         times.append(time.perf_counter() - began)
     return min(times)

@@ -21,10 +21,10 @@ import anyio
 
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compaction import HistoryCompactor, default_trigger, summarizers
-from mlintern.orchestrator.conversation import CHARS_PER_TOKEN, Conversation, estimate_tokens
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.messages import CHARS_PER_TOKEN, estimate_tokens
 from mlintern.orchestrator.model import (
     ANTHROPIC,
-    CacheTtl,
     Message,
     ModelReply,
     ModelRequest,
@@ -33,7 +33,9 @@ from mlintern.orchestrator.model import (
     Usage,
     ignore_events,
 )
+from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.prices import PRICES
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import Caller
 
 DAY = dt.date(2026, 11, 23)
@@ -95,6 +97,14 @@ class NoJournal:
         pass
 
 
+class NobodyWatches:
+    def show(self, event: object) -> None:
+        pass
+
+    def typed(self) -> list[str]:
+        return []
+
+
 def text_of(tokens: int) -> str:
     return "word " * int(tokens * CHARS_PER_TOKEN / 5)
 
@@ -112,8 +122,9 @@ async def simulate(name: str, threshold: int, *, caching: bool = True, turns_los
     budget = ModelBudget(None, PRICES, day=lambda: DAY)
     conversation = Conversation(system=text_of(START_TOKENS - 100), tools=[{"name": "look", "input_schema": {}}])
     conversation.add_user("Train the best model under 1B.")
-    ttl: CacheTtl | None = "5m" if caching else None
-    caller = Caller(model=model, budget=budget, journal=NoJournal(), name=name, cache_ttl=ttl)
+    settings = LoopSettings(model=name, max_tokens=32_000, caching=caching)
+    calls = PaidCalls(model=model, budget=budget, journal=NoJournal(), ui=NobodyWatches())
+    caller = Caller(calls=calls, settings=settings)
     window = 10**9
     compactor = HistoryCompactor(summarizers(ANTHROPIC, caller, window=window), trigger=threshold, window=window)
     compactions = largest = done = 0
@@ -125,7 +136,7 @@ async def simulate(name: str, threshold: int, *, caching: bool = True, turns_los
             turns += turns_lost
             conversation.replace(compaction.messages)
         largest = max(largest, conversation.tokens)
-        request = conversation.request(model=name, max_tokens=32_000, cache_ttl=ttl)
+        request = conversation.request(settings)
         reservation = budget.reserve(request, prompt_tokens=conversation.tokens)
         reply = await model.call(request, ignore_events)
         reservation.settle(reply.usage)

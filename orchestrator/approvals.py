@@ -11,8 +11,9 @@ import anyio
 
 from mlintern.common.consent import Action, Rule, covering, suggested
 from mlintern.common.durations import BadDuration, parse_duration
+from mlintern.orchestrator.events import ApprovalAnswered
 from mlintern.orchestrator.mcp_connection import Answer, Question
-from mlintern.orchestrator.ports import ApprovalAnswered, Journal, Ui
+from mlintern.orchestrator.ports import Journal, Ui
 
 ReadText = Callable[[str, str], Awaitable[str | None]]
 """(server, uri) -> the text of a resource, or None."""

@@ -15,25 +15,24 @@ from mlintern.orchestrator.approvals import Approver, Person, restore
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.events import Started
 from mlintern.orchestrator.facts import LabFacts
-from mlintern.orchestrator.loop import LoopSettings, Orchestrator
-from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.mcp_hosts import McpHosts
 from mlintern.orchestrator.options import Endpoint, Options, Sizes, settle
 from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import LocalTool, Started, Tool, Ui
+from mlintern.orchestrator.ports import LocalTool, Ui
 from mlintern.orchestrator.recovery import Recovered, adapted, recover, take_up
-from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.session import Session, read_events
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.subagent import Research, ResearchSettings
 from mlintern.orchestrator.summary import Caller
+from mlintern.orchestrator.tool import Tool
 from mlintern.orchestrator.tool_results import ReadSavedResult, SavedResults
-from mlintern.orchestrator.tool_runner import ToolRunner
 
 PROMPT = Path(__file__).parent / "prompts" / "system.md"
 INSTRUCTION_CHARS = 2_000
-SUMMARY_TOKENS = 16_000
 
 
 @dataclass(frozen=True)
@@ -118,24 +117,15 @@ class _Building:
         budget = self._budget()
         local = [*own, self._research(model, hosts, budget)]
         tools = sorted((*hosts.tools, *(each.tool for each in local)), key=lambda tool: tool.name)
-        guard = LoopGuard(poll_tools=[tool.name for tool in tools if tool.polls])
-        jobs = RunningJobs()
         calls = self._calls(model, budget)
-        runner = ToolRunner(
-            hosts=hosts, local=local, guard=guard, journal=self.session, ui=self.ui, clock=self.clock, jobs=jobs
-        )
-        conversation = self._conversation(hosts, tools)
         orchestrator = Orchestrator(
             calls=calls,
-            tools=runner,
-            conversation=conversation,
-            journal=self.session,
-            guard=guard,
+            hosts=hosts,
+            local=local,
+            conversation=self._conversation(hosts, tools),
             compactor=self._compactor(calls, hosts, approver, plan),
-            ui=self.ui,
             settings=self.settings,
             clock=self.clock,
-            jobs=jobs,
             plan=plan,
             denied=approver.denied if approver.person is None else (),
         )
@@ -206,14 +196,7 @@ class _Building:
         )
 
     def _compactor(self, calls: PaidCalls, hosts: McpHosts, approver: Approver, plan: Plan) -> HistoryCompactor:
-        caller = Caller(
-            calls=calls,
-            name=self.settings.model,
-            max_tokens=min(SUMMARY_TOKENS, self.settings.max_tokens),
-            thinking=self.settings.thinking,
-            effort=self.settings.effort,
-            cache_ttl="5m" if self.settings.caching else None,
-        )
+        caller = Caller(calls=calls, settings=self.settings)
         return HistoryCompactor(
             summarizers=summarizers(self.endpoint.profile, caller, window=self.sizes.window),
             trigger=self.sizes.trigger,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Sequence
 
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.model import ModelRequest, Usage
-from mlintern.orchestrator.ports import BudgetExhausted
 from mlintern.orchestrator.prices import Price, PriceTable, UnknownPrice
 
 WARN_AT = 0.8
@@ -24,6 +24,10 @@ _EPSILON = 1e-9
 def today() -> dt.date:
     """The day by which prices apply, in UTC."""
     return dt.datetime.now(dt.UTC).date()
+
+
+class BudgetExhausted(OrchestratorError):
+    """The next call could pass ``--budget-usd``. The text says what was spent and what the call could cost."""
 
 
 class Reservation:

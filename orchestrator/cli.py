@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlintern.orchestrator.errors import OrchestratorError
+
 if TYPE_CHECKING:
+    from mlintern.orchestrator.frontend import Frontend
     from mlintern.orchestrator.options import Options
-    from mlintern.orchestrator.ports import Stop
-    from mlintern.orchestrator.ui_ports import Face
+    from mlintern.orchestrator.stops import Stop
 
 INTERNAL = 1
 USAGE = 2
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
 
 
-class UsageError(Exception):
+class UsageError(OrchestratorError):
     """An option that cannot be used; the text says why and what would do."""
 
 
@@ -142,19 +144,21 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.rehearse:
         from mlintern.orchestrator import rehearsal
 
-        return rehearsal.rehearse(long=chosen.rehearse == "long", yes=chosen.yes, face=_face(chosen, interactive))
+        return rehearsal.rehearse(
+            long=chosen.rehearse == "long", yes=chosen.yes, frontend=_frontend(chosen, interactive)
+        )
     if chosen.goal is None and chosen.resume is None and not interactive:
         raise UsageError('say what to do: mlintern-orchestrate "goal"')
     options = _options(chosen)
     if not _has_key(options):
         print(NO_KEY, file=sys.stderr)
         return USAGE
-    face = _face(chosen, interactive)
+    frontend = _frontend(chosen, interactive)
     if chosen.notify:
-        from mlintern.orchestrator.notify import BadTarget, Notifier, NotifyingFace
+        from mlintern.orchestrator.notify import BadTarget, Notifier, NotifyingFrontend
 
         try:
-            face = NotifyingFace(face, Notifier(chosen.notify, clock=SystemClock()))
+            frontend = NotifyingFrontend(frontend, Notifier(chosen.notify, clock=SystemClock()))
         except BadTarget as error:
             raise UsageError(str(error)) from error
     import anyio
@@ -162,7 +166,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from mlintern.orchestrator.run import run_agent
 
     async def work() -> Stop:
-        return await run_agent(options, chosen.goal, face=face, clock=SystemClock())
+        return await run_agent(options, chosen.goal, frontend=frontend, clock=SystemClock())
 
     stop = anyio.run(work)
     if stop.exit_code in (INTERNAL, USAGE):  # it ended before there was anything to show
@@ -229,7 +233,7 @@ def _options(chosen: argparse.Namespace) -> Options:
     )
 
 
-def _face(chosen: argparse.Namespace, interactive: bool) -> Face:
+def _frontend(chosen: argparse.Namespace, interactive: bool) -> Frontend:
     if chosen.headless and chosen.output != "text":
         from mlintern.orchestrator.ui.jsonl import JsonlUi
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mlintern.orchestrator.conversation import CHARS_PER_TOKEN, estimate_tokens
 from mlintern.orchestrator.facts import Section
+from mlintern.orchestrator.messages import CHARS_PER_TOKEN, estimate_tokens, shortened
 from mlintern.orchestrator.model import Message
-from mlintern.orchestrator.summary import shortened
 
 PREAMBLE = (
     "[mlintern compaction] The conversation had become too long. This message stands for its earlier part: what the "
@@ -23,7 +22,7 @@ GOAL, SAID, SUMMARY, PLAN, FACTS = "original_request", "user_message", "summary"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carried:
+class Handover:
     """What a compaction keeps of the turns that it removes.
 
     ``goal`` is the first thing that the user said, ``said`` everything later, oldest first. ``summary`` is empty
@@ -44,8 +43,8 @@ class Carried:
         return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
 
     @classmethod
-    def read(cls, messages: Sequence[Message]) -> tuple[Carried | None, int]:
-        """What an earlier compaction carried over, and how many leading messages of ``messages`` that takes."""
+    def read(cls, messages: Sequence[Message]) -> tuple[Handover | None, int]:
+        """What an earlier compaction handed over, and how many leading messages of ``messages`` that takes."""
         for index, message in enumerate(messages[:2]):
             content = message["content"]
             if isinstance(content, str) or message["role"] != "user":
@@ -56,7 +55,7 @@ class Carried:
         return None, 0
 
     @classmethod
-    def _from_parts(cls, parts: Sequence[tuple[str, str]]) -> Carried:
+    def _from_parts(cls, parts: Sequence[tuple[str, str]]) -> Handover:
         single = dict(parts)
         return cls(
             goal=single.get(GOAL, ""),

@@ -4,21 +4,31 @@ The beginning is replaced by a summary; kept word for word are the goal, what th
 turns. Facts (plan, jobs, scores, money, failures, identifiers) are collected by program. The new history holds no
 thinking: thinking is bound to the exact messages before it, and those are gone.
 
-    client:  user(goal, words, summary, facts)                       + latest turns
-    server:  assistant(compaction block) + user(goal, words, facts)  + latest turns
+    client:  user_message(goal, words, summary, facts)                       + latest turns
+    server:  assistant(compaction block) + user_message(goal, words, facts)  + latest turns
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from mlintern.orchestrator.compacted_message import Carried, latest_words, of_at_most
-from mlintern.orchestrator.conversation import Conversation, estimate_tokens, user_text, without_thinking
-from mlintern.orchestrator.facts import OWN_NOTE, ReadFacts, Section, harvest
-from mlintern.orchestrator.model import AuthFailed, BillingFailed, Block, EndpointProfile, Message, ModelError
+from mlintern.orchestrator.compacted_message import Handover, latest_words, of_at_most
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.errors import OrchestratorError
+from mlintern.orchestrator.facts import ReadFacts, Section, harvest
+from mlintern.orchestrator.messages import (
+    count_replies,
+    estimate_tokens,
+    joined,
+    said_by_person,
+    shortened,
+    with_smaller_results,
+    without_thinking,
+)
+from mlintern.orchestrator.model import AuthFailed, BillingFailed, EndpointProfile, Message, ModelError
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import Compaction, CompactionFailed
 from mlintern.orchestrator.prices import Price
 from mlintern.orchestrator.summary import (
     Caller,
@@ -28,8 +38,6 @@ from mlintern.orchestrator.summary import (
     Summarizer,
     Summary,
     TranscriptSummarizer,
-    joined,
-    shortened,
 )
 
 DEFAULT_TRIGGER = 170_000
@@ -46,8 +54,21 @@ MAX_FAILURES = 3
 SAID_TOKENS = 20_000
 TAIL_TOKENS = 20_000
 MIN_ROOM = 500
-SHORT_CHARACTERS = 200
-"""A result of this length is not made shorter: that a call's outcome is unknown must not be cut out."""
+
+
+class CompactionFailed(OrchestratorError):
+    """The conversation cannot be brought below its trigger; the text says why. The run ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compaction:
+    """A shorter history in place of the old one. Sizes in tokens, as far as known."""
+
+    messages: list[Message]
+    summary: str
+    before_tokens: int
+    after_tokens: int
+    method: Literal["server", "client"] = "client"
 
 
 def default_trigger(price: Price | None, window: int | None = None) -> int:
@@ -61,7 +82,8 @@ def default_trigger(price: Price | None, window: int | None = None) -> int:
 
 def summarizers(profile: EndpointProfile, caller: Caller, *, window: int) -> tuple[Summarizer, ...]:
     """How to get a summary from an endpoint, in the order of trying. Chosen by its profile, never by probing."""
-    caller = replace(caller, max_tokens=min(caller.max_tokens, max(1_000, window // 8)))
+    longest = min(caller.settings.max_tokens, max(1_000, window // 8))
+    caller = replace(caller, settings=replace(caller.settings, max_tokens=longest))
     client = (
         ClientSummarizer(caller, knows_blocks=profile.server_compaction),
         TranscriptSummarizer(caller, max_tokens=window // 2),
@@ -112,7 +134,7 @@ class HistoryCompactor:
         after = _fixed(conversation) + estimate_tokens(messages)
         if after >= limit:
             raise self._ineffective(conversation, f"{after} tokens remain of {before}", limit)
-        self._replies_at_last = _replies(messages)
+        self._replies_at_last = count_replies(messages)
         return Compaction(
             messages=messages,
             summary=summary.text,
@@ -125,7 +147,7 @@ class HistoryCompactor:
         """Replies since the last compaction; infinite if there was none."""
         if self._replies_at_last is None:
             return float("inf")
-        return max(0, _replies(conversation.messages) - self._replies_at_last)
+        return max(0, count_replies(conversation.messages) - self._replies_at_last)
 
     def _room(self, conversation: Conversation, limit: int) -> int:
         """Tokens that the new messages may have; system prompt and tools stay as they are."""
@@ -166,14 +188,14 @@ class HistoryCompactor:
     ) -> list[Message]:
         """The new history. Every part has its share of ``room``; the goal has what the others leave."""
         head, tail = messages[:cut], self._tail(messages[cut:], room)
-        earlier, taken = Carried.read(head)
-        said = [text for message in head[taken:] if (text := _words(message))]
+        earlier, taken = Handover.read(head)
+        said = [text for message in head[taken:] if (text := said_by_person(message))]
         goal, *said = (earlier.goal, *earlier.said, *said) if earlier else (said or [""])
         words, left_out = latest_words(said, min(SAID_TOKENS, room // 4))
-        sections = [*facts, *harvest(head, carried=earlier.sections if earlier else ())]
+        sections = [*facts, *harvest(head, handover=earlier.sections if earlier else ())]
         if left_out:
             sections.append(Section("Left out", (f"{left_out} older messages of the user, to save room",)))
-        carried = Carried(
+        handover = Handover(
             goal="",
             said=tuple(words),
             summary="" if summary.block is not None else shortened(summary.text, _characters(room // 5)),
@@ -181,9 +203,9 @@ class HistoryCompactor:
             sections=of_at_most(room // 6, sections),
         )
         start = [] if summary.block is None else [{"role": "assistant", "content": [summary.block]}]
-        left = room - estimate_tokens([*start, carried.message(), *tail]) - 50
-        carried = replace(carried, goal=shortened(goal, _characters(left)))
-        return joined([*start, carried.message(), *tail])
+        left = room - estimate_tokens([*start, handover.message(), *tail]) - 50
+        handover = replace(handover, goal=shortened(goal, _characters(left)))
+        return joined([*start, handover.message(), *tail])
 
     def _cut(self, messages: Sequence[Message], room: int) -> int:
         """Where the latest turns begin: always with a reply, so that calls and results stay together."""
@@ -198,60 +220,18 @@ class HistoryCompactor:
     def _tail(self, messages: Sequence[Message], room: int) -> list[Message]:
         """The latest turns without thinking; results that are too large are cut in the middle, their ids kept."""
         limit = _characters(self._tail_tokens(room)) // 2
-        return [_with_smaller_results(message, limit) for message in without_thinking(messages)]
+        return [with_smaller_results(message, limit) for message in without_thinking(messages)]
 
     def _tail_tokens(self, room: int) -> int:
         return min(TAIL_TOKENS, self.trigger // 6, room // 4)
 
 
 def _turn_starts(messages: Sequence[Message]) -> Iterator[int]:
-    """Indices of replies that follow a message of the user, latest first; never inside what was carried over."""
-    _, taken = Carried.read(messages)
+    """Indices of replies that follow a message of the user, latest first; never inside what was handed over."""
+    _, taken = Handover.read(messages)
     for index in range(len(messages) - 1, max(taken, 1) - 1, -1):
         if messages[index]["role"] == "assistant" and messages[index - 1]["role"] == "user":
             yield index
-
-
-def _words(message: Message) -> str:
-    """What a person said in ``message``; "" for what the orchestrator itself said in their place."""
-    text = user_text(message).strip("\n")
-    return "" if text.startswith(OWN_NOTE) else text
-
-
-def _with_smaller_results(message: Message, characters: int) -> Message:
-    """``message`` with its results cut to ``characters`` in all, each by its share."""
-    content = message["content"]
-    if message["role"] != "user" or isinstance(content, str):
-        return message
-    total = sum(_length(block) for block in content)
-    if total <= characters:
-        return message
-    return {**message, "content": [_smaller(block, characters / total) for block in content]}
-
-
-def _length(block: Block) -> int:
-    if block["type"] != "tool_result":
-        return 0
-    content = block.get("content", "")
-    return len(content) if isinstance(content, str) else sum(len(each.get("text", "")) for each in content)
-
-
-def _smaller(block: Block, share: float) -> Block:
-    if block["type"] != "tool_result":
-        return block
-    content = block.get("content", "")
-    if isinstance(content, str):
-        return {**block, "content": _share_of(content, share)}
-    parts = [{**part, "text": _share_of(part["text"], share)} if "text" in part else part for part in content]
-    return {**block, "content": parts}
-
-
-def _share_of(text: str, share: float) -> str:
-    return shortened(text, max(SHORT_CHARACTERS, int(len(text) * share)))
-
-
-def _replies(messages: Sequence[Message]) -> int:
-    return sum(message["role"] == "assistant" for message in messages)
 
 
 def _fixed(conversation: Conversation) -> int:

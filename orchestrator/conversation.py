@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlintern.orchestrator.model import Block, CacheTtl, Message, ModelReply, ModelRequest
-
-CHARS_PER_TOKEN = 3.5
-"""Rough, and on the high side for English, code and JSON: the gauge must not run late."""
-
-IMAGE_TOKENS = 1_600
-"""What a picture of the largest size that is not scaled down costs."""
-
-OWN_NOTE = "[mlintern "
-"""How every text begins that the orchestrator itself puts where a person or a tool speaks."""
-
-ABANDONED = "This call was not run: the conversation went on without it."
+from mlintern.orchestrator.messages import OWN_NOTE, answered, calls_of, estimate_tokens, user_text
+from mlintern.orchestrator.model import Block, Message, ModelReply, ModelRequest
+from mlintern.orchestrator.settings import LoopSettings
 
 
 class Conversation:
@@ -92,25 +82,17 @@ class Conversation:
                 return text, self.messages[:index]
         return None, self.messages
 
-    def request(
-        self,
-        *,
-        model: str,
-        max_tokens: int,
-        thinking: Mapping[str, Any] | None = None,
-        effort: str | None = None,
-        cache_ttl: CacheTtl | None = None,
-    ) -> ModelRequest:
+    def request(self, settings: LoopSettings) -> ModelRequest:
         """The next request. Calls that never got a result are answered by a stub, whatever their place."""
         return ModelRequest(
-            model=model,
+            model=settings.model,
             system=self.system,
             tools=self.tools,
             messages=self._answered(),
-            max_tokens=max_tokens,
-            thinking=thinking,
-            effort=effort,
-            cache_ttl=cache_ttl,
+            max_tokens=settings.max_tokens,
+            thinking=settings.thinking,
+            effort=settings.effort,
+            cache_ttl=settings.cache_ttl,
         )
 
     def _answered(self) -> list[Message]:
@@ -121,96 +103,3 @@ class Conversation:
             replies = [number for number, message in enumerate(latest) if message["role"] == "assistant"]
             self._checked += replies[-1] if replies else 0
         return whole + repaired
-
-
-def calls_of(message: Message) -> list[Block]:
-    """The ``tool_use`` blocks of a message."""
-    content = message["content"]
-    if message["role"] != "assistant" or isinstance(content, str):
-        return []
-    return [block for block in content if block["type"] == "tool_use"]
-
-
-def user_text(message: Message) -> str:
-    """What a person said in ``message``; "" for tool results and replies."""
-    if message["role"] != "user":
-        return ""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "\n".join(block["text"] for block in content if block["type"] == "text")
-
-
-def without_thinking(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` with all thinking blocks left out, and replies that were nothing else left out whole."""
-    kept: list[Message] = []
-    for message in messages:
-        if message["role"] == "assistant" and not isinstance(message["content"], str):
-            blocks = [block for block in message["content"] if "thinking" not in block["type"]]
-            if not blocks:
-                continue
-            message = {"role": "assistant", "content": blocks}
-        kept.append(message)
-    return kept
-
-
-def sendable(blocks: Sequence[Block]) -> list[Block]:
-    """``blocks`` of a reply as the API takes them back: no text of white space alone, no field that is null."""
-    return [
-        {name: value for name, value in block.items() if value is not None}
-        for block in blocks
-        if block["type"] != "text" or str(block.get("text") or "").strip()
-    ]
-
-
-def answered(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` with an error result for every call that has none in the very next message.
-
-    Matched by adjacency: servers reuse ids, and a result further down does not count. A history in which nothing is
-    missing comes back with the same message objects.
-    """
-    repaired: list[Message] = []
-    for index, message in enumerate(messages):
-        following = messages[index + 1] if index + 1 < len(messages) else None
-        previous = messages[index - 1] if index else None
-        if previous is not None and (asked := calls_of(previous)) and message["role"] == "user":
-            message = _with_results(message, [use["id"] for use in asked])
-        repaired.append(message)
-        if (asked := calls_of(message)) and (following is None or following["role"] != "user"):
-            repaired.append({"role": "user", "content": [stub_result(use["id"]) for use in asked]})
-    return repaired
-
-
-def _with_results(message: Message, ids: Sequence[str]) -> Message:
-    content = message["content"]
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    given = {block["tool_use_id"]: block for block in blocks if block["type"] == "tool_result"}
-    if list(given) == list(ids):
-        return message
-    results = [given.get(each) or stub_result(each) for each in ids]
-    return {"role": "user", "content": [*results, *(b for b in blocks if b["type"] != "tool_result")]}
-
-
-def stub_result(tool_use_id: str, text: str = ABANDONED) -> Block:
-    """An error result for a call that has none."""
-    return {
-        "type": "tool_result",
-        "tool_use_id": tool_use_id,
-        "content": [{"type": "text", "text": text}],
-        "is_error": True,
-    }
-
-
-def estimate_tokens(value: Any) -> int:
-    """A rough count for text, blocks or any JSON value; pictures count by their usual size, not their bytes."""
-    if isinstance(value, str):
-        return int(len(value) / CHARS_PER_TOKEN) + 1
-    if isinstance(value, Mapping):
-        if value.get("type") == "image":
-            return IMAGE_TOKENS
-        if "content" in value and value.get("type") in (None, "tool_result"):
-            return estimate_tokens(value["content"]) + 8
-        return int(len(json.dumps(value, ensure_ascii=False, default=str)) / CHARS_PER_TOKEN) + 1
-    if isinstance(value, Sequence):
-        return sum(estimate_tokens(each) for each in value)
-    return int(len(json.dumps(value, default=str)) / CHARS_PER_TOKEN) + 1

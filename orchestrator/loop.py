@@ -6,15 +6,19 @@ before it is done, so that `recovery` can take it up again wherever it was kille
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import anyio
 
 from mlintern.common.clock import Clock
 from mlintern.orchestrator import repeated_failures, stops
-from mlintern.orchestrator.conversation import Conversation, without_thinking
+from mlintern.orchestrator.budget import BudgetExhausted
+from mlintern.orchestrator.compaction import CompactionFailed, HistoryCompactor
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.events import Compacted, Notice, TurnEnded
+from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.messages import without_thinking
 from mlintern.orchestrator.model import (
     ContextOverflow,
     HistoryRejected,
@@ -24,37 +28,12 @@ from mlintern.orchestrator.model import (
     ToolUse,
 )
 from mlintern.orchestrator.paid_calls import PaidCalls
-from mlintern.orchestrator.ports import (
-    BudgetExhausted,
-    Compacted,
-    CompactionFailed,
-    Compactor,
-    Guard,
-    Journal,
-    Notice,
-    Plan,
-    Stop,
-    TurnEnded,
-    Ui,
-)
+from mlintern.orchestrator.plan import Plan
+from mlintern.orchestrator.ports import Hosts, LocalTool
 from mlintern.orchestrator.running_jobs import RunningJobs
+from mlintern.orchestrator.settings import LoopSettings
+from mlintern.orchestrator.stops import Stop
 from mlintern.orchestrator.tool_runner import Batch, ToolRunner
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """What stays the same for a whole session. Changing the model, thinking or effort would lose the cache."""
-
-    model: str
-    max_tokens: int = 32_000
-    max_output_tokens: int = 64_000
-    """The most that a request is raised to after a reply was cut inside a call."""
-
-    max_iterations: int = 300
-    max_minutes: float | None = None
-    thinking: Mapping[str, Any] | None = None
-    effort: str | None = None
-    caching: bool = False
 
 
 class Orchestrator:
@@ -64,31 +43,35 @@ class Orchestrator:
         self,
         *,
         calls: PaidCalls,
-        tools: ToolRunner,
+        hosts: Hosts,
         conversation: Conversation,
-        journal: Journal,
-        guard: Guard,
-        compactor: Compactor,
-        ui: Ui,
+        compactor: HistoryCompactor,
         settings: LoopSettings,
         clock: Clock,
-        jobs: RunningJobs,
+        local: Sequence[LocalTool] = (),
         plan: Plan | None = None,
         denied: Sequence[str] = (),
     ) -> None:
         self.conversation = conversation
         self.settings = settings
         self.budget = calls.budget
-        self.jobs = jobs
+        self.jobs = RunningJobs()
         self.turn = 0
         self.iterations = 0
         self.denied = denied
         self._calls = calls
-        self._tools = tools
-        self._journal = journal
-        self._guard = guard
         self._compactor = compactor
-        self._ui = ui
+        self._journal, self._ui = calls.journal, calls.ui
+        self._guard = LoopGuard(poll_tools=[tool.name for tool in hosts.tools if tool.polls])
+        self._tools = ToolRunner(
+            hosts=hosts,
+            local=local,
+            guard=self._guard,
+            journal=self._journal,
+            ui=self._ui,
+            clock=clock,
+            jobs=self.jobs,
+        )
         self._clock = clock
         self._plan = plan
         self._started = clock.monotonic()
@@ -177,13 +160,9 @@ class Orchestrator:
 
     async def _ask(self) -> ModelReply:
         """One reply to the conversation as it is."""
-        request = self.conversation.request(
-            model=self.settings.model,
-            max_tokens=self._max_tokens,
-            thinking=self.settings.thinking,
-            effort=self.settings.effort,
-            cache_ttl=("1h" if self.jobs.ids else "5m") if self.settings.caching else None,
-        )
+        request = replace(self.conversation.request(self.settings), max_tokens=self._max_tokens)
+        if request.cache_ttl is not None and self.jobs.ids:
+            request = replace(request, cache_ttl="1h")  # waiting for a job takes longer than five minutes
         self.turn += 1
         self.iterations += 1
         try:

@@ -21,13 +21,14 @@ from mcp.client.session import ClientRequestContext
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.types import CONNECTION_CLOSED
 
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.mcp_config import ServerEntry, child_environment
 
 LIST_PAGES = 50
 LAST_WORDS_CHARS = 300
 
 
-class ServerFailed(Exception):
+class ServerFailed(OrchestratorError):
     """The server could not be reached or refused. The text is for people and models.
 
     Attributes:
@@ -110,7 +111,7 @@ class Connection:
         self._closing, self._closed = anyio.Event(), anyio.Event()
         self._failure = f"it did not answer within {seconds:g} s{self._last_words()}"
         with anyio.move_on_after(seconds):  # if time runs out, the task is cancelled with it
-            await self._tasks.start(self._live)
+            await self._tasks.start(self._hold_open)
         if self._client is None:
             raise ServerFailed(self._failure, lost=True)
 
@@ -159,7 +160,7 @@ class Connection:
             assert self._client is not None, "open() raises or connects"
             return self._client
 
-    async def _live(self, *, task_status: TaskStatus[None]) -> None:
+    async def _hold_open(self, *, task_status: TaskStatus[None]) -> None:
         """Hold the connection open from its own task: a transport must be left in the task that entered it."""
         closing, closed = self._closing, self._closed
         connected = False

@@ -13,8 +13,8 @@ import anyio
 
 from mlintern.orchestrator.mcp_config import BadEntry, ServerEntry
 from mlintern.orchestrator.mcp_connection import Connection, Elicit, ServerFailed
-from mlintern.orchestrator.ports import Tool, ToolOutcome
 from mlintern.orchestrator.task_groups import task_group
+from mlintern.orchestrator.tool import Tool, ToolOutcome
 from mlintern.orchestrator.tool_names import for_model, hosted, legal_names
 from mlintern.orchestrator.tool_results import SavedResults, outcome_of
 
@@ -25,7 +25,7 @@ UNKNOWN = (
 
 
 @dataclass(frozen=True)
-class _Place:
+class _HostedTool:
     connection: Connection
     remote: str
     tool: Tool
@@ -42,7 +42,7 @@ class McpHosts:
         self.failures: list[BadEntry] = []
         self._saved = saved
         self._connections: dict[str, Connection] = {}
-        self._places: dict[str, _Place] = {}
+        self._hosted: dict[str, _HostedTool] = {}
 
     @classmethod
     @asynccontextmanager
@@ -80,7 +80,7 @@ class McpHosts:
     @property
     def tools(self) -> tuple[Tool, ...]:
         """Sorted by name. The list is frozen: what a server adds later would cost the cache and is left out."""
-        return tuple(place.tool for _, place in sorted(self._places.items()))
+        return tuple(hosted_tool.tool for _, hosted_tool in sorted(self._hosted.items()))
 
     @property
     def instructions(self) -> Mapping[str, str]:
@@ -89,25 +89,25 @@ class McpHosts:
 
     def by_remote_name(self, remote: str) -> Tool | None:
         """The tool that some server calls ``remote``; None if there is none or more than one."""
-        found = [place.tool for place in self._places.values() if place.remote == remote]
+        found = [hosted_tool.tool for hosted_tool in self._hosted.values() if hosted_tool.remote == remote]
         return found[0] if len(found) == 1 else None
 
     async def call(self, name: str, arguments: dict[str, Any]) -> ToolOutcome:
         """See `ports.Hosts.call`. A broken connection is made anew; a call that only reads is then repeated once."""
-        place = self._places.get(name)
-        if place is None:
+        hosted_tool = self._hosted.get(name)
+        if hosted_tool is None:
             return ToolOutcome.error(f"There is no tool {name!r} in this session any more.")
         for attempt in (1, 2):
             try:
-                result = await place.connection.call(place.remote, arguments)
+                result = await hosted_tool.connection.call(hosted_tool.remote, arguments)
             except ServerFailed as failure:
                 if not failure.lost:
                     return ToolOutcome.error(str(failure))
-                if failure.sent and place.tool.side_effect != "read_only":
-                    text = UNKNOWN.format(server=place.tool.server, tool=name)
+                if failure.sent and hosted_tool.tool.side_effect != "read_only":
+                    text = UNKNOWN.format(server=hosted_tool.tool.server, tool=name)
                     return ToolOutcome.error(text, unknown=True)
                 if attempt == 2:
-                    return ToolOutcome.error(f"The server {place.tool.server} is not available: {failure}")
+                    return ToolOutcome.error(f"The server {hosted_tool.tool.server} is not available: {failure}")
             else:
                 return outcome_of(result, tool=name, saved=self._saved)
         raise AssertionError("unreachable: the second attempt returns")
@@ -136,4 +136,4 @@ class McpHosts:
         }
         for (server, remote), name in legal_names(listed, reserved=reserved).items():
             connection, tool = listed[server, remote]
-            self._places[name] = _Place(connection, remote, hosted(tool, name=name, server=server))
+            self._hosted[name] = _HostedTool(connection, remote, hosted(tool, name=name, server=server))

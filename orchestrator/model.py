@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from mlintern.orchestrator.errors import OrchestratorError
+
 Message = dict[str, Any]
 """One message as the API takes it: ``{"role": ..., "content": str or list of blocks}``."""
 
@@ -198,7 +200,7 @@ class ModelClient(Protocol):
         ...
 
 
-class ModelError(Exception):
+class ModelError(OrchestratorError):
     """Base of all. ``usage`` estimates what the failed attempts cost; None of it was executed or kept."""
 
     retryable = False

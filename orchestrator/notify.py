@@ -24,9 +24,10 @@ import anyio
 
 from mlintern.common.clock import Clock
 from mlintern.orchestrator.approvals import Decision, Person, Request
+from mlintern.orchestrator.errors import OrchestratorError
+from mlintern.orchestrator.events import Event, Finished, Notice
+from mlintern.orchestrator.frontend import Controls, Frontend
 from mlintern.orchestrator.mcp_connection import Answer, Question
-from mlintern.orchestrator.ports import Event, Finished, Notice
-from mlintern.orchestrator.ui_ports import Controls, Face
 
 if TYPE_CHECKING:
     import httpx2
@@ -36,11 +37,11 @@ TRIES = 3
 RETRY_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
-class BadTarget(ValueError):
+class BadTarget(OrchestratorError):
     """A target that is none; the text says what there is."""
 
 
-class NotSent(Exception):
+class NotSent(OrchestratorError):
     """The target did not take the notification; the text says why."""
 
 
@@ -134,14 +135,14 @@ def _split(target: str) -> tuple[str, str]:
     return "command", target
 
 
-class NotifyingFace:
-    """`face.Face` that sends what a person should know wherever they are, and passes everything on."""
+class NotifyingFrontend:
+    """`frontend.Frontend` that sends what a person should know wherever they are, and passes everything on."""
 
-    def __init__(self, face: Face, notifier: Notifier) -> None:
-        self._face = face
+    def __init__(self, frontend: Frontend, notifier: Notifier) -> None:
+        self._frontend = frontend
         self._notifier = notifier
         self._session = ""
-        self._person = _NotifyingPerson(face.person, self) if face.person is not None else None
+        self._person = _NotifyingPerson(frontend.person, self) if frontend.person is not None else None
         self._waiting: list[Notification] = []
         self._arrived = anyio.Event()
 
@@ -150,7 +151,7 @@ class NotifyingFace:
         return self._person
 
     def show(self, event: Event) -> None:
-        self._face.show(event)
+        self._frontend.show(event)
         if isinstance(event, Finished):
             failed = event.stop.exit_code != 0
             title = f"mlintern: {event.stop.name}"
@@ -158,15 +159,15 @@ class NotifyingFace:
             self.notify("failed" if failed else "done", title, text)
 
     def typed(self) -> list[str]:
-        return self._face.typed()
+        return self._frontend.typed()
 
     async def next_message(self) -> str | None:
-        return await self._face.next_message()
+        return await self._frontend.next_message()
 
     @asynccontextmanager
     async def attached(self, controls: Controls) -> AsyncGenerator[None, None]:
         self._session = controls.agent.session.id
-        async with self._face.attached(controls), anyio.create_task_group() as tasks:
+        async with self._frontend.attached(controls), anyio.create_task_group() as tasks:
             tasks.start_soon(self._deliver)
             try:
                 yield
@@ -192,20 +193,20 @@ class NotifyingFace:
             try:
                 await self._notifier.send(notification)
             except NotSent as error:
-                self._face.show(Notice(text=f"The notification could not be sent: {error}", level="warning"))
+                self._frontend.show(Notice(text=f"The notification could not be sent: {error}", level="warning"))
             self._waiting.pop(0)
 
 
 class _NotifyingPerson:
-    def __init__(self, person: Person, face: NotifyingFace) -> None:
+    def __init__(self, person: Person, frontend: NotifyingFrontend) -> None:
         self._person = person
-        self._face = face
+        self._frontend = frontend
 
     async def decide(self, request: Request) -> Decision:
         headline = request.question.message.partition("\n")[0]
-        self._face.notify("approval", "mlintern: approval needed", headline)
+        self._frontend.notify("approval", "mlintern: approval needed", headline)
         return await self._person.decide(request)
 
     async def fill_in(self, question: Question) -> Answer:
-        self._face.notify("approval", "mlintern: a question", question.message.partition("\n")[0])
+        self._frontend.notify("approval", "mlintern: a question", question.message.partition("\n")[0])
         return await self._person.fill_in(question)

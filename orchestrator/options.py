@@ -12,12 +12,12 @@ from mlintern.common.consent import Rule
 from mlintern.orchestrator.anthropic_model import AnthropicModel, ModelFacts
 from mlintern.orchestrator.budget import today
 from mlintern.orchestrator.compaction import DEFAULT_WINDOW, default_trigger
-from mlintern.orchestrator.loop import LoopSettings
 from mlintern.orchestrator.mcp_config import BadEntry, ServerEntry
 from mlintern.orchestrator.model import EndpointProfile, endpoint_profile
 from mlintern.orchestrator.prices import PRICES, Price, PriceTable, UnknownPrice
 from mlintern.orchestrator.retry import RetryPolicy
 from mlintern.orchestrator.session import sessions_folder
+from mlintern.orchestrator.settings import LoopSettings
 
 MODELS = {"sonnet": "claude-sonnet-5-5", "opus": "claude-opus-5-5", "haiku": "claude-haiku-5-5"}
 DEFAULT_MODEL = MODELS["sonnet"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mlintern.orchestrator.budget import ModelBudget
-from mlintern.orchestrator.conversation import CHARS_PER_TOKEN, without_thinking
+from mlintern.orchestrator.budget import BudgetExhausted, ModelBudget
+from mlintern.orchestrator.events import Notice
+from mlintern.orchestrator.messages import CHARS_PER_TOKEN, without_thinking
 from mlintern.orchestrator.model import (
     BadRequest,
     HistoryRejected,
@@ -23,7 +24,7 @@ from mlintern.orchestrator.model import (
     Retrying,
     Usage,
 )
-from mlintern.orchestrator.ports import BudgetExhausted, Journal, Notice, Ui
+from mlintern.orchestrator.ports import Journal, Ui
 
 TURN = "turn"
 """What a call is for, on the session's record, where it is a turn of the loop."""
@@ -42,8 +43,8 @@ class PaidCalls:
     ) -> None:
         self.budget = budget
         self._model = model
-        self._journal = journal
-        self._ui = ui
+        self.journal = journal
+        self.ui = ui
         self.fallback_model = fallback_model
         self._in_charge: str | None = None
 
@@ -89,7 +90,7 @@ class PaidCalls:
             except (ModelError, BudgetExhausted) as error:
                 problem = str(error)
                 break
-            self._journal.append(
+            self.journal.append(
                 "discarded", turn=turn, stop_reason="refusal", usage=declined.usage.to_json(), why="refused"
             )
             self._say_declined(request.model, declined, f"{other} answered, ${self.budget.spent_usd - before:.4f}")
@@ -102,10 +103,10 @@ class PaidCalls:
     async def _ask(self, request: ModelRequest, prompt_tokens: int, turn: int | None, purpose: str) -> ModelReply:
         reservation = self.budget.reserve(request, prompt_tokens=prompt_tokens)
         if purpose == TURN:
-            self._journal.append("request", turn=turn, model=request.model, worst_usd=reservation.worst_usd)
+            self.journal.append("request", turn=turn, model=request.model, worst_usd=reservation.worst_usd)
         else:
-            self._journal.append("side_request", what=purpose, model=request.model, worst_usd=reservation.worst_usd)
-        meter = Meter(self._ui if purpose == TURN else None, self._journal)
+            self.journal.append("side_request", what=purpose, model=request.model, worst_usd=reservation.worst_usd)
+        meter = Meter(self.ui if purpose == TURN else None, self.journal)
         paid: Usage | None = None
         fallbacks: tuple[tuple[str, Usage], ...] = ()
         try:
@@ -119,17 +120,17 @@ class PaidCalls:
             paid = paid if paid is not None else meter.usage  # cancelled: what had arrived until then
             usd = reservation.settle(paid, fallbacks=fallbacks)
             whole = sum((used for _, used in fallbacks), paid)
-            self._journal.append("spend", usd=usd, usage=whole.to_json(), what=purpose)
+            self.journal.append("spend", usd=usd, usage=whole.to_json(), what=purpose)
 
     def _say_who_answered(self, requested: str, reply: ModelReply) -> None:
         answered, usage = reply.fallbacks[-1]
         cost = self.budget.cost_of(answered, usage)
-        self._ui.show(Notice(text=f"{requested} declined; {answered} answered, ${cost:.4f}.", level="warning"))
+        self.ui.show(Notice(text=f"{requested} declined; {answered} answered, ${cost:.4f}.", level="warning"))
 
     def _say_declined(self, requested: str, declined: ModelReply, what_followed: str) -> None:
         category = (declined.stop_details or {}).get("category")
         about = f" ({category})" if category else ""
-        self._ui.show(Notice(text=f"{requested} declined{about}; {what_followed}.", level="warning"))
+        self.ui.show(Notice(text=f"{requested} declined{about}; {what_followed}.", level="warning"))
 
 
 def _attempts(request: ModelRequest, model: str, credit_token: str | None) -> Iterator[ModelRequest]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from mlintern.common.text import did_you_mean
-from mlintern.orchestrator.compacted_message import Carried
+from mlintern.orchestrator.compacted_message import Handover
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.model import Message
-from mlintern.orchestrator.ports import Tool, ToolOutcome
+from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 StepState = Literal["pending", "in_progress", "done", "dropped"]
 STATES: tuple[StepState, ...] = get_args(StepState)
@@ -27,7 +28,7 @@ class Step:
     state: StepState
 
 
-class PlanError(Exception):
+class PlanError(OrchestratorError):
     """The steps that were given are no plan; the text says why."""
 
 
@@ -94,9 +95,9 @@ class Plan:
                     except PlanError:
                         continue
                     return
-        carried, _ = Carried.read(messages)
-        if carried is not None:
-            self.restore_rendered(carried.plan)
+        handover, _ = Handover.read(messages)
+        if handover is not None:
+            self.restore_rendered(handover.plan)
 
     def restore_rendered(self, text: str) -> None:
         """Take the plan from what `render` made of it."""

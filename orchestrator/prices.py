@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mlintern.common.text import did_you_mean
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.model import CacheTtl, ModelRequest, Usage
 
 MILLION = 1_000_000
 
 
-class UnknownPrice(Exception):
+class UnknownPrice(OrchestratorError):
     """Nobody said what this model costs, so a budget for it would be a guess."""
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlintern.orchestrator.conversation import sendable, without_thinking
 from mlintern.orchestrator.facts import NamedHosts
 from mlintern.orchestrator.loop import Orchestrator
+from mlintern.orchestrator.messages import sendable, without_compaction_blocks, without_thinking
 from mlintern.orchestrator.model import Block, EndpointProfile, Message, ToolUse, Usage
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import Journal, SideEffect, ToolOutcome
+from mlintern.orchestrator.ports import Journal
+from mlintern.orchestrator.tool import SideEffect, ToolOutcome
 from mlintern.orchestrator.tool_runner import Batch
 
 LOST = (
@@ -184,14 +185,4 @@ def adapted(messages: Sequence[Message], *, same_model: bool, profile: EndpointP
     kept = list(messages) if same_model else without_thinking(messages)
     if profile.server_compaction and same_model:
         return kept
-    return [_with_readable_summary(message) for message in kept]
-
-
-def _with_readable_summary(message: Message) -> Message:
-    content = message["content"]
-    if isinstance(content, str) or all(block["type"] != "compaction" for block in content):
-        return message
-    summary = "\n".join(block.get("content") or "" for block in content if block["type"] == "compaction")
-    rest = [block for block in content if block["type"] != "compaction"]
-    text = {"type": "text", "text": f"<summary_of_earlier_work>\n{summary}\n</summary_of_earlier_work>"}
-    return {"role": "user", "content": [text, *(block for block in rest if block["type"] == "text")]}
+    return without_compaction_blocks(kept)

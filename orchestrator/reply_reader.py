@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from mlintern.orchestrator.conversation import CHARS_PER_TOKEN, sendable
+from mlintern.orchestrator.messages import CHARS_PER_TOKEN, sendable
 from mlintern.orchestrator.model import (
     ArgumentsDelta,
     Block,

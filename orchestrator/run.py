@@ -9,24 +9,26 @@ import anyio
 from mlintern.common.clock import Clock
 from mlintern.orchestrator import stops
 from mlintern.orchestrator.assemble import Agent, assemble
+from mlintern.orchestrator.events import Finished, Notice
+from mlintern.orchestrator.frontend import Controls, Frontend
+from mlintern.orchestrator.messages import reply_texts
 from mlintern.orchestrator.options import Options
-from mlintern.orchestrator.ports import Finished, Notice, Stop
 from mlintern.orchestrator.prices import UnknownPrice
 from mlintern.orchestrator.session import SessionError
+from mlintern.orchestrator.stops import Stop
 from mlintern.orchestrator.task_groups import task_group
-from mlintern.orchestrator.ui_ports import Controls, Face
 
 SECOND_PRESS_SECONDS = 2.0
 
 
-async def run_agent(options: Options, goal: str | None, *, face: Face, clock: Clock) -> Stop:
-    """Work on ``goal`` (None: on what a resumed session left open), then on whatever the face asks for next."""
+async def run_agent(options: Options, goal: str | None, *, frontend: Frontend, clock: Clock) -> Stop:
+    """Work on ``goal`` (None: on what a resumed session left open), then on whatever the frontend asks for next."""
     try:
-        async with assemble(options, ui=face, clock=clock, person=face.person) as agent:
-            keyboard = _Keyboard(agent, clock, interactive=face.person is not None)
-            async with face.attached(Controls(agent, keyboard)):
-                stop = await _converse(agent, goal, face, keyboard)
-                face.show(
+        async with assemble(options, ui=frontend, clock=clock, person=frontend.person) as agent:
+            keyboard = _Keyboard(agent, clock, interactive=frontend.person is not None)
+            async with frontend.attached(Controls(agent, keyboard)):
+                stop = await _converse(agent, goal, frontend, keyboard)
+                frontend.show(
                     Finished(
                         stop=stop,
                         session_id=agent.session.id,
@@ -42,7 +44,7 @@ async def run_agent(options: Options, goal: str | None, *, face: Face, clock: Cl
         return stops.internal(error)
 
 
-async def _converse(agent: Agent, goal: str | None, face: Face, keyboard: _Keyboard) -> Stop:
+async def _converse(agent: Agent, goal: str | None, frontend: Frontend, keyboard: _Keyboard) -> Stop:
     if agent.hosts.failures and not agent.hosts.tools:
         return stops.no_servers([f"{bad.name}: {bad.reason}" for bad in agent.hosts.failures])
     found = agent.recovered
@@ -50,12 +52,12 @@ async def _converse(agent: Agent, goal: str | None, face: Face, keyboard: _Keybo
     async with task_group() as tasks:
         tasks.start_soon(_listen, keyboard)
         with keyboard.scope:
-            if found is not None and face.person is not None and (words := _last_words(agent)):
-                face.show(Notice(text=f"it said last: {words}"))
+            if found is not None and frontend.person is not None and (words := _last_words(agent)):
+                frontend.show(Notice(text=f"it said last: {words}"))
             if goal is None and found is not None and not found.idle:
                 stop = await keyboard.run()
             while not keyboard.quitting:
-                text = goal if goal is not None else await face.next_message()
+                text = goal if goal is not None else await frontend.next_message()
                 if text is None:
                     break
                 goal = None
@@ -66,7 +68,7 @@ async def _converse(agent: Agent, goal: str | None, face: Face, keyboard: _Keybo
 
 
 class _Keyboard:
-    """`face.Interrupts`: knows whether a step runs, and when Ctrl-C was pressed last."""
+    """`frontend.Interrupts`: knows whether a step runs, and when Ctrl-C was pressed last."""
 
     def __init__(self, agent: Agent, clock: Clock, *, interactive: bool) -> None:
         self.scope = anyio.CancelScope()
@@ -114,7 +116,4 @@ async def _listen(keyboard: _Keyboard) -> None:
 
 
 def _last_words(agent: Agent) -> str:
-    for message in reversed(agent.orchestrator.conversation.messages):
-        if message["role"] == "assistant" and not isinstance(message["content"], str):
-            return "".join(block["text"] for block in message["content"] if block["type"] == "text")
-    return ""
+    return next(reversed(reply_texts(agent.orchestrator.conversation.messages)), "")

@@ -39,6 +39,7 @@ from typing import Any, Self
 
 from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock, sync_folder
+from mlintern.orchestrator.errors import OrchestratorError
 
 VERSION = 1
 EVENTS = "events.jsonl"
@@ -59,7 +60,7 @@ MUST_BE_DURABLE = frozenset(
 """After these money is spent, a tool acts, a person was asked, or nothing may come for long."""
 
 
-class SessionError(Exception):
+class SessionError(OrchestratorError):
     """The session cannot be used: not there, held by another process, damaged, or from a newer version."""
 
 

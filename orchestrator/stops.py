@@ -7,11 +7,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 from mlintern.orchestrator.model import AuthFailed, BillingFailed, ModelError
-from mlintern.orchestrator.ports import Stop
 
 USAGE = 2
 INTERNAL = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Why a run ended. ``name`` is stable for programs, ``reason`` is for people, ``exit_code`` for the shell."""
+
+    name: str
+    reason: str
+    exit_code: int
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def done(text: str) -> Stop:

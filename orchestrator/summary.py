@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from mlintern.orchestrator.conversation import Conversation, answered, estimate_tokens
-from mlintern.orchestrator.facts import result_text
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.errors import OrchestratorError
+from mlintern.orchestrator.messages import (
+    answered,
+    estimate_tokens,
+    joined,
+    transcript,
+    user_message,
+    without_compaction_blocks,
+)
 from mlintern.orchestrator.model import (
     Block,
-    CacheTtl,
     ContextOverflow,
     Message,
     ModelReply,
     ModelRequest,
 )
 from mlintern.orchestrator.paid_calls import PaidCalls
+from mlintern.orchestrator.settings import LoopSettings
 
+MAX_TOKENS = 16_000
 PURPOSE = "compaction"
 """What the calls here are for, on the session's record."""
 
@@ -40,8 +48,6 @@ Be complete on what is needed to go on and silent on the rest. At most 1,500 wor
 
 REQUEST = f"[mlintern compaction] {INSTRUCTIONS}"
 
-RESULT_CHARACTERS = 1_500
-TURN_CHARACTERS = 4_000
 MIN_TRANSCRIPT_TOKENS = 1_500
 MIN_SUMMARY_TOKENS = 1_000
 
@@ -55,7 +61,7 @@ class Summary:
     block: Block | None = None
 
 
-class NoSummary(Exception):
+class NoSummary(OrchestratorError):
     """The model was asked and gave no usable summary; the text says what it gave."""
 
 
@@ -78,22 +84,12 @@ class Caller:
     """Makes the calls for a compaction, with the settings of the conversation's own."""
 
     calls: PaidCalls
-    name: str
-    max_tokens: int = 16_000
-    thinking: Mapping[str, Any] | None = None
-    effort: str | None = None
-    cache_ttl: CacheTtl | None = None
+    settings: LoopSettings
 
     def request(self, conversation: Conversation, messages: Sequence[Message]) -> ModelRequest:
         """The conversation's own request with other messages: everything before them stays cached."""
-        whole = conversation.request(
-            model=self.name,
-            max_tokens=self.max_tokens,
-            thinking=self.thinking,
-            effort=self.effort,
-            cache_ttl=self.cache_ttl,
-        )
-        return replace(whole, messages=messages)
+        whole = conversation.request(self.settings)
+        return replace(whole, messages=messages, max_tokens=min(MAX_TOKENS, whole.max_tokens))
 
     async def ask(self, request: ModelRequest) -> ModelReply:
         """One reply, charged whatever becomes of it."""
@@ -134,7 +130,7 @@ class ClientSummarizer:
     async def summarize(self, conversation: Conversation, messages: Sequence[Message]) -> Summary:
         """See `Summarizer`."""
         known = messages if self._knows_blocks else without_compaction_blocks(messages)
-        asked = joined([*answered(known), user(REQUEST)])
+        asked = joined([*answered(known), user_message(REQUEST)])
         reply = await self._caller.ask(self._caller.request(conversation, asked))
         if reply.tool_uses:
             return await TranscriptSummarizer(self._caller).summarize(conversation, messages)
@@ -157,7 +153,7 @@ class TranscriptSummarizer:
         size = self._max_tokens
         while True:
             text = f"<conversation>\n{transcript(messages, max_tokens=size)}\n</conversation>\n\n{REQUEST}"
-            request = replace(self._caller.request(conversation, [user(text)]), tools=())
+            request = replace(self._caller.request(conversation, [user_message(text)]), tools=())
             request = replace(request, max_tokens=min(request.max_tokens, max(MIN_SUMMARY_TOKENS, size // 4)))
             try:
                 return _summary(await self._caller.ask(request))
@@ -176,87 +172,3 @@ def _summary(reply: ModelReply) -> Summary:
         raise NoSummary(f"the model wrote nothing (stop reason {reply.stop_reason})")
     cut = "\n[the summary was cut at its largest length]" if reply.stop_reason == "max_tokens" else ""
     return Summary(f"{reply.text.strip()}{cut}", "client")
-
-
-def user(text: str) -> Message:
-    """A user message of one text."""
-    return {"role": "user", "content": [{"type": "text", "text": text}]}
-
-
-def joined(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` with neighbours of one role made one message, results before other content.
-
-    Some chat templates refuse two messages of a role in a row, and the API reads them as one anyway. Messages that
-    have no such neighbour are passed on as they are.
-    """
-    result: list[Message] = []
-    for message in messages:
-        if not result or result[-1]["role"] != message["role"]:
-            result.append(message)
-            continue
-        blocks = [*_blocks(result[-1]), *_blocks(message)]
-        if message["role"] == "user":
-            blocks.sort(key=lambda block: block["type"] != "tool_result")
-        result[-1] = {"role": message["role"], "content": blocks}
-    return result
-
-
-def without_compaction_blocks(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` for an endpoint that does not know compaction blocks: their summaries as plain text."""
-    result: list[Message] = []
-    for message in messages:
-        blocks = _blocks(message)
-        if not any(block["type"] == "compaction" for block in blocks):
-            result.append(message)
-            continue
-        for block in blocks:
-            if block["type"] == "compaction" and block.get("content"):
-                result.append(user(f"<summary>\n{block['content']}\n</summary>"))
-        others = [block for block in blocks if block["type"] != "compaction"]
-        if others:
-            result.append({**message, "content": others})
-    return joined(result)
-
-
-def transcript(messages: Sequence[Message], *, max_tokens: int) -> str:
-    """The messages as readable text of at most about ``max_tokens``: both ends, and what was cut is said."""
-    lines = [line for message in messages for line in _lines(message)]
-    if sum(map(estimate_tokens, lines)) <= max_tokens:
-        return "\n".join(lines)
-    first, last, room = 0, len(lines), max_tokens - 50
-    while first < last:
-        from_end = first > 0 and 3 * first >= len(lines) - last
-        line = lines[last - 1] if from_end else lines[first]
-        room -= estimate_tokens(line)
-        if room < 0:
-            break
-        first, last = (first, last - 1) if from_end else (first + 1, last)
-    return "\n".join([*lines[:first], f"[{last - first} entries cut here]", *lines[last:]])
-
-
-def _lines(message: Message) -> Iterator[str]:
-    for block in _blocks(message):
-        match block["type"]:
-            case "text":
-                yield f"{message['role'].upper()}: {shortened(block['text'], TURN_CHARACTERS)}"
-            case "tool_use":
-                arguments = json.dumps(block["input"], ensure_ascii=False, default=str)
-                yield f"CALL {block['name']}: {shortened(arguments, RESULT_CHARACTERS)}"
-            case "tool_result":
-                kind = "ERROR" if block.get("is_error") else "RESULT"
-                yield f"{kind}: {shortened(result_text(block), RESULT_CHARACTERS)}"
-            case "compaction":
-                yield f"EARLIER SUMMARY: {block.get('content') or ''}"
-
-
-def shortened(text: str, characters: int) -> str:
-    """``text`` with its middle cut out if it is longer than ``characters``; the cut is said."""
-    if len(text) <= characters:
-        return text
-    half = max(1, characters // 2)
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut ...]\n{text[-half:]}"
-
-
-def _blocks(message: Message) -> list[Block]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)

@@ -10,12 +10,9 @@ from typing import Any
 
 import mcp.types
 
-from mlintern.orchestrator.ports import SideEffect, Tool
+from mlintern.orchestrator.tool import SideEffect, Tool
 
 MAX_NAME = 64
-POLL_META = "mlintern/poll"
-"""A server sets this key in a tool's ``_meta`` to say that the tool waits for something that runs."""
-
 POLL_NAME = re.compile(r"^(poll|wait|watch)(_|$)|_(status|wait)$")
 WAIT_PARAMETERS = frozenset({"wait_seconds", "max_wait_s", "wait", "poll_interval"})
 ROOT_UNIONS = ("anyOf", "oneOf", "allOf")
@@ -79,9 +76,6 @@ def side_effect_of(annotations: mcp.types.ToolAnnotations | None) -> SideEffect:
 
 
 def _polls(tool: mcp.types.Tool, side_effect: SideEffect) -> bool:
-    said = (tool.meta or {}).get(POLL_META)
-    if said is not None:
-        return bool(said)
     if side_effect != "read_only":
         return False
     return bool(POLL_NAME.search(tool.name)) or bool(WAIT_PARAMETERS & set(tool.input_schema.get("properties") or {}))

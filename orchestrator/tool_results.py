@@ -25,7 +25,7 @@ from mcp.types import (
 
 from mlintern.common.redact import redact, secrets_of
 from mlintern.orchestrator.model import Block
-from mlintern.orchestrator.ports import Tool, ToolOutcome
+from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 MAX_TOKENS = 25_000
 CHARS_PER_TOKEN = 3.5

@@ -10,21 +10,13 @@ from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.common.text import did_you_mean
+from mlintern.orchestrator.events import GuardFired, ToolFinished, ToolStarted
+from mlintern.orchestrator.loop_guard import LoopGuard
 from mlintern.orchestrator.model import Block, ToolUse
-from mlintern.orchestrator.ports import (
-    Guard,
-    GuardFired,
-    Hosts,
-    Journal,
-    LocalTool,
-    Tool,
-    ToolFinished,
-    ToolOutcome,
-    ToolStarted,
-    Ui,
-)
+from mlintern.orchestrator.ports import Hosts, Journal, LocalTool, Ui
 from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.task_groups import task_group
+from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 MAX_CALLS = 50
 INTERRUPTED = "Interrupted; whether it happened is unknown. Look at the state before you repeat it."
@@ -54,7 +46,7 @@ class ToolRunner:
         *,
         hosts: Hosts,
         local: Sequence[LocalTool],
-        guard: Guard,
+        guard: LoopGuard,
         journal: Journal,
         ui: Ui,
         clock: Clock,

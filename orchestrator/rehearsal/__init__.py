@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlintern.orchestrator.ui_ports import Face
+    from mlintern.orchestrator.frontend import Frontend
 
 
-def rehearse(*, long: bool, yes: bool, face: Face) -> int:
+def rehearse(*, long: bool, yes: bool, frontend: Frontend) -> int:
     """Run the rehearsal; returns the exit code, 0 only if the target was reached and every step was real.
 
     ``long``: three hundred turns with compactions, a doom loop, failures, a kill and a resume instead of training.
@@ -20,7 +20,7 @@ def rehearse(*, long: bool, yes: bool, face: Face) -> int:
     if long:
         from mlintern.orchestrator.rehearsal.long import run_long
 
-        return run_long(face=face)
+        return run_long(frontend=frontend)
     from mlintern.orchestrator.rehearsal.run import run_first_light
 
-    return run_first_light(yes=yes, face=face)
+    return run_first_light(yes=yes, frontend=frontend)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlintern.orchestrator.ports import Notice
+from mlintern.orchestrator.events import Notice
+from mlintern.orchestrator.frontend import Frontend
 from mlintern.orchestrator.rehearsal.long_plan import DONE, KILL_AT, TURNS, LongPlan
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
-from mlintern.orchestrator.ui_ports import Face
 
 COMPACT_AT = 40_000
 """Tokens; low, so that three hundred short turns need several compactions."""
@@ -60,18 +60,18 @@ class Tally:
                 self.result = record
 
 
-def run_long(*, face: Face, folder: Path | None = None) -> int:
+def run_long(*, frontend: Frontend, folder: Path | None = None) -> int:
     """Run it in ``folder`` (default: a new one below ``./mlintern-rehearsal``); 0 if every count is as it must be."""
     started = time.monotonic()
     folder = (folder or Path("mlintern-rehearsal", time.strftime("%Y%m%d-%H%M%S"))).absolute()
     folder.mkdir(parents=True)
-    _say(face, f"{TURNS} turns with a fixed plan in the model's place; killed at turn {KILL_AT} and resumed.")
+    _say(frontend, f"{TURNS} turns with a fixed plan in the model's place; killed at turn {KILL_AT} and resumed.")
     tally, plan = Tally(), LongPlan()
     with MessagesServer(plan) as model:
-        _live(folder, model.url, [GOAL], tally, face, kill_at=KILL_AT)
+        _run_until(folder, model.url, [GOAL], tally, frontend, kill_at=KILL_AT)
         before = tally.turns
-        _say(face, f"Killed after turn {before} with SIGKILL; resuming session {tally.session}.")
-        _live(folder, model.url, ["--resume", tally.session], tally, face)
+        _say(frontend, f"Killed after turn {before} with SIGKILL; resuming session {tally.session}.")
+        _run_until(folder, model.url, ["--resume", tally.session], tally, frontend)
         refused = len([each for each in model.requests if not each.scripted and "compaction" not in each.json])
         goal_lost = len([each for each in model.requests if each.scripted and GOAL not in each.body.decode()])
     jobs = len(list((folder / "home" / "jobs").glob("job-*")))
@@ -90,12 +90,14 @@ def run_long(*, face: Face, folder: Path | None = None) -> int:
         f"requests in which the goal was missing: {goal_lost}": goal_lost == 0,
     }
     for text, good in checks.items():
-        _say(face, f"{'✓' if good else '✗'} {text}")
-    _say(face, f"The long rehearsal took {time.monotonic() - started:.0f} s.")
+        _say(frontend, f"{'✓' if good else '✗'} {text}")
+    _say(frontend, f"The long rehearsal took {time.monotonic() - started:.0f} s.")
     return 0 if all(checks.values()) else FAILED
 
 
-def _live(folder: Path, url: str, what: list[str], tally: Tally, face: Face, *, kill_at: int | None = None) -> None:
+def _run_until(
+    folder: Path, url: str, what: list[str], tally: Tally, frontend: Frontend, *, kill_at: int | None = None
+) -> None:
     """One life of the agent: until it ends, or until it is killed."""
     command = [
         *(sys.executable, "-m", "mlintern.orchestrator.cli", "-p", "--output", "stream-json", "--yes"),
@@ -129,9 +131,9 @@ def _live(folder: Path, url: str, what: list[str], tally: Tally, face: Face, *, 
             record = json.loads(line)
             tally.take(record)
             if record["type"] == "usage" and tally.turns % 50 == 0:
-                _say(face, f"turn {tally.turns}, {record['context_tokens']} tokens of context")
+                _say(frontend, f"turn {tally.turns}, {record['context_tokens']} tokens of context")
             if record["type"] in ("compaction", "guard", "retry"):
-                _say(face, f"turn {tally.turns}: {_short(record)}")
+                _say(frontend, f"turn {tally.turns}: {_short(record)}")
             if kill_at is not None and tally.turns >= kill_at and record["type"] == "tool_use":
                 agent.send_signal(signal.SIGKILL)
                 break
@@ -150,5 +152,5 @@ def _sizes(tally: Tally) -> str:
     return ", ".join(f"{before} to {after}" for before, after in tally.compactions) + " tokens"
 
 
-def _say(face: Face, text: str) -> None:
-    face.show(Notice(text=text))
+def _say(frontend: Frontend, text: str) -> None:
+    frontend.show(Notice(text=text))

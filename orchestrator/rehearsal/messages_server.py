@@ -122,7 +122,7 @@ class MessagesServer:
                 self.requests.append(recorded)
                 return refused, []
             parts = rules.parts_of(request)
-            marks = rules.prefix_marks(parts, summarized=self._summarized_by(request))
+            marks = rules.prefix_signatures(parts, summarized=self._summarized_by(request))
             refusal = _unbound(request, marks) if self.strict else None
             compacts = "compaction" in request
             self.requests.append(replace(recorded, scripted=not compacts and refusal is None))

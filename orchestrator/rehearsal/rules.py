@@ -247,7 +247,7 @@ def parts_of(request: Mapping[str, Any]) -> list[str]:
     return [json.dumps(bare(part), ensure_ascii=False, sort_keys=True) for part in whole]
 
 
-def prefix_marks(parts: list[str], *, summarized: str | None = None) -> list[str]:
+def prefix_signatures(parts: list[str], *, summarized: str | None = None) -> list[str]:
     """A mark of the prompt before each message, and of all of it. Thinking is bound to the mark before its message.
 
     ``summarized``: the first message is a compaction block, and this is the mark of what it stands for.

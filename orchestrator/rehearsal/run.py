@@ -14,16 +14,17 @@ import anyio
 
 from mlintern.common.clock import SystemClock
 from mlintern.common.consent import Rule
+from mlintern.orchestrator.events import Notice
+from mlintern.orchestrator.frontend import Frontend
 from mlintern.orchestrator.mcp_config import own_server
 from mlintern.orchestrator.options import Options
-from mlintern.orchestrator.ports import Notice, Stop
 from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.plan import TARGET, Inputs, first_light
 from mlintern.orchestrator.rehearsal.script import replay
 from mlintern.orchestrator.rehearsal.verify import Unproven, verify
 from mlintern.orchestrator.run import run_agent
-from mlintern.orchestrator.ui_ports import Face
+from mlintern.orchestrator.stops import Stop
 
 NEEDED = ("torch", "trl", "transformers", "datasets", "accelerate", "matplotlib")
 INPUTS_SECONDS = 300
@@ -43,7 +44,7 @@ GOAL = (
 )
 
 
-def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int:
+def run_first_light(*, yes: bool, frontend: Frontend, folder: Path | None = None) -> int:
     """Measure, train, measure, report on this machine. Everything is kept in ``folder`` (default: a new one below
     ``./mlintern-rehearsal``).
     """
@@ -55,7 +56,7 @@ def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int
             file=sys.stderr,
         )
         return USAGE
-    if not yes and face.person is None:
+    if not yes and frontend.person is None:
         print(
             "Nobody is here to approve the rehearsal's jobs: add --yes to allow jobs on this machine.",
             file=sys.stderr,
@@ -64,7 +65,7 @@ def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int
     started = time.monotonic()
     folder = (folder or Path("mlintern-rehearsal", time.strftime("%Y%m%d-%H%M%S"))).absolute()
     folder.mkdir(parents=True)
-    say = functools.partial(_say, face)
+    say = functools.partial(_say, frontend)
     say(EXPLANATION)
     say("Making an untrained model of 0.1 M parameters and a task of 20,000 training and 1,000 held-out items.")
     try:
@@ -73,7 +74,7 @@ def run_first_light(*, yes: bool, face: Face, folder: Path | None = None) -> int
         say(f"The rehearsal failed: its model could not be made ({error}).", level="error")
         return FAILED
     stopped: list[str] = []
-    stop = anyio.run(functools.partial(_run, folder, inputs, stopped, yes=yes, face=face))
+    stop = anyio.run(functools.partial(_run, folder, inputs, stopped, yes=yes, frontend=frontend))
     if stop.exit_code or stopped:
         return stop.exit_code or FAILED
     try:
@@ -99,7 +100,7 @@ def make_inputs(folder: Path) -> Inputs:
     return Inputs(base=folder / "base", train=folder / "train.jsonl", held_out=folder / "held_out.jsonl")
 
 
-async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, face: Face) -> Stop:
+async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, frontend: Frontend) -> Stop:
     environment = {**os.environ, "MLINTERN_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
     plan = functools.partial(first_light, inputs, on_stop=stopped.append)
     with MessagesServer(functools.partial(replay, plan)) as model:
@@ -114,8 +115,8 @@ async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, f
             sessions=folder / "sessions",
         )
         goal = GOAL.format(base=inputs.base, train=inputs.train, held_out=inputs.held_out)
-        return await run_agent(options, goal, face=face, clock=SystemClock())
+        return await run_agent(options, goal, frontend=frontend, clock=SystemClock())
 
 
-def _say(face: Face, text: str, *, level: str = "info") -> None:
-    face.show(Notice(text=text, level="error" if level == "error" else "info"))
+def _say(frontend: Frontend, text: str, *, level: str = "info") -> None:
+    frontend.show(Notice(text=text, level="error" if level == "error" else "info"))

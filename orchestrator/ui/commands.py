@@ -6,12 +6,13 @@ from pathlib import Path
 
 from mlintern.common.consent import BadRule, Rule
 from mlintern.common.text import cut_line, did_you_mean, format_usd
+from mlintern.orchestrator.budget import BudgetExhausted
+from mlintern.orchestrator.compaction import CompactionFailed
 from mlintern.orchestrator.export import as_markdown, as_trace
+from mlintern.orchestrator.frontend import Controls
 from mlintern.orchestrator.model import ModelError
-from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
 from mlintern.orchestrator.session import read_events
 from mlintern.orchestrator.ui.consent import Say
-from mlintern.orchestrator.ui_ports import Controls
 
 HELP = """\
 /help                this list

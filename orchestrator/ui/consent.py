@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from mlintern.common.consent import BadRule, Rule, suggested
 from mlintern.common.text import cut_line, format_usd
 from mlintern.orchestrator.approvals import Decision, Request
+from mlintern.orchestrator.events import TurnEnded
 from mlintern.orchestrator.mcp_connection import Answer, Question
-from mlintern.orchestrator.ports import TurnEnded
 from mlintern.orchestrator.ui import lines
 
 CONSENT_HELP = (

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from mlintern.orchestrator.model import Retrying, TextDelta, ThinkingDelta
-from mlintern.orchestrator.ports import (
+from mlintern.orchestrator.events import (
     ApprovalAnswered,
     Compacted,
     Event,
@@ -18,12 +17,13 @@ from mlintern.orchestrator.ports import (
     GuardFired,
     Notice,
     Started,
-    Stop,
     ToolFinished,
     ToolStarted,
     TurnEnded,
 )
-from mlintern.orchestrator.ui_ports import Headless
+from mlintern.orchestrator.frontend import Headless
+from mlintern.orchestrator.model import Retrying, TextDelta, ThinkingDelta
+from mlintern.orchestrator.stops import Stop
 
 VERSION = 1
 

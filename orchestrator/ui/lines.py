@@ -8,7 +8,7 @@ from typing import Any
 
 from mlintern.common.durations import format_duration
 from mlintern.common.text import cut_line, format_usd
-from mlintern.orchestrator.ports import Finished, Started, ToolFinished, TurnEnded
+from mlintern.orchestrator.events import Finished, Started, ToolFinished, TurnEnded
 
 ARGUMENT_CHARS = 60
 LINE_CHARS = 110

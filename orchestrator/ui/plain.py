@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from mlintern.orchestrator.model import Retrying, TextDelta
-from mlintern.orchestrator.ports import (
+from mlintern.orchestrator.events import (
     ApprovalAnswered,
     Compacted,
     Event,
@@ -17,8 +16,9 @@ from mlintern.orchestrator.ports import (
     ToolFinished,
     ToolStarted,
 )
+from mlintern.orchestrator.frontend import Headless
+from mlintern.orchestrator.model import Retrying, TextDelta
 from mlintern.orchestrator.ui import lines
-from mlintern.orchestrator.ui_ports import Headless
 
 
 class PlainUi(Headless):

@@ -15,9 +15,7 @@ import anyio
 
 from mlintern.common.durations import format_duration
 from mlintern.orchestrator.approvals import Decision, Request
-from mlintern.orchestrator.mcp_connection import Answer, Question
-from mlintern.orchestrator.model import ReplyStarted, Retrying, TextDelta, ThinkingDelta, ToolUseStarted
-from mlintern.orchestrator.ports import (
+from mlintern.orchestrator.events import (
     ApprovalAnswered,
     Compacted,
     Event,
@@ -25,15 +23,17 @@ from mlintern.orchestrator.ports import (
     GuardFired,
     Notice,
     Started,
-    Stop,
     ToolFinished,
     ToolStarted,
     TurnEnded,
 )
+from mlintern.orchestrator.frontend import Controls
+from mlintern.orchestrator.mcp_connection import Answer, Question
+from mlintern.orchestrator.model import ReplyStarted, Retrying, TextDelta, ThinkingDelta, ToolUseStarted
+from mlintern.orchestrator.stops import Stop
 from mlintern.orchestrator.ui import lines
 from mlintern.orchestrator.ui.commands import Commands
 from mlintern.orchestrator.ui.consent import CONSENT_HELP, ask_form, consent_lines, read_consent
-from mlintern.orchestrator.ui_ports import Controls
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -45,7 +45,7 @@ PRESS_HINT = "Press Ctrl-C once more within two seconds to leave, or type what t
 
 
 class TerminalUi:
-    """`face.Face` and its `Person`. With ``once`` the program ends when the first run does."""
+    """`frontend.Frontend` and its `Person`. With ``once`` the program ends when the first run does."""
 
     def __init__(self, *, once: bool = False) -> None:
         self._once = once

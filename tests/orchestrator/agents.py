@@ -9,17 +9,15 @@ from typing import Any
 
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
-from mlintern.orchestrator.loop import LoopSettings, Orchestrator
-from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.model import ANTHROPIC, EndpointProfile, Message
 from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import Compactor, Journal, LocalTool
+from mlintern.orchestrator.ports import Journal, LocalTool
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.turns import Answer
-from mlintern.orchestrator.running_jobs import RunningJobs
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import Caller
-from mlintern.orchestrator.tool_runner import ToolRunner
 from tests.clock import FakeClock
 from tests.orchestrator.lab import Record, Tools, Watcher, client, money
 
@@ -74,7 +72,7 @@ async def lab(
     limit_usd: float | None = 50.0,
     compact_at: int = 170_000,
     window: int = 200_000,
-    compactor: Compactor | None = None,
+    compactor: HistoryCompactor | None = None,
     journal: Journal | None = None,
     denied: Sequence[str] = (),
     attempts: int = 6,
@@ -85,28 +83,24 @@ async def lab(
     """An agent with the goal still to be said, on a scripted server."""
     tools, clock, ui, record, plan = tools or some_tools(), FakeClock(), Watcher(), Record(), Plan()
     loop = replace(LoopSettings(model="claude-sonnet-5-5", caching=True, max_tokens=1000), **settings)
-    jobs = RunningJobs()
-    guard = LoopGuard(poll_tools=[tool.name for tool in tools.tools if tool.polls])
     local: list[LocalTool] = [plan]
     journal = journal or record
     async with MessagesServer(script) as server, aclosing(client(server, profile, attempts=attempts)) as model:
         calls = PaidCalls(model=model, budget=money(limit_usd), journal=journal, ui=ui, fallback_model=fallback_model)
-        caller = Caller(calls=calls, name=loop.model, cache_ttl="5m")
-        runner = ToolRunner(hosts=tools, local=local, guard=guard, journal=journal, ui=ui, clock=clock, jobs=jobs)
+        caller = Caller(calls=calls, settings=loop)
         orchestrator = Orchestrator(
             calls=calls,
-            tools=runner,
-            conversation=Conversation(system="s", tools=[tool.definition() for tool in runner.tools]),
-            journal=journal,
-            guard=guard,
+            hosts=tools,
+            local=local,
+            conversation=Conversation(
+                system="s", tools=[tool.definition() for tool in (*tools.tools, *(each.tool for each in local))]
+            ),
             compactor=compactor
             or HistoryCompactor(
                 summarizers(profile, caller, window=window), trigger=compact_at, window=window, plan=plan
             ),
-            ui=ui,
             settings=loop,
             clock=clock,
-            jobs=jobs,
             plan=plan,
             denied=denied,
         )

@@ -8,11 +8,12 @@ from typing import Any
 
 from mlintern.orchestrator.anthropic_model import AnthropicModel
 from mlintern.orchestrator.budget import ModelBudget
+from mlintern.orchestrator.events import Event
 from mlintern.orchestrator.model import EndpointProfile
-from mlintern.orchestrator.ports import Event, SideEffect, Tool, ToolOutcome
 from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.retry import RetryPolicy
+from mlintern.orchestrator.tool import SideEffect, Tool, ToolOutcome
 from tests.clock import FakeClock
 
 Answerer = Callable[[dict[str, Any]], Awaitable[str] | str]

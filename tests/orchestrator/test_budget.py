@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlintern.orchestrator.budget import ModelBudget, Reservation
+from mlintern.orchestrator.budget import BudgetExhausted, ModelBudget, Reservation
 from mlintern.orchestrator.model import CacheTtl, ModelRequest, Usage
-from mlintern.orchestrator.ports import BudgetExhausted
 from mlintern.orchestrator.prices import PRICES, UnknownPrice
 
 DAY = dt.date(2026, 11, 23)
@@ -66,7 +65,7 @@ def test_every_row_names_its_source_and_its_window() -> None:
 def test_an_unknown_price_is_refused_with_what_to_do() -> None:
     with pytest.raises(UnknownPrice, match=r"--price-in.*"):
         budget(5).check("claude-fable-5-2")
-    with pytest.raises(UnknownPrice, match="Did you mean claude-sonnet-5-5"):
+    with pytest.raises(UnknownPrice, match="Did you mean 'claude-sonnet-5-5'"):
         budget(5).reserve(request(model="claude-sonet-5-5"), prompt_tokens=10)
 
 

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mlintern.orchestrator.compacted_message import PREAMBLE, Carried, parse, render
-from mlintern.orchestrator.compaction import HistoryCompactor, default_trigger
-from mlintern.orchestrator.conversation import Conversation, estimate_tokens, user_text
+from mlintern.orchestrator.compacted_message import PREAMBLE, Handover, parse, render
+from mlintern.orchestrator.compaction import Compaction, CompactionFailed, HistoryCompactor, default_trigger
+from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.facts import FAILED, SEEN, Section, harvest
+from mlintern.orchestrator.messages import estimate_tokens, joined, transcript, user_text
 from mlintern.orchestrator.model import Message, Overloaded
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import Compaction, CompactionFailed
 from mlintern.orchestrator.prices import PRICES
-from mlintern.orchestrator.summary import NoSummary, Summary, joined, transcript
+from mlintern.orchestrator.summary import NoSummary, Summary
 from tests.orchestrator.histories import TOOLS, complaint, histories, said, talk, turn
 
 pytestmark = pytest.mark.anyio
@@ -97,8 +97,8 @@ async def test_everything_that_the_user_said_is_kept_word_for_word() -> None:
     parts = [part for n, wish in enumerate(wishes) for part in ([*turn(n, "x" * 9_000), said(wish)])]
     conversation = talk(said("goal"), *parts, *(turn(n, "y" * 2_000) for n in range(10, 30)))
     compaction = await compacted(conversation, compactor())
-    carried, _ = Carried.read(compaction.messages)
-    assert carried is not None and list(carried.said) == wishes
+    handover, _ = Handover.read(compaction.messages)
+    assert handover is not None and list(handover.said) == wishes
 
 
 async def test_of_too_many_words_the_newest_are_kept_and_the_cut_is_said() -> None:
@@ -115,10 +115,10 @@ async def test_a_second_compaction_still_has_the_goal_and_the_words_of_before_th
     first = await compacted(conversation, by)
     again = talk(first.messages, said("a later wish"), *(turn(n, "z" * 2_000) for n in range(30, 60)))
     second = await compacted(again, by)
-    carried, taken = Carried.read(second.messages)
-    assert carried is not None and taken == 1
-    assert carried.goal == "the goal" and carried.said == ("a wish", "a later wish")
-    assert carried.summary == "second summary"
+    handover, taken = Handover.read(second.messages)
+    assert handover is not None and taken == 1
+    assert handover.goal == "the goal" and handover.said == ("a wish", "a later wish")
+    assert handover.summary == "second summary"
     assert whole_text(second.messages).count(PREAMBLE) == 1
 
 
@@ -250,8 +250,8 @@ async def test_what_the_loop_itself_said_is_not_taken_for_the_users_words() -> N
     conversation = talk(
         said("goal"), turn(0), said("[mlintern loop] Go on."), *(turn(n, "z" * 2_000) for n in range(1, 30))
     )
-    carried, _ = Carried.read((await compacted(conversation, compactor())).messages)
-    assert carried is not None and carried.said == ()
+    handover, _ = Handover.read((await compacted(conversation, compactor())).messages)
+    assert handover is not None and handover.said == ()
 
 
 # Harvesting.

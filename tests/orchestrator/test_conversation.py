@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlintern.orchestrator.conversation import Conversation, answered, calls_of, estimate_tokens, without_thinking
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.messages import answered, calls_of, estimate_tokens, without_thinking
 from mlintern.orchestrator.model import Message, ModelReply, Usage
+from mlintern.orchestrator.settings import LoopSettings
 from tests.orchestrator.histories import complaint, histories
 
 
@@ -90,10 +92,10 @@ def test_a_history_cut_anywhere_is_repaired_into_one_that_the_api_takes(
 def test_every_request_repeats_the_one_before_it_to_the_byte() -> None:
     conversation = Conversation(system="s", tools=[{"name": "look"}])
     conversation.add_user("go")
-    first = conversation.request(model="m", max_tokens=10)
+    first = conversation.request(LoopSettings(model="m", max_tokens=10))
     conversation.add_reply(reply(use("a")))
     conversation.add_results([result("a")])
-    second = conversation.request(model="m", max_tokens=10)
+    second = conversation.request(LoopSettings(model="m", max_tokens=10))
     assert (second.system, second.tools) == (first.system, first.tools)
     assert list(second.messages[:1]) == list(first.messages)
 

@@ -9,8 +9,8 @@ import pytest
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compacted_message import render
 from mlintern.orchestrator.facts import LabFacts
-from mlintern.orchestrator.ports import Tool, ToolOutcome
 from mlintern.orchestrator.prices import PRICES
+from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 pytestmark = pytest.mark.anyio
 

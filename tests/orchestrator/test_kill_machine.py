@@ -28,9 +28,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from mlintern.common.clock import Clock
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
-from mlintern.orchestrator.conversation import Conversation, estimate_tokens
-from mlintern.orchestrator.loop import LoopSettings, Orchestrator
-from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.loop import Orchestrator
+from mlintern.orchestrator.messages import estimate_tokens
 from mlintern.orchestrator.model import (
     ANTHROPIC,
     COMPATIBLE,
@@ -47,10 +47,9 @@ from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.prices import PRICES
 from mlintern.orchestrator.recovery import Recovered, recover, take_up
 from mlintern.orchestrator.rehearsal import rules
-from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.session import EVENTS, MUST_BE_DURABLE, Session, read_events
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import Caller
-from mlintern.orchestrator.tool_runner import ToolRunner
 from tests.clock import FakeClock
 from tests.orchestrator.histories import complaint, words
 from tests.orchestrator.lab import Tools, Watcher, texts
@@ -150,7 +149,7 @@ class ScriptedModel:
         wire: dict[str, Any] = json.loads(json.dumps(sent))
         first = rules.blocks_of(wire["messages"][0])[0]
         summarized = first["signature"] if first.get("signature") in self._summarized else None
-        marks = rules.prefix_marks(rules.parts_of(wire), summarized=summarized)
+        marks = rules.prefix_signatures(rules.parts_of(wire), summarized=summarized)
         self._judge(wire, marks)
         self.replies += 1
         blocks, stop_reason = self._answer(wire, marks[-1])
@@ -250,30 +249,25 @@ class Lives(RuleBasedStateMachine):
 
     async def _agent(self, session: MortalSession, found: Recovered, clock: Clock, *, resumed: bool) -> Orchestrator:
         """The agent as `assemble` makes it, without servers."""
-        hosts, plan, ui, jobs = self._tools(session), Plan(), Watcher(), RunningJobs()
-        guard = LoopGuard(poll_tools=[])
+        hosts, plan, ui = self._tools(session), Plan(), Watcher()
         budget = ModelBudget(1000.0, PRICES, spent_usd=found.spent_usd, day=lambda: DAY)
-        runner = ToolRunner(hosts=hosts, local=[], guard=guard, journal=session, ui=ui, clock=clock, jobs=jobs)
-        tools = [tool.definition() for tool in runner.tools]
+        tools = [tool.definition() for tool in hosts.tools]
         if not found.header:
             session.append("session_start", model=MODEL, system="s", tools=tools)
         calls = PaidCalls(model=self.model, budget=budget, journal=session, ui=ui)
-        caller = Caller(calls=calls, name=MODEL, max_tokens=2_000)
+        settings = LoopSettings(model=MODEL, max_tokens=2_000)
+        caller = Caller(calls=calls, settings=settings)
         agent = Orchestrator(
             calls=calls,
-            tools=runner,
+            hosts=hosts,
             conversation=Conversation(
                 system="s", tools=tools, messages=list(found.messages), known_tokens=found.known_tokens
             ),
-            journal=session,
-            guard=guard,
             compactor=HistoryCompactor(
                 summarizers(self.profile, caller, window=WINDOW), trigger=COMPACT_AT, window=WINDOW, plan=plan
             ),
-            ui=ui,
-            settings=LoopSettings(model=MODEL, max_tokens=2_000),
+            settings=settings,
             clock=clock,
-            jobs=jobs,
             plan=plan,
         )
         if resumed:

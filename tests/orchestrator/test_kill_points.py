@@ -22,10 +22,10 @@ import pytest
 from mlintern.orchestrator.assemble import assemble
 from mlintern.orchestrator.mcp_config import ServerEntry
 from mlintern.orchestrator.options import Options
-from mlintern.orchestrator.ports import Stop
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.turns import Answer, Text, Thinking, ToolUse, Turn, says
 from mlintern.orchestrator.session import EVENTS, read_events
+from mlintern.orchestrator.stops import Stop
 from tests.clock import FakeClock
 from tests.orchestrator.lab import Watcher
 

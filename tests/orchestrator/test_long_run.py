@@ -10,13 +10,12 @@ import pytest
 
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
+from mlintern.orchestrator.events import Compacted, GuardFired
 from mlintern.orchestrator.facts import LabFacts
-from mlintern.orchestrator.loop import LoopSettings, Orchestrator
-from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
 from mlintern.orchestrator.paid_calls import PaidCalls
 from mlintern.orchestrator.plan import Plan
-from mlintern.orchestrator.ports import Compacted, GuardFired, Tool
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.turns import (
     Answer,
@@ -31,10 +30,10 @@ from mlintern.orchestrator.rehearsal.turns import (
     rate_limited,
     says,
 )
-from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.session import Session, read_events
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import REQUEST, Caller
-from mlintern.orchestrator.tool_runner import ToolRunner
+from mlintern.orchestrator.tool import Tool
 from tests.clock import FakeClock
 from tests.orchestrator.lab import Tools, Watcher, client, money, texts
 
@@ -103,33 +102,24 @@ class Lab:
         self.session = Session.create(folder, clock=clock)
         self.budget = money(50.0)
         self.model = client(server, profile)
-        plan, guard, jobs = Plan(), LoopGuard(), RunningJobs()
-        runner = ToolRunner(
-            hosts=self.tools, local=[plan], guard=guard, journal=self.session, ui=self.ui, clock=clock, jobs=jobs
-        )
+        plan = Plan()
         settings = LoopSettings(model="claude-sonnet-5-5", caching=profile.caching, max_iterations=TURNS + 5)
-        caller = Caller(
-            calls=(calls := PaidCalls(model=self.model, budget=self.budget, journal=self.session, ui=self.ui)),
-            name=settings.model,
-            cache_ttl="5m" if profile.caching else None,
-        )
-        tools: list[Tool] = list(runner.tools)
+        calls = PaidCalls(model=self.model, budget=self.budget, journal=self.session, ui=self.ui)
+        caller = Caller(calls=calls, settings=settings)
+        tools: list[Tool] = [*self.tools.tools, plan.tool]
         self.orchestrator = Orchestrator(
             calls=calls,
-            tools=runner,
+            hosts=self.tools,
+            local=[plan],
             conversation=Conversation(system="You are an engineer.", tools=[tool.definition() for tool in tools]),
-            journal=self.session,
-            guard=guard,
             compactor=HistoryCompactor(
                 summarizers(profile, caller, window=200_000),
                 trigger=16_000,
                 read_facts=LabFacts(self.tools, budget=self.budget),
                 plan=plan,
             ),
-            ui=self.ui,
             settings=settings,
             clock=clock,
-            jobs=jobs,
             plan=plan,
         )
 

@@ -11,8 +11,9 @@ import anyio
 import pytest
 
 from mlintern.orchestrator import stops
+from mlintern.orchestrator.compaction import Compaction
+from mlintern.orchestrator.events import GuardFired, Notice, TurnEnded
 from mlintern.orchestrator.model import COMPATIBLE
-from mlintern.orchestrator.ports import Compaction, GuardFired, Notice, TurnEnded
 from mlintern.orchestrator.rehearsal.turns import (
     Answer,
     EndEarly,
@@ -92,7 +93,7 @@ async def test_a_tool_that_does_not_exist_is_an_error_with_the_name_that_was_mea
     async with lab([Turn([ToolUse("lok", {}), ToolUse("look", {"at": 1})]), says("x")]) as agent:
         await run(agent)
         first, second = agent.results()
-    assert "Did you mean look?" in first["content"][0]["text"]
+    assert "Did you mean 'look'?" in first["content"][0]["text"]
     assert not second.get("is_error")
 
 
@@ -552,7 +553,7 @@ async def test_a_compaction_that_cannot_help_ends_the_run_visibly() -> None:
 
 
 def stops_compaction() -> Exception:
-    from mlintern.orchestrator.ports import CompactionFailed
+    from mlintern.orchestrator.compaction import CompactionFailed
 
     return CompactionFailed("no use")
 

@@ -156,7 +156,6 @@ def test_a_tool_that_says_nothing_of_its_effects_may_have_any() -> None:
 
 def test_a_server_can_say_itself_that_a_tool_polls_or_does_not() -> None:
     reads = types.ToolAnnotations(read_only_hint=True)
-    assert hosted(tool(meta={"mlintern/poll": True}), name="x", server="s").polls
     named = types.Tool(name="wait_for_job", input_schema={"type": "object"}, annotations=reads)
     assert hosted(named, name="wait_for_job", server="s").polls
 

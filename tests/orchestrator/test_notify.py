@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from mlintern.orchestrator.approvals import Decision, Request
+from mlintern.orchestrator.events import Event, Finished, Notice
+from mlintern.orchestrator.frontend import Headless
 from mlintern.orchestrator.mcp_connection import Answer, Question
-from mlintern.orchestrator.notify import BadTarget, Notification, Notifier, NotifyingFace, NotSent
-from mlintern.orchestrator.ports import Event, Finished, Notice
+from mlintern.orchestrator.notify import BadTarget, Notification, Notifier, NotifyingFrontend, NotSent
 from mlintern.orchestrator.stops import budget_exhausted, done
-from mlintern.orchestrator.ui_ports import Headless
 from tests.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -137,7 +137,7 @@ class Attended(Quiet):
 
 
 class Controlled:
-    """`face.Controls` with nothing but a session's id."""
+    """`frontend.Controls` with nothing but a session's id."""
 
     class agent:
         class session:
@@ -151,12 +151,12 @@ def finished(code: int) -> Finished:
 
 async def test_the_end_and_a_question_are_told_and_the_run_waits_for_neither(clock: FakeClock) -> None:
     with hook() as served:
-        face = NotifyingFace(Attended(), Notifier(served.url, clock=clock))
-        async with face.attached(Controlled()):  # type: ignore[arg-type]
-            assert face.person is not None
+        frontend = NotifyingFrontend(Attended(), Notifier(served.url, clock=clock))
+        async with frontend.attached(Controlled()):  # type: ignore[arg-type]
+            assert frontend.person is not None
             question = Question(server="m", message="Start train on local: free of charge\nmore", tool="submit_job")
-            await face.person.decide(Request(question=question, asked=None))
-            face.show(finished(0))
+            await frontend.person.decide(Request(question=question, asked=None))
+            frontend.show(finished(0))
     told = [json.loads(body) for _, body in served.received]
     assert [(each["event"], each["text"]) for each in told] == [
         ("approval", "Start train on local: free of charge"),
@@ -167,15 +167,15 @@ async def test_the_end_and_a_question_are_told_and_the_run_waits_for_neither(clo
 
 async def test_a_failure_is_told_as_one(clock: FakeClock) -> None:
     with hook() as served:
-        face = NotifyingFace(Quiet(), Notifier(served.url, clock=clock))
-        async with face.attached(Controlled()):  # type: ignore[arg-type]
-            face.show(finished(4))
+        frontend = NotifyingFrontend(Quiet(), Notifier(served.url, clock=clock))
+        async with frontend.attached(Controlled()):  # type: ignore[arg-type]
+            frontend.show(finished(4))
     assert json.loads(served.received[0][1])["event"] == "failed"
 
 
 async def test_what_cannot_be_sent_is_said_on_the_screen_and_nothing_else_happens(clock: FakeClock) -> None:
     quiet = Quiet()
-    face = NotifyingFace(quiet, Notifier("/nonexistent/program", clock=clock))
-    async with face.attached(Controlled()):  # type: ignore[arg-type]
-        face.show(finished(0))
+    frontend = NotifyingFrontend(quiet, Notifier("/nonexistent/program", clock=clock))
+    async with frontend.attached(Controlled()):  # type: ignore[arg-type]
+        frontend.show(finished(0))
     assert isinstance(quiet.seen[-1], Notice) and "could not be sent" in quiet.seen[-1].text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlintern.orchestrator.compacted_message import Carried
+from mlintern.orchestrator.compacted_message import Handover
 from mlintern.orchestrator.plan import Plan
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def test_a_plan_is_replaced_as_a_whole_and_shown() -> None:
     ("arguments", "complaint"),
     [
         (steps(("a", "in_progress"), ("b", "in_progress")), "at most one"),
-        (steps(("a", "in progress")), "Did you mean in_progress"),
+        (steps(("a", "in progress")), "Did you mean 'in_progress'"),
         (steps((" ", "done")), "says nothing"),
         ({"steps": [{"step": "a"}]}, "exactly a step and a state"),
         ({"steps": ["a"]}, "exactly a step and a state"),
@@ -63,5 +63,5 @@ async def test_a_plan_comes_back_from_the_history_and_from_its_own_rendering() -
     plan.restore([{"role": "user", "content": "go"}, call(good), call(steps(("x", "nonsense")))])
     again.restore_rendered(plan.render())
     assert plan.open_steps() == ["b", "c"]
-    restated.restore([Carried(goal="go", plan=plan.render()).message()])
+    restated.restore([Handover(goal="go", plan=plan.render()).message()])
     assert plan.steps == again.steps == restated.steps

@@ -16,8 +16,7 @@ from mlintern.common.clock import SystemClock
 from mlintern.orchestrator.anthropic_model import AnthropicModel
 from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
-from mlintern.orchestrator.loop import LoopSettings, Orchestrator
-from mlintern.orchestrator.loop_guard import LoopGuard
+from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.model import (
     COMPATIBLE,
     ContextOverflow,
@@ -27,9 +26,8 @@ from mlintern.orchestrator.model import (
     endpoint_profile,
 )
 from mlintern.orchestrator.paid_calls import PaidCalls
-from mlintern.orchestrator.running_jobs import RunningJobs
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import Caller
-from mlintern.orchestrator.tool_runner import ToolRunner
 from tests.clock import FakeClock
 from tests.orchestrator.histories import said, talk, turn
 from tests.orchestrator.lab import Record, Tools, Watcher, money
@@ -70,7 +68,7 @@ async def test_a_reply_is_streamed_counted_and_ended(url: str) -> None:
     conversation = Conversation(system="Be brief.", tools=[])
     conversation.add_user("Say hello.")
     async with connected(url) as model:
-        reply = await model.call(conversation.request(model=NAME, max_tokens=12), seen.append)
+        reply = await model.call(conversation.request(LoopSettings(model=NAME, max_tokens=12)), seen.append)
     assert endpoint_profile(url) == COMPATIBLE
     assert reply.stop_reason in ("end_turn", "max_tokens")
     assert isinstance(seen[0], ReplyStarted)
@@ -81,13 +79,15 @@ async def test_a_reply_is_streamed_counted_and_ended(url: str) -> None:
 async def test_a_prompt_beyond_the_window_is_told_from_other_refusals(url: str) -> None:
     async with connected(url) as model:
         with pytest.raises(ContextOverflow):
-            await model.call(talk(said("word " * 4_000)).request(model=NAME, max_tokens=8), lambda event: None)
+            await model.call(
+                talk(said("word " * 4_000)).request(LoopSettings(model=NAME, max_tokens=8)), lambda event: None
+            )
 
 
 async def test_calls_and_results_in_the_history_are_taken(url: str) -> None:
     conversation = talk(said("Look twice."), turn(1), turn(2, "gone", is_error=True), turn(3, calls=2))
     async with connected(url) as model:
-        reply = await model.call(conversation.request(model=NAME, max_tokens=4), lambda event: None)
+        reply = await model.call(conversation.request(LoopSettings(model=NAME, max_tokens=4)), lambda event: None)
     assert reply.usage.output_tokens >= 1
 
 
@@ -96,36 +96,31 @@ async def test_a_conversation_that_outgrew_the_window_is_compacted_and_then_fits
     record = Record()
     async with connected(url) as model:
         calls = PaidCalls(model=model, budget=money(None), journal=record, ui=Watcher())
-        caller = Caller(calls=calls, name=NAME, max_tokens=24)
+        caller = Caller(calls=calls, settings=LoopSettings(model=NAME, max_tokens=24))
         compactor = HistoryCompactor(
             summarizers(COMPATIBLE, caller, window=WINDOW), trigger=int(0.85 * WINDOW), window=WINDOW
         )
         compaction = await compactor.maybe_compact(conversation, force=True)
         assert compaction is not None and compaction.method == "client"
         conversation.replace(compaction.messages)
-        reply = await model.call(conversation.request(model=NAME, max_tokens=4), lambda event: None)
+        reply = await model.call(conversation.request(LoopSettings(model=NAME, max_tokens=4)), lambda event: None)
     assert reply.usage.prompt_tokens < WINDOW
     assert len(record.of("spend")) >= 2, "the turn that did not fit, and the text that did"
 
 
 async def test_the_loop_runs_against_it_to_a_named_end(url: str) -> None:
-    tools, clock, record, ui, jobs, guard = Tools(), FakeClock(), Record(), Watcher(), RunningJobs(), LoopGuard()
+    tools, clock, record, ui = Tools(), FakeClock(), Record(), Watcher()
     tools.add("look", lambda arguments: "nothing")
-    runner = ToolRunner(hosts=tools, local=(), guard=guard, journal=record, ui=ui, clock=clock, jobs=jobs)
     async with connected(url) as model:
         calls = PaidCalls(model=model, budget=money(None), journal=record, ui=ui)
-        caller = Caller(calls=calls, name=NAME, max_tokens=24)
+        caller = Caller(calls=calls, settings=LoopSettings(model=NAME, max_tokens=24))
         orchestrator = Orchestrator(
             calls=calls,
-            tools=runner,
-            conversation=Conversation(system="Be brief.", tools=[tool.definition() for tool in runner.tools]),
-            journal=record,
-            guard=guard,
+            hosts=tools,
+            conversation=Conversation(system="Be brief.", tools=[tool.definition() for tool in tools.tools]),
             compactor=HistoryCompactor(summarizers(COMPATIBLE, caller, window=WINDOW), trigger=1_700, window=WINDOW),
-            ui=ui,
             settings=LoopSettings(model=NAME, max_tokens=24, max_output_tokens=24, max_iterations=3),
             clock=clock,
-            jobs=jobs,
         )
         orchestrator.say("Say yes.")
         stop = await orchestrator.run()

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlintern.orchestrator.conversation import answered
 from mlintern.orchestrator.export import as_markdown, as_trace
+from mlintern.orchestrator.messages import answered
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE
-from mlintern.orchestrator.ports import ToolOutcome
 from mlintern.orchestrator.recovery import Recovered, adapted, recover
 from mlintern.orchestrator.rehearsal.turns import Text, Thinking, ToolUse, Turn, calls, overloaded, says
 from mlintern.orchestrator.session import EVENTS, Session, SessionError, list_sessions, read_events
+from mlintern.orchestrator.tool import ToolOutcome
 from mlintern.orchestrator.tool_results import ReadSavedResult, SavedResults, capped
 from tests.clock import FakeClock
 from tests.orchestrator.agents import lab, some_tools
@@ -291,7 +291,7 @@ def test_for_another_model_thinking_goes_and_a_summary_block_becomes_text() -> N
     assert adapted(history, same_model=True, profile=ANTHROPIC) == history
     local = adapted(history, same_model=False, profile=COMPATIBLE)
     assert local[0]["role"] == "user" and "the summary" in local[0]["content"][0]["text"]
-    assert local[2]["content"] == [{"type": "text", "text": "yes"}]
+    assert local[-1]["content"] == [{"type": "text", "text": "yes"}]
 
 
 async def test_exports_hold_the_session_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

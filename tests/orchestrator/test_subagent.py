@@ -10,9 +10,7 @@ import anyio
 import pytest
 
 from mlintern.orchestrator.budget import ModelBudget
-from mlintern.orchestrator.loop import LoopSettings
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
-from mlintern.orchestrator.ports import ToolOutcome
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.turns import (
     Answer,
@@ -26,7 +24,9 @@ from mlintern.orchestrator.rehearsal.turns import (
     overloaded,
     says,
 )
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.subagent import MAX_TURNS, Research, ResearchSettings
+from mlintern.orchestrator.tool import ToolOutcome
 from tests.clock import FakeClock
 from tests.orchestrator.lab import Record, Tools, Watcher, client, money, texts
 

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import pytest
 
-from mlintern.orchestrator.compaction import HistoryCompactor, summarizers
+from mlintern.orchestrator.budget import BudgetExhausted
+from mlintern.orchestrator.compaction import CompactionFailed, HistoryCompactor, summarizers
 from mlintern.orchestrator.conversation import Conversation
 from mlintern.orchestrator.model import ANTHROPIC, COMPATIBLE, EndpointProfile
 from mlintern.orchestrator.paid_calls import PaidCalls
-from mlintern.orchestrator.ports import BudgetExhausted, CompactionFailed
 from mlintern.orchestrator.rehearsal.messages_server import SUMMARY, MessagesServer
 from mlintern.orchestrator.rehearsal.turns import (
     Answer,
@@ -29,6 +29,7 @@ from mlintern.orchestrator.rehearsal.turns import (
     prompt_too_long,
     says,
 )
+from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import Caller
 from tests.orchestrator.histories import said, talk, turn
 from tests.orchestrator.lab import Record, Watcher, client, money, texts
@@ -45,8 +46,7 @@ class Bench:
         self.model = client(server, profile, attempts=2)
         caller = Caller(
             calls=PaidCalls(model=self.model, budget=self.budget, journal=self.record, ui=Watcher()),
-            name="claude-sonnet-5-5",
-            cache_ttl="5m" if profile.caching else None,
+            settings=LoopSettings(model="claude-sonnet-5-5", max_tokens=16_000, caching=profile.caching),
         )
         self.compactor = HistoryCompactor(
             summarizers(profile, caller, window=200_000), trigger=10_000, window=200_000
@@ -89,7 +89,7 @@ async def test_a_history_that_holds_a_block_is_taken_and_can_be_compacted_again(
         assert first is not None
         talked = talk(first.messages)
         for n in range(30):
-            request = talked.request(model="claude-sonnet-5-5", max_tokens=1_000, cache_ttl="5m")
+            request = talked.request(LoopSettings(model="claude-sonnet-5-5", max_tokens=1_000, caching=True))
             reply = await bench.model.call(request, lambda event: None)
             talked.add_reply(reply)
             use = reply.tool_uses[0].id

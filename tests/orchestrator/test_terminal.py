@@ -218,7 +218,7 @@ def test_the_commands_answer(tmp_path: Path) -> None:
             ("/model", "claude-sonnet-5-5"),
             ("/jobs", '"items"'),
             ("/approve submit_job:local<=5m", "allowed: submit_job:local<=5m"),
-            ("/compakt", "Did you mean /compact?"),
+            ("/compakt", "Did you mean '/compact'?"),
             ("/compact", "Not compacted"),
             ("/export trace", ".jsonl"),
             ("/undo", "Taken back: go"),

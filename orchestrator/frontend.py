@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mlintern.orchestrator.ports import Event
+from mlintern.orchestrator.events import Event
 
 if TYPE_CHECKING:
     from mlintern.orchestrator.approvals import Person
@@ -28,13 +28,13 @@ class Interrupts(Protocol):
 
 @dataclass(frozen=True)
 class Controls:
-    """What a face may act on while it is attached."""
+    """What a frontend may act on while it is attached."""
 
     agent: Agent
     interrupts: Interrupts
 
 
-class Face(Protocol):
+class Frontend(Protocol):
     """Shows a run and, where a person is there, answers and asks for more."""
 
     @property
@@ -56,7 +56,7 @@ class Face(Protocol):
 
 
 class Headless:
-    """The part of a `Face` that is the same wherever nobody is there."""
+    """The part of a `Frontend` that is the same wherever nobody is there."""
 
     person: Person | None = None
 
