@@ -30,6 +30,14 @@ def cut(text: str, limit: int, *, words: bool = False) -> str:
     return f"{kept.rstrip()}... (cut: {len(text):,} characters)"
 
 
+def cut_middle(text: str, limit: int) -> str:
+    """Beginning and end of ``text``, ``limit`` characters together; what was left out is said between them."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit // 2, limit - limit // 2
+    return f"{text[:head]} ... (cut: {len(text):,} characters) ... {text[-tail:]}"
+
+
 def cut_line(text: str, width: int) -> str:
     """``text`` on one line of at most ``width`` characters; a cut ends in ``…``."""
     line = one_line(text)

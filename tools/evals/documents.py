@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.names import canonical_task, direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, finished
+from mlintern.tools.evals.protocol import fingerprint
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample, finished
 from mlintern.tools.evals.yaml_files import CARD, YAML, card_metadata, parse_yaml
 
 LARGEST_JSON = 256 * 2**20
@@ -23,7 +26,7 @@ LINES = (".jsonl", ".txt", ".log")
 
 @dataclass(frozen=True)
 class ResultFile:
-    """A file that may hold results. ``data`` is its parsed JSON or YAML; None for archives and JSON lines."""
+    """A file that may hold results. ``data`` is its parsed JSON, YAML or CSV; None for archives and JSON lines."""
 
     path: Path
     sha256: str
@@ -32,6 +35,7 @@ class ResultFile:
     def row(self, *, suite: str, task_raw: str, metric: str, value: float, **more: Any) -> EvalRow:
         """A row of this file. ``task`` and ``higher_is_better`` come from the names, where ``more`` does not say."""
         better = more.pop("higher_is_better", None)
+        protocol = more.pop("protocol", {})
         return EvalRow(
             suite=suite,
             task=more.pop("task", None) or canonical_task(task_raw),
@@ -41,6 +45,8 @@ class ResultFile:
             higher_is_better=direction(metric) if better is None else better,
             source=str(self.path),
             sha256=self.sha256,
+            protocol=protocol,
+            fingerprint=fingerprint(protocol),
             **more,
         )
 
@@ -89,6 +95,10 @@ class Reader(Protocol):
         """Score of each item by a stable id, for a row of this file; None where the harness kept none."""
         ...
 
+    def items(self, file: ResultFile, row: EvalRow) -> list[Sample] | None:
+        """What was asked and answered, item by item, under the ids of `samples`; None where it was not kept."""
+        ...
+
 
 def open_result(path: Path) -> ResultFile:
     """Read and hash ``path``; parse it if it is JSON, YAML or a model card.
@@ -117,7 +127,7 @@ def open_result(path: Path) -> ResultFile:
             f"{path} is larger than {LARGEST_JSON // 2**20} MiB.",
             next_step="Point at the harness's results file (results_*.json, *.eval), not at its transcripts.",
         )
-    parse = parse_yaml if path.suffix in YAML else card_metadata if path.suffix == CARD else parse_json
+    parse = _PARSERS.get(path.suffix, parse_json)
     return ResultFile(path=path, sha256=sha256, data=parse(raw, path))
 
 
@@ -162,3 +172,23 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.", next_step="Keep the samples beside the result file.") from error
+
+
+def parse_csv(raw: bytes, where: Path | str) -> Any:
+    """The cells of a CSV file, by row; rows without any are left out.
+
+    Raises:
+        BadInput: it is not CSV.
+    """
+    try:
+        return [row for row in csv.reader(io.StringIO(raw.decode("utf-8-sig", "replace"))) if row]
+    except csv.Error as error:
+        raise BadInput(f"{where} is not CSV: {error}.", next_step="Is it the right file?") from error
+
+
+_PARSERS: Mapping[str, Callable[[bytes, Path | str], Any]] = {
+    **dict.fromkeys(YAML, parse_yaml),
+    CARD: card_metadata,
+    ".csv": parse_csv,
+}
+"""By suffix; anything else is JSON."""

@@ -47,4 +47,5 @@ def of_jobs(ledger: Ledger, job_ids: Sequence[str]) -> dict[str, list[EvalRow]]:
 
 def _text(row: EvalRow) -> str:
     """Canonical, so that the same row is the same text and is stored once."""
-    return json.dumps(row.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+    whole = {**row.model_dump(mode="json"), "protocol": row.protocol}
+    return json.dumps(whole, sort_keys=True, allow_nan=False)

@@ -62,6 +62,12 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def share(value: Any) -> float | None:
+    """``value`` as a number from 0 to 1, else None."""
+    found = finite(value)
+    return found if found is not None and 0 <= found <= 1 else None
+
+
 def _text(value: Any) -> str | None:
     is_text = isinstance(value, str | int | float) and not isinstance(value, bool)
     return str(value) if is_text and value != "" else None
@@ -80,6 +86,7 @@ Text = Annotated[str | None, BeforeValidator(_text)]
 """Text or a number, as text; None for the empty text and anything else."""
 Score = Annotated[float | None, BeforeValidator(finite)]
 Spread = Annotated[float | None, BeforeValidator(spread)]
+Share = Annotated[float | None, BeforeValidator(share)]
 Count = Annotated[int | None, BeforeValidator(whole)]
 """A whole number from 0."""
 Items = Annotated[int | None, BeforeValidator(_items)]

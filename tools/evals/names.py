@@ -23,7 +23,7 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 _HIGHER = re.compile(
     r"(?:^|_)(?:acc|accuracy|accuracies|em|f1|mcc|precision|recall|bleu|chrf|ter_inverse|mc1|mc2|reward|margin)(?:$|_)"
-    r"|^exact_match|extractive_match|quasi_exact_match|^math_verify|pass[@^_]|^rouge|_acc$|^acc_norm|^match$"
+    r"|^exact_match|extractive_match|quasi_exact_match|^math_verify|pass[@^_]|^(?:avg|maj)@|win_?rate|^rouge|_acc$|^acc_norm|^match$"
 )
 _LOWER = re.compile(r"(?:^|_)(?:loss|ppl|perplexity|wer|cer|ter|brier_score|bits_per_byte|error_rate)(?:$|_)")
 

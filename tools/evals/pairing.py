@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.names import UNNAMED_METRIC
+from mlintern.tools.evals.protocol import differences
 from mlintern.tools.evals.result_rows import EvalRow
 
 
@@ -82,15 +84,22 @@ def obstacles(a: EvalRow, b: EvalRow) -> Iterable[str]:
         yield f"different metric, as far as it is named ({a.metric}, {b.metric})"
     if a.filter != b.filter:
         yield f"different filter ({a.filter}, {b.filter})"
-    if None not in (a.version, b.version) and a.version != b.version:
+    if None not in (a.version, b.version) and _version(a) != _version(b):
         yield f"different task version ({a.version}, {b.version})"
     if None not in (a.fewshot, b.fewshot) and a.fewshot != b.fewshot:
         yield f"different number of few-shot examples ({a.fewshot}, {b.fewshot})"
     if None not in (a.n, b.n) and a.n != b.n:
         yield f"different number of items ({a.n}, {b.n})"
+    if a.suite == b.suite:
+        yield from differences(a, b)
     unknown = [f"{row.value:g} ({side})" for side, row in (("baseline", a), ("candidate", b)) if not row.scale_known]
     if unknown:
         yield (
             f"nothing says whether {' and '.join(unknown)} is a share (0-1) or a percentage (0-100), nor over how "
             "many items; evaluate both sides with one harness instead"
         )
+
+
+def _version(row: EvalRow) -> str:
+    """The task's version; harnesses write a whole number as 1 and as 1.0."""
+    return re.sub(r"^(\d+)(?:\.0+)?$", r"\1", row.version or "")

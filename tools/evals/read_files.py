@@ -9,17 +9,29 @@ from pathlib import Path
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.documents import Reader, Reading, ResultFile, open_result
-from mlintern.tools.evals.readers import hub, inspect, lighteval, lm_eval, own, trainer
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.readers import (
+    code_harnesses,
+    hub,
+    inspect,
+    leaderboards,
+    lighteval,
+    lm_eval,
+    own,
+    trainer,
+)
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 from mlintern.tools.evals.yaml_files import YAML
 
-READERS: tuple[Reader, ...] = (own, hub, lighteval, lm_eval, inspect, trainer)
+READERS: tuple[Reader, ...] = (own, hub, lighteval, lm_eval, inspect, code_harnesses, leaderboards, trainer)
 """In the order in which they are asked; the first that matches reads."""
 
 RESULT_NAME = re.compile(r"^(?:evaluation|results?|eval_results|all_results|trainer_state)(?:_.*)?\.json$|\.eval$")
 """Files that claim to be results: if they cannot be read, that is said; other JSON files are passed by."""
 
-MARKERS = (b'"mlintern_evaluation"', b'"results"', b'"log_history"', b'"eval_', b'"eval"')
+MARKERS = (
+    *(b'"mlintern_evaluation"', b'"results"', b'"log_history"', b'"eval_', b'"eval"'),
+    *(b'"n_samples"', b'"all"', b"win_rate,", b"dataset,version,metric,mode"),
+)
 CARD_NAME = "README.md"
 CARD_MARKER = b"model-index"
 SNIFFED = 4 * 2**20
@@ -63,6 +75,20 @@ class SampleFiles:
         Raises:
             BadInput: the samples are there but broken, or the result file changed since the row was read.
         """
+        file = self._open(row)
+        return _require_reader(file).samples(file, row) if file is not None else None
+
+    def items(self, row: EvalRow) -> list[Sample] | None:
+        """What was asked and answered behind the row, under the same ids; None and errors as for the scores."""
+        file = self._open(row)
+        return _require_reader(file).items(file, row) if file is not None else None
+
+    def whole(self, row: EvalRow, sample: Sample) -> Sample:
+        """``sample`` of ``row`` with what its harness keeps apart, such as the answer in a member of an archive."""
+        file = self._open(row)
+        return inspect.with_answer(file, sample) if file is not None and row.suite == inspect.SUITE else sample
+
+    def _open(self, row: EvalRow) -> ResultFile | None:
         path = self._path(row.source)
         if not path.is_file():
             return None
@@ -72,7 +98,7 @@ class SampleFiles:
             raise BadInput(
                 f"{path} has changed since {row.label} was read.", next_step="Read it again, then compare again."
             )
-        return _require_reader(file).samples(file, row)
+        return file
 
     def _path(self, source: str) -> Path:
         for root, folder in self._roots.items():
@@ -123,7 +149,9 @@ def _require_reader(file: ResultFile) -> Reader:
         raise BadInput(
             f"{file.path} is not a result file of a known harness.",
             next_step="Known are evaluation.json (mlintern), results_*.json (lm-eval, lighteval), .eval and .json "
-            "logs (Inspect), trainer_state.json and eval_results.json (transformers), .eval_results/*.yaml and the "
+            "logs (Inspect), leaderboard.csv (AlpacaEval), summary_*.csv (OpenCompass), "
+            "*_eval_results.json (EvalPlus), trainer_state.json and eval_results.json (transformers), "
+            ".eval_results/*.yaml and the "
             "model-index of a README.md (Hub).",
         )
     return reader
@@ -144,7 +172,7 @@ def _candidates(folder: Path) -> list[Path]:
         if path.name == "metrics.jsonl":
             if beside("evaluation.json") in names:
                 continue
-        elif path.suffix == ".json" and not _has_marker(path):
+        elif path.suffix in (".json", ".csv") and not _has_marker(path):
             continue
         chosen.append(path)
     return chosen
@@ -182,7 +210,7 @@ def _walk(folder: Path) -> Iterator[Path]:
                     pending.append(path)
             elif not (entry.is_symlink() or entry.is_file(follow_symlinks=False)):
                 continue  # a pipe or a device: reading it might never end
-            elif path.suffix in (".json", ".eval") or path.name == "metrics.jsonl":
+            elif path.suffix in (".json", ".eval", ".csv") or path.name == "metrics.jsonl":
                 seen += 1
                 if seen > MOST_FILES:
                     raise BadInput(

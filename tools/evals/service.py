@@ -7,11 +7,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
-from mlintern.common.text import did_you_mean
+from mlintern.common.text import cut_middle, did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.evals import eval_ledger
@@ -20,7 +21,8 @@ from mlintern.tools.evals.documents import Reading
 from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.names import canonical_task
 from mlintern.tools.evals.read_files import SampleFiles, read_path
-from mlintern.tools.evals.result_rows import EvalPage, EvalRow
+from mlintern.tools.evals.result_rows import EvalPage, EvalRow, Sample
+from mlintern.tools.evals.sample_pages import Which, choose, row_with_samples, shortened
 from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger
@@ -29,6 +31,8 @@ from mlintern.tools.workspace import Workspace
 
 DEFAULT_LIMIT = 40
 MOST_ROWS = 500
+LONGEST_SETTING = 500
+"""Characters of a text of a protocol that are shown."""
 SHOWN = 50
 """Problems and task names shown on a page."""
 
@@ -57,6 +61,68 @@ class EvalService:
         self.ledger = ledger
         self.clock = clock
         self.hub = hub
+
+    async def read_samples(
+        self,
+        source: str,
+        *,
+        which: Which,
+        task: str | None = None,
+        metric: str | None = None,
+        against: str | None = None,
+        limit: int = 10,
+        cursor: str | None = None,
+    ) -> EvalPage:
+        """Single items of one task and metric of a source: what was asked and answered, and how it was judged.
+
+        Args:
+            which: wrong, flipped (scored otherwise in ``against``), cut (off at the length limit), random, all.
+            task, metric: whose items; the first that kept its samples if None.
+            against: a source as ``source`` is, for flipped.
+            limit: items on a page, 1 to 500.
+
+        Raises:
+            NotFound: as `read`; and where no samples were kept.
+            BadInput: as `read`; flipped without ``against``.
+        """
+        opened = await self._open(source, samples=True)
+        if opened.failure is not None:
+            return _unread(opened, cursor)
+        other = await self._open(against, samples=True) if against is not None else None
+        if other is not None and other.failure is not None:
+            return _unread(other, cursor)
+        if not 1 <= limit <= MOST_ROWS:
+            raise BadInput(f"limit is {limit}.", next_step=f"Give a number from 1 to {MOST_ROWS}.")
+
+        def look() -> tuple[EvalRow, list[Sample]]:
+            files = SampleFiles({**opened.roots, **(other.roots if other else {})})
+            rows = matching(opened.reading.rows, task=task, metric=metric)
+            row, samples = row_with_samples(rows, files)
+            theirs: dict[str, Sample] | None = None
+            if other is not None:
+                counterpart = [one for one in other.reading.rows if _same_measure(one, row)]
+                theirs = {one.id: one for one in row_with_samples(counterpart, files)[1]} if counterpart else {}
+            return row, choose(samples, which, against=theirs)
+
+        row, samples = await anyio.to_thread.run_sync(look)
+        digest = hashlib.sha256(repr([source, which, row.label, against, row.sha256]).encode()).hexdigest()[:12]
+        start = _offset(cursor, digest, len(samples))
+        end = min(start + limit, len(samples))
+        files = SampleFiles(opened.roots)
+        shown = await anyio.to_thread.run_sync(lambda: [files.whole(row, one) for one in samples[start:end]])
+        return EvalPage(
+            status=overall(opened.sources),
+            sources=opened.sources,
+            revision=opened.revision,
+            partial=opened.partial,
+            rows=[row],
+            total=len(samples),
+            tasks=[row.task],
+            notes=[f"Items of {row.label}; name another with task and metric."],
+            protocols=_protocols([row]),
+            samples=[shortened(one) for one in shown],
+            next_cursor=make_cursor([end], digest) if end < len(samples) else None,
+        )
 
     async def read(
         self, source: str, *, task: str | None = None, limit: int = DEFAULT_LIMIT, cursor: str | None = None
@@ -94,6 +160,7 @@ class EvalService:
             tasks=tasks[:SHOWN],
             problems=reading.problems[:SHOWN],
             notes=_notes(reading, tasks),
+            protocols=_protocols(rows[start:end]),
             next_cursor=make_cursor([end], digest) if end < len(rows) else None,
         )
 
@@ -179,6 +246,28 @@ async def _open_on_hub(hub: HubResults, name: str, samples: bool) -> _Opened:
         partial=found.partial,
         roots={found.root: found.folder},
     )
+
+
+def _same_measure(one: EvalRow, other: EvalRow) -> bool:
+    return (one.suite, one.task_raw, one.metric, one.filter) == (
+        other.suite,
+        other.task_raw,
+        other.metric,
+        other.filter,
+    )
+
+
+def _protocols(rows: Sequence[EvalRow]) -> dict[str, dict[str, Any]]:
+    """By fingerprint, without what is not in use and with long texts cut."""
+    return {
+        row.fingerprint: {key: _brief(value) for key, value in row.protocol.items() if value not in (None, {}, [])}
+        for row in rows
+        if row.fingerprint is not None
+    }
+
+
+def _brief(value: Any) -> Any:
+    return cut_middle(value, LONGEST_SETTING) if isinstance(value, str) else value
 
 
 def _unread(opened: _Opened, cursor: str | None) -> EvalPage:

@@ -101,13 +101,22 @@ class Constants:
     def data(self) -> dict[str, DataSource]:
         """The datasets that it reads, by the constant that names each."""
         found = {}
-        for name, prefix in (("DATASET", "DATASET_"), ("EVALUATION_DATASET", "EVALUATION_")):
+        for name, prefix in _DATASETS:
             value = self.values.get(name)
             if isinstance(value, str):
-                split = self.values.get("SPLIT" if name == "DATASET" else "EVALUATION_SPLIT")
+                split = self.values.get("SPLIT" if name == "DATASET" else f"{prefix}SPLIT")
                 config, revision = self.values.get(f"{prefix}CONFIG"), self.values.get(f"{prefix}REVISION")
                 found[name] = DataSource(value, config, split if isinstance(split, str) else "train", revision)
         return found
+
+
+_DATASETS = (
+    ("DATASET", "DATASET_"),
+    ("EVALUATION_DATASET", "EVALUATION_"),
+    ("FEWSHOT_DATASET", "FEWSHOT_"),
+    ("PROMPTS_DATASET", "PROMPTS_"),
+)
+"""Constants that name datasets, and how the constants that belong to them begin."""
 
 
 def has_seam(text: str) -> bool:
@@ -131,6 +140,7 @@ def dry_settings(constants: Constants, *, model: Path, data: Mapping[str, Path])
         "PUSH_TO_HUB": None,
         "EVALUATION_LIMIT": ITEMS,
         "EVALUATION_BATCH_SIZE": ITEMS,
+        "ENGINE": "transformers",
         **{name: str(path) for name, path in data.items()},
         **{name.replace("DATASET", "REVISION" if name != "DATASET" else "DATASET_REVISION"): None for name in data},
     }
@@ -138,8 +148,12 @@ def dry_settings(constants: Constants, *, model: Path, data: Mapping[str, Path])
     settings = {name: value for name, value in offered.items() if name in known or name == "USE_CPU"}
     if isinstance(known.get("VALIDATION_ROWS"), int):
         settings["VALIDATION_ROWS"] = min(known["VALIDATION_ROWS"], ITEMS)
-    if isinstance(known.get("MAX_NEW_TOKENS"), int):
-        settings["MAX_NEW_TOKENS"] = min(known["MAX_NEW_TOKENS"], TOKENS)
+    if "MAX_NEW_TOKENS" in known:
+        given = known["MAX_NEW_TOKENS"]
+        settings["MAX_NEW_TOKENS"] = min(given, TOKENS) if isinstance(given, int) else TOKENS
+    for name in ("ENDPOINT", "JUDGE"):
+        if isinstance(known.get(name), dict):
+            settings[name] = {**known[name], "url": None}  # nobody is asked
     if isinstance(known.get("HYPERPARAMETERS"), dict) and constants.config_class:
         settings["HYPERPARAMETERS"] = small_hyperparameters(known["HYPERPARAMETERS"], constants.config_class)
     if isinstance(known.get("MODEL_INIT_KWARGS"), dict):

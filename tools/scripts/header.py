@@ -18,6 +18,8 @@ TESTED: Mapping[str, str] = {
     "accelerate": "1.15.0",
     "datasets": "5.2.0",
     "huggingface_hub": "2.4.0",
+    "jsonschema": "4.26.0",
+    "math-verify": "0.9.0",
     "peft": "0.21.2",
     "torch": "2.13.0",
     "transformers": "5.23.0",

@@ -21,7 +21,8 @@ class Program:
         constants: name -> value, in the order in which a script shows them; what its code does not use is left out.
         snippets: functions of the recipe's author.
         rewards: what the template of the built-in rewards needs of each.
-        packages: distributions of `header.TESTED` that the script needs.
+        packages: distributions of `header.TESTED` that the script needs beside ``base``.
+        base: those that its engine needs.
         requirements: further PEP 508 requirements.
     """
 
@@ -31,6 +32,7 @@ class Program:
     snippets: tuple[Snippet, ...] = ()
     rewards: tuple[BuiltIn, ...] = ()
     packages: frozenset[str] = frozenset()
+    base: frozenset[str] = frozenset({"accelerate", "datasets", "torch", "transformers"})
     requirements: tuple[str, ...] = ()
 
     def including(self, part: Program) -> Program:
@@ -42,6 +44,7 @@ class Program:
             snippets=self.snippets + part.snippets,
             rewards=self.rewards + part.rewards,
             packages=self.packages | part.packages,
+            base=self.base,
             requirements=self.requirements + part.requirements,
         )
 

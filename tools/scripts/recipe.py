@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.data_sources import normalise_source, read_source, splits_overlap
+from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationPlan
 from mlintern.tools.scripts.header import check_not_pinned, check_requirement
 from mlintern.tools.scripts.hyperparameters import (
     CONFIG_CLASSES,
@@ -16,14 +17,7 @@ from mlintern.tools.scripts.hyperparameters import (
     hoist_recipe_fields,
 )
 from mlintern.tools.scripts.literals import Expression
-from mlintern.tools.scripts.recipe_parts import (
-    EvaluationPlan,
-    Lora,
-    Source,
-    Strict,
-    read_dataset_fields,
-    validation_errors,
-)
+from mlintern.tools.scripts.recipe_parts import Lora, Source, Strict, read_dataset_fields, validation_errors
 from mlintern.tools.scripts.rewards import Reward
 from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.trainers.removed import TRAINERS
@@ -61,8 +55,9 @@ class _Run(Strict):
     @model_validator(mode="after")
     def _run_fits(self) -> Self:
         with validation_errors():
-            model = read_source(self.model, kind="model", revision=self.revision)
-            self.model, self.revision = model.name, model.revision
+            if getattr(self, "endpoint", None) is None:  # else it is a name there
+                model = read_source(self.model, kind="model", revision=self.revision)
+                self.model, self.revision = model.name, model.revision
             for requirement in self.requirements:
                 check_requirement(requirement)
                 check_not_pinned(requirement)
@@ -150,7 +145,7 @@ class _Training(_Run):
                 )
             if self.evaluation is not None and self._trains_on(self.evaluation):
                 raise BadInput(
-                    f"The evaluation reads the training data ({self.dataset}, split {self.evaluation.split}).",
+                    f"The evaluation reads the training data ({self.dataset}, split {self.evaluation.split or '?'}).",
                     next_step="Evaluate on rows that are not trained on: another file or split.",
                 )
             check_hyperparameters(
@@ -160,7 +155,7 @@ class _Training(_Run):
 
     def _trains_on(self, plan: EvaluationPlan) -> bool:
         same = (self.dataset, self.dataset_config) == (plan.dataset, plan.dataset_config)
-        return same and splits_overlap(self.split, plan.split)
+        return same and (not plan.split or splits_overlap(self.split, plan.split))
 
     @property
     def weights_dtype(self) -> str:
@@ -202,7 +197,45 @@ class EvaluationRecipe(EvaluationPlan, _Run):
     """Measure a model; the same plan can stand in a training recipe's `evaluation`."""
 
     trainer: Literal["evaluation"]
-    dtype: Dtype = Field(default="auto", description="Of the weights. auto: as they were saved.")
+    dtype: Dtype | None = Field(
+        default=None,
+        description="Of the weights. Default: float32 on a CPU, bfloat16 on a GPU. auto: as they were saved.",
+    )
+    engine: Engine = Field(
+        default="auto",
+        description="What writes: transformers, vllm (needs a GPU; many times faster where much is written), or "
+        "endpoint (a served model). auto: transformers, or the endpoint that is given.",
+    )
+    endpoint: Endpoint | None = Field(
+        default=None, description="The served model to ask in place of loading one; `model` is its name there."
+    )
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Self:
+        with validation_errors():
+            check_engine(self.engine, self.endpoint, dtype=self.dtype)
+            if self.endpoint is not None and not (self.kind == "exact_match"):
+                raise BadInput(
+                    "An endpoint gives no likelihoods of options.",
+                    next_step='Use kind "exact_match": show the options in the question and let it write the letter.',
+                )
+        return self
+
+
+def check_engine(engine: Engine, endpoint: Endpoint | None, *, dtype: Dtype | None) -> None:
+    """Refuse an engine without what it needs.
+
+    Raises:
+        BadInput: ``endpoint`` and engine do not go together, or the engine takes no such ``dtype``.
+    """
+    if engine == "endpoint" and endpoint is None:
+        raise BadInput("The engine endpoint needs an address.", next_step='Give "endpoint": {"url": ...}.')
+    if endpoint is not None and engine not in ("auto", "endpoint"):
+        raise BadInput(
+            f"Both the engine {engine} and an endpoint are given.", next_step="Keep one: leave `engine` out."
+        )
+    if endpoint is not None and dtype is not None:
+        raise BadInput("An endpoint chooses its own precision.", next_step="Leave `dtype` out.")
 
 
 TrainingRecipe = SftRecipe | DpoRecipe | GrpoRecipe

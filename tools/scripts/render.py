@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PYTHON = ">=3.11"
-ALWAYS_NEEDED = frozenset({"accelerate", "datasets", "torch", "transformers"})
 PLACES = {name: f"\0{name}\0" for name in ("imports", "constants")}
 """What stands in the filled template where the imports and constants go: no source can hold a NUL character."""
 
@@ -53,7 +52,7 @@ def render(recipe: AnyRecipe) -> Rendered:
         BadInput: a snippet defines a name that the script itself uses.
     """
     program = program_of(recipe)
-    requirements = [f"{name}=={TESTED[name]}" for name in sorted(ALWAYS_NEEDED | program.packages)]
+    requirements = [f"{name}=={TESTED[name]}" for name in sorted(program.base | program.packages)]
     requirements = sorted([*requirements, *program.requirements])
     context = {
         **program.switches,

@@ -323,6 +323,108 @@ def test_a_diverged_evaluation_is_a_problem_not_a_row(tmp_path: Path) -> None:
     assert reading.problems[0].key == "eval_loss"
 
 
+# --- one number a model ---------------------------------------------------------------------------------------------
+
+
+def test_alpaca_eval_is_in_percent_with_its_standard_error_and_number_of_items(tmp_path: Path) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_text(
+        ",win_rate,standard_error,mode,avg_length,n_wins,n_total,length_controlled_winrate,lc_standard_error\n"
+        "org/a,31.2,1.5,community,1800,250,805,29.0,0.4\norg/b,0.9,0.3,community,900,7,805,,\n"
+    )
+    rows = read_path(tmp_path).rows
+    first = only(rows, model="org/a", metric="win_rate")
+    assert (first.suite, first.task, first.value, first.stderr, first.n) == (
+        "alpaca-eval",
+        "alpaca_eval",
+        pytest.approx(0.312),
+        0.015,
+        805,
+    )
+    assert only(rows, metric="length_controlled_winrate").stderr == 0.004
+    assert only(rows, model="org/b", metric="win_rate").value == pytest.approx(0.009)  # percent, though it is below 1
+    assert only(rows, model="org/a", metric="avg_length").value == 1800
+
+
+def test_opencompass_has_a_column_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "summary_20260101_000000.csv"
+    path.write_text(
+        "dataset,version,metric,mode,base-hf,sft-hf\ngsm8k,1d7fe4,accuracy,gen,45.5,61.0\nmath,-,-,-,-,-\n"
+    )
+    rows = read_path(tmp_path).rows
+    assert [(row.task, row.model, row.value, row.version) for row in rows] == [
+        ("gsm8k", "base-hf", 0.455, "1d7fe4"),
+        ("gsm8k", "sft-hf", 0.61, "1d7fe4"),
+    ]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_open_llm_leaderboards_details_hold_their_tasks_in_or_beside_all(tmp_path: Path, inside: bool) -> None:
+    scores = {"acc_norm,none": 0.3, "acc_norm_stderr,none": 0.006, "alias": " - leaderboard_bbh"}
+    old = {"acc": 0.5, "acc_stderr": 0.01}
+    document = (
+        {"all": {"leaderboard_bbh": scores}, "leaderboard_bbh": {"acc_norm,none": 0.3}}
+        if inside
+        else {"all": old, "harness|arc:challenge|25": old}
+    )
+    [row] = read_path(write(tmp_path / "results_2024-09-01T00-00-00.json", document)).rows
+    if inside:
+        assert (row.task, row.metric, row.filter, row.value, row.stderr) == ("bbh", "acc_norm", "none", 0.3, 0.006)
+    else:
+        assert (row.task_raw, row.fewshot, row.value, row.stderr) == ("harness|arc:challenge|25", 25, 0.5, 0.01)
+
+
+def test_evalplus_answers_pass_the_plus_tests_only_with_the_base_tests(tmp_path: Path) -> None:
+    def attempt(base: str, plus: str) -> dict[str, str]:
+        return {"task_id": "HumanEval/0", "solution": "def f(): ...", "base_status": base, "plus_status": plus}
+
+    document = {
+        "date": "2026-01-01 00:00",
+        "eval": {
+            "HumanEval/0": [attempt("pass", "pass")],
+            "HumanEval/1": [attempt("pass", "fail")],
+            "HumanEval/2": [attempt("fail", "pass")],
+            "HumanEval/3": [attempt("timeout", "fail")],
+        },
+    }
+    rows = read_path(write(tmp_path / "m_eval_results.json", document)).rows
+    base, plus = only(rows, filter="base"), only(rows, filter="plus")
+    assert (base.suite, base.task, base.metric, base.value, base.n) == ("evalplus", "humaneval", "pass@1", 0.5, 4)
+    assert plus.value == 0.25
+    assert samples_of(plus) == {"HumanEval/0": 1.0, "HumanEval/1": 0.0, "HumanEval/2": 0.0, "HumanEval/3": 0.0}
+
+
+def test_the_bigcode_harness_keeps_its_settings_beside_its_scores(tmp_path: Path) -> None:
+    config = {"model": "org/code", "tasks": "humaneval", "temperature": 0.2, "n_samples": 20, "limit": None}
+    document = {"humaneval": {"pass@1": 0.33, "pass@10": 0.5}, "config": config}
+    rows = read_path(write(tmp_path / "evaluation_results.json", document)).rows
+    assert [(row.suite, row.metric, row.value, row.model) for row in rows] == [
+        ("bigcode", "pass@1", 0.33, "org/code"),
+        ("bigcode", "pass@10", 0.5, "org/code"),
+    ]
+    assert rows[0].protocol == {"temperature": 0.2, "n_samples": 20}
+
+
+def test_evalchemy_counts_its_items_and_names_its_standard_error_in_its_own_words(tmp_path: Path) -> None:
+    scores = {"num_total": 30, "num_solved": 12.9, "num_repeat": 10, "accuracy_avg": 0.43, "accuracy_std_err": 0.02}
+    document = {"model_name": "org/x", "results": {"AIME24": scores}, "n-shot": {"AIME24": 0}}
+    [row] = read_path(write(tmp_path / "results_x.json", document)).rows
+    assert (row.metric, row.value, row.stderr, row.n) == ("accuracy_avg", 0.43, 0.02, 30)
+
+
+@pytest.mark.parametrize(("written", "value"), [("0.5", 0.5), (" 5e-1 ", 0.5), ("45.3%", 0.453), (1, 1.0)])
+def test_numbers_that_are_written_as_text_are_numbers(tmp_path: Path, written: Any, value: float) -> None:
+    document = {"results": {"t": {"acc,none": written, "acc_stderr,none": "N/A"}}, "versions": {"t": 1.0}}
+    [row] = read_path(write(tmp_path / "results_x.json", document)).rows
+    assert (row.value, row.stderr) == (pytest.approx(value), None)
+
+
+def test_a_not_a_number_that_is_written_as_text_is_named(tmp_path: Path) -> None:
+    document = {"results": {"t": {"acc,none": "NaN"}}, "versions": {"t": 1.0}}
+    reading = read_path(write(tmp_path / "results_x.json", document))
+    assert not reading.rows and "NaN" in reading.problems[0].message
+
+
 # --- all ------------------------------------------------------------------------------------------------------------
 
 

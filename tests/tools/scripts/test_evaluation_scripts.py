@@ -247,8 +247,9 @@ def test_exact_match_compares_what_the_pattern_extracts(
     assert item.target == "24" and module.extract("no mark ") == "no mark"
     module.main()
     (row,) = samples(output).values()
-    assert set(row) == {"id", "exact_match", "prediction", "greedy", "target"}
-    assert result(output, "exact_match")["n"] == 1
+    assert {"question", "prompt", "answer", "extracted", "target", "finish_reason", "exact_match"} <= set(row)
+    assert (row["extracted"], row["exact_match"]) == (None, 0.0)
+    assert (result(output, "exact_match")["n"], result(output, "exact_match")["no_answer"]) == (1, 1.0)
 
 
 @pytest.mark.parametrize("answer", ["K", 10, -1, "maybe", "AB", "", None])
@@ -314,5 +315,134 @@ def test_a_penalty_that_the_model_was_saved_with_does_not_change_the_greedy_answ
     for penalty in (1.0, 50.0):
         model = AutoModelForCausalLM.from_pretrained(materials.model, dtype="float32").eval()
         model.generation_config.repetition_penalty = penalty
-        answers.append(module.answer_greedily(model, tokenizer, prompts, False))
+        written = module.write_answers(model, tokenizer, prompts, False, 4)
+        answers.append([answer.text for (answer,) in written])
     assert answers[0] == answers[1]
+
+
+def test_numbers_with_thousands_separators_are_the_same_numbers(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path
+) -> None:
+    data = tmp_path / "numbers.jsonl"
+    data.write_text(json.dumps({"question": "?", "answer": "so #### 1,002"}) + "\n")
+    module, _ = script(dataset=str(data), kind="exact_match", extract=r"#### (.+)")
+    (item,), _ = module.read_items()
+    answers = ["#### 1002", "#### 1,002.0", "#### $1,002", "#### 1,02", "#### 10,02", "1002", "#### "]
+    scores = [module.judged(item, [module.Written(text, "stop", 1)])["exact_match"] for text in answers]
+    assert scores == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_worked_examples_keep_their_reasoning_and_come_from_another_file(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path
+) -> None:
+    rows = [{"question": f"{number} + 1 ?", "answer": f"add one #### {number + 1}"} for number in range(9)]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:5]))
+    (tmp_path / "shown.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[4:]))
+    module, _ = script(
+        dataset=str(tmp_path / "test.jsonl"),
+        fewshot_dataset=str(tmp_path / "shown.jsonl"),
+        fewshot=5,
+        kind="exact_match",
+        extract=r"#### (.+)",
+    )
+    items, examples = module.read_items()
+    assert len(items) == 4  # the fifth is shown, so it is not asked
+    assert all(example.shown.startswith("add one #### ") for example in examples)
+    from transformers import AutoTokenizer
+
+    prompt, _ = module.prompt_of(items[0], examples, AutoTokenizer.from_pretrained(module.MODEL), True)
+    assert prompt.count("add one ####") == 5
+
+
+def test_an_answer_may_be_as_long_as_the_options_and_the_right_answers_are(
+    script: Callable[..., tuple[ModuleType, Path]], tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    module, output = script(max_new_tokens=None, limit=8)
+    items, _ = module.read_items()
+    tokenizer = AutoTokenizer.from_pretrained(module.MODEL)
+    assert module.longest_answer(items, tokenizer, True) == 3
+    module.main()
+    document = json.loads((output / "evaluation.json").read_text())
+    assert document["environment"]["max_new_tokens"] == 3
+    assert all(row["tokens"] <= 3 for row in samples(output).values())
+    data = tmp_path / "long.jsonl"
+    data.write_text(json.dumps({"question": "?", "answer": "A " * 30 + "#### B"}) + "\n")
+    module, _ = script(dataset=str(data), max_new_tokens=None, kind="exact_match", extract="#### (.+)")
+    items, _ = module.read_items()
+    assert module.longest_answer(items, tokenizer, True) == 32 + 256
+    tokenizer.chat_template = tokenizer.chat_template + "{# <think> #}"
+    assert module.longest_answer(items, tokenizer, True) == 32 + 8192
+
+
+def test_the_result_says_how_it_was_measured_and_by_what(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    documents = []
+    for changes in ({}, {"batch_size": 7}, {"system": "Be brief."}, {"max_new_tokens": 5}, {"chat_template": False}):
+        module, output = script(limit=6, **changes)
+        module.main()
+        documents.append(json.loads((output / "evaluation.json").read_text()))
+    first, again, *others = [document["protocol"] for document in documents]
+    assert first == again
+    changed = [{key for key in first if first[key] != other[key]} for other in others]
+    assert changed == [{"system"}, {"max_new_tokens"}, {"chat_template"}]
+    environment = documents[0]["environment"]
+    assert (environment["engine"], environment["dtype"]) == ("transformers", "float32")
+    assert {"torch", "transformers"} <= environment["versions"].keys()
+
+
+def test_several_answers_give_their_mean_the_chance_of_one_and_the_majority(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    module, output = script(kind="exact_match", samples=4, temperature=1.0, prepare=LETTER, limit=12)
+    module.main()
+    rows = list(samples(output).values())
+    for row in rows:
+        right = sum(one["score"] for one in row["answers"])
+        assert len(row["answers"]) == 4
+        assert row["avg@4"] == row["pass@1"] == right / 4
+        assert row["pass@4"] == float(right > 0)
+    metrics = ["avg@4", "pass@1", "pass@2", "pass@4", "maj@4"]
+    document = json.loads((output / "evaluation.json").read_text())
+    assert [row["metric"] for row in document["rows"]] == metrics
+    for metric in metrics:
+        assert result(output, metric)["value"] == pytest.approx(sum(row[metric] for row in rows) / 12)
+        assert result(output, metric)["n"] == 12  # items, not answers
+    assert module.pass_at(2, 4, 1) == 0.5
+    first = {name: row["answers"] for name, row in samples(output).items()}
+    module, output = script(kind="exact_match", samples=4, temperature=1.0, prepare=LETTER, limit=12)
+    module.main()
+    assert {name: row["answers"] for name, row in samples(output).items()} == first
+
+
+def test_a_stopped_evaluation_goes_on_where_it_stood_and_one_of_other_settings_starts_anew(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    module, output = script(limit=40, batch_size=2)
+    module.main()
+    whole = samples(output)
+    lines = (output / "samples.jsonl").read_bytes().splitlines(keepends=True)
+
+    def stopped() -> None:
+        (output / "samples.jsonl").write_bytes(b"".join(lines[:20]) + lines[20][:30])
+        (output / "evaluation.json").unlink()
+
+    asked = []
+    part = module.score_part
+    module.score_part = lambda model, tokenizer, items, *more: (
+        asked.extend(items) or part(model, tokenizer, items, *more)
+    )
+    stopped()
+    module.main()
+    assert len(asked) == 20
+    assert samples(output) == whole
+    asked.clear()
+    stopped()
+    module.SYSTEM = "Be brief."
+    module.main()
+    assert len(asked) == 40
+
+
+LETTER = "def prepare(row):\n    return {**row, 'answer': 'ABCDEFGHIJ'[row['answer']]}\n"

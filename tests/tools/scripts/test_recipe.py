@@ -168,3 +168,44 @@ def test_an_adapter_takes_every_field_of_peft() -> None:
     recipe = parse_recipe({**SFT, "lora": {"r": 8, "use_rslora": True, "target_modules": ["q_proj"]}})
     assert not isinstance(recipe, EvaluationRecipe) and recipe.lora is not None
     assert recipe.lora.model_dump()["use_rslora"] is True
+
+
+@pytest.mark.parametrize("pattern", [r"(-?[\d.,]*)", "x*", "", "a|", r"\b|x", "(?:answer is )?(.*)"])
+def test_a_pattern_that_finds_an_answer_in_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(BadInput, match="matches the empty text"):
+        parse_recipe({**EVALUATION, "kind": "exact_match", "extract": pattern})
+
+
+def test_an_evaluation_scores_the_test_split_and_shows_examples_of_another() -> None:
+    recipe = parse_recipe({**EVALUATION, "kind": "exact_match", "fewshot": 3})
+    assert isinstance(recipe, EvaluationRecipe)
+    assert (recipe.scored_split, recipe.examples_from) == ("test", ("cais/mmlu", "train"))
+    recipe = parse_recipe({**EVALUATION, "split": "validation", "fewshot": 3, "fewshot_split": "dev"})
+    assert isinstance(recipe, EvaluationRecipe)
+    assert (recipe.scored_split, recipe.examples_from) == ("validation", ("cais/mmlu", "dev"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"scorer": "numbers"}, "no scorer 'numbers'"),
+        ({"scorer": "lambda a, b: 1"}, "defines no function"),
+        ({"scorer": "def f(answer):\n    return 1"}, "will be called with 2"),
+        ({"scorer": "likelihood", "kind": "exact_match"}, "for multiple choice"),
+        ({"scorer": "numeric", "kind": "multiple_choice"}, "judges written answers"),
+        ({"scorer": "judge"}, "go together"),
+        ({"kind": "exact_match", "samples": 8}, "at temperature 0"),
+        ({"kind": "exact_match", "json_schema": {"type": "object"}}, "is for the scorer json"),
+        ({"engine": "endpoint"}, "needs an address"),
+        ({"endpoint": {"url": "http://127.0.0.1:1/v1"}}, "no likelihoods"),
+        ({"kind": "exact_match", "endpoint": {"url": "ftp://x/v1"}}, "url"),
+        ({"kind": "exact_match", "endpoint": {"url": "http://me:secret@x/v1"}}, "url"),
+        ({"kind": "exact_match", "endpoint": {"url": "http://x/v1", "max_usd": 1}}, "usd_per_million"),
+        ({"kind": "exact_match", "endpoint": {"url": "http://x/v1", "key_variable": "sk-12345"}}, "key_variable"),
+    ],
+)
+def test_what_an_evaluation_cannot_do_is_refused_with_what_to_write_instead(
+    fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        parse_recipe({**EVALUATION, **fields})

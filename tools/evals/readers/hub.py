@@ -18,7 +18,7 @@ from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.documents import Reading, ResultFile
 from mlintern.tools.evals.fields import finite, listed, mapping, whole
 from mlintern.tools.evals.names import UNNAMED_METRIC, canonical_task, direction
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 from mlintern.tools.evals.yaml_files import CARD, YAML
 
 SUITE = "hub"
@@ -69,6 +69,11 @@ def read_metadata(info: Any) -> Reading:
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
+    """None: what is published is one number."""
+    return None
+
+
+def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
     """None: what is published is one number."""
     return None
 

@@ -20,13 +20,14 @@ from mlintern.tools.evals.fields import (
     Document,
     Items,
     Listed,
+    Object,
     Spread,
     Text,
     finite,
     listed,
     mapping,
 )
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "inspect"
 FORMAT = 2
@@ -55,10 +56,23 @@ class Spec(Document):
     task: Text
     task_version: Text
     task_args: TaskArguments
+    arguments: Object = Field(validation_alias="task_args")
     model: Text
     created: Text
     dataset: Dataset
     config: Config
+    model_generate_config: Object
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Generation settings, arguments of the task, and attempts at an item."""
+        transport = ("max_connections", "max_retries", "timeout", "attempt_timeout", "cache", "batch", "seed")
+        settings = {key: value for key, value in self.model_generate_config.items() if value is not None}
+        return {
+            "generation": {key: value for key, value in settings.items() if key not in transport},
+            "task_args": self.arguments,
+            "epochs": self.config.epochs or 1,
+        }
 
     @property
     def items(self) -> str | None:
@@ -96,6 +110,15 @@ class Scores(Document):
         shared = ("stderr", "bootstrap_stderr") if key in ("accuracy", "mean") else ()
         found = (self.metrics.get(name, Metric.empty()).spread for name in (*own, f"{key}_stderr", *shared))
         return next((stderr for stderr in found if stderr is not None), None)
+
+
+class Summary(Document):
+    id: Text
+    epoch: Items
+    input: Any
+    choices: Listed[Any]
+    target: Any
+    scores: ByName[Any]
 
 
 class Results(Document):
@@ -172,6 +195,74 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     return {identity: math.fsum(values) / len(values) for identity, values in grades.items()} or None
 
 
+def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
+    """From the summaries; the answers themselves are read by `with_answer`, one item at a time."""
+    scorer = (row.filter or "").partition("/")[0]
+    found: dict[str, Sample] = {}
+    for raw in _summaries(file):
+        summary = Summary.model_validate(raw)
+        score = mapping(summary.scores.get(scorer))
+        value = score.get("value")
+        grade = GRADES.get(value) if isinstance(value, str) else _as_float(value)
+        one = {"epoch": summary.epoch, "score": grade, "extracted": score.get("answer")}
+        if summary.id in found:
+            found[summary.id].answers.append(one)
+            continue
+        found[summary.id or ""] = Sample(
+            id=summary.id or "",
+            metric=row.metric,
+            score=grade,
+            question=_shown(summary.input),
+            target=_shown(summary.target),
+            options=[str(choice) for choice in summary.choices],
+            extracted=None if score.get("answer") is None else str(score["answer"]),
+            answer=_completion(raw),
+            answers=[one],
+        )
+    means = samples(file, row) or {}
+    return [
+        sample.model_copy(
+            update={
+                "score": means.get(sample.id, sample.score),
+                "answers": sample.answers if len(sample.answers) > 1 else [],
+            }
+        )
+        for sample in found.values()
+    ] or None
+
+
+def with_answer(file: ResultFile, sample: Sample) -> Sample:
+    """The sample with what the model wrote in its first epoch, from the member of the archive that holds it."""
+    name = f"samples/{sample.id}_epoch_1.json"
+    if sample.answer is not None or file.data is not None or name not in _names(file):
+        return sample
+    raw = mapping(_member(file, name))
+    choices = listed(mapping(raw.get("output")).get("choices"))
+    reason = mapping(choices[0]).get("stop_reason") if choices else None
+    return sample.model_copy(
+        update={
+            "answer": _completion(raw),
+            "finish_reason": {"max_tokens": "length", "model_length": "length"}.get(str(reason), reason),
+            "prompt": _shown(raw.get("messages") or raw.get("input")),
+        }
+    )
+
+
+def _completion(raw: dict[str, Any]) -> str | None:
+    output = mapping(raw.get("output"))
+    found = output.get("completion")
+    return found if isinstance(found, str) else None
+
+
+def _shown(value: Any) -> str | None:
+    """Text as it is, messages as ``role: content`` lines."""
+    if not isinstance(value, list):
+        return None if value is None else str(value)
+    if not all(isinstance(one, dict) for one in value):
+        return ", ".join(map(str, value))
+    return "\n".join(f"{one.get('role')}: {one.get('content')}" for one in value if one.get("role") != "assistant")
+
+
 def _rows(file: ResultFile, log: Log, score: Scores) -> Iterator[EvalRow | EvalProblem]:
     for key, metric in score.metrics.items():
         if key in SPREAD or key.endswith("_stderr"):
@@ -194,6 +285,7 @@ def _rows(file: ResultFile, log: Log, score: Scores) -> Iterator[EvalRow | EvalP
             version=log.eval.task_version,
             items=log.eval.items,
             notes=log.notes(score, key),
+            protocol=log.eval.protocol,
         )
 
 

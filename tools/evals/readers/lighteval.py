@@ -13,6 +13,7 @@ from mlintern.tools.evals.documents import Reading, ResultFile
 from mlintern.tools.evals.fields import (
     ByName,
     Document,
+    Flag,
     Items,
     Listed,
     Object,
@@ -23,7 +24,7 @@ from mlintern.tools.evals.fields import (
     spread,
 )
 from mlintern.tools.evals.names import canonical_task
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "lighteval"
 SUITES = frozenset(
@@ -35,12 +36,27 @@ DATE = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)")
 
 class Model(Document):
     model_name: Text
+    generation_parameters: Object
+    system_prompt: Text
+    override_chat_template: Flag
 
 
 class General(Document):
     model_name: Text
     configured: Model = Field(alias="model_config")
     max_samples: Any
+    system_prompt: Text
+    use_chat_template: Flag
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What of the way of measuring the file states for all of its tasks."""
+        parameters = self.configured.generation_parameters
+        return {
+            "system": self.system_prompt or self.configured.system_prompt,
+            "chat_template": self.configured.override_chat_template or self.use_chat_template,
+            "generation": {key: value for key, value in parameters.items() if value is not None and key != "seed"},
+        }
 
 
 class Metric(Document):
@@ -111,6 +127,11 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     return None
 
 
+def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
+    """None: they are in parquet, under another folder."""
+    return None
+
+
 def task_of(key: str) -> tuple[str, int | None]:
     """Task (with subset) and few-shot count of a results key, of any generation.
 
@@ -158,6 +179,7 @@ def _rows(file: ResultFile, results: Results, key: str, scores: Any) -> Iterator
             version=results.versions.get(key),
             items=results.summary_tasks.get(key, Summary.empty()).hashes.hash_examples,
             subtasks=_subtasks(key, results.tasks),
+            protocol=general.protocol,
             notes=() if general.max_samples is None else (f"max_samples={general.max_samples}",),
         )
 

@@ -26,14 +26,17 @@ from mlintern.tools.evals.fields import (
     Score,
     Text,
     finite,
+    listed,
     mapping,
     number,
     spread,
     whole,
 )
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "lm-eval"
+QUESTIONS = ("question", "query", "problem", "input", "ctx", "context", "text", "prompt")
+"""Keys under which data sets keep what is asked."""
 LAST_SECOND = 253402300800.0
 """The first second of the year 10000, which ISO 8601 cannot write."""
 NOT_SCORES = re.compile(r"^(?:name|alias|sample_len|sample_count|samples|num_\w+|solved_avg|run_stats| )$")
@@ -73,6 +76,18 @@ class Results(Document):
     model_name: Text
     date: Score
     chat_template_sha: Text
+    system_instruction_sha: Text
+    fewshot_as_multiturn: Flag
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What of the way of measuring the file states for all of its tasks."""
+        return {
+            "chat_template": self.chat_template_sha,
+            "system": self.system_instruction_sha,
+            "fewshot_as_multiturn": self.fewshot_as_multiturn or None,
+            "gen_kwargs": self.config.gen_kwargs or None,
+        }
 
     @property
     def measured(self) -> str | None:
@@ -116,6 +131,36 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
             return None
         scores[f"{sample.get('doc_id')}:{sample.get('doc_hash', '')}"] = score
     return scores or None
+
+
+def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
+    path = samples_path(file.path, row.task_raw)
+    if path is None:
+        return None
+    lines = (line for line in json_lines(path) if row.filter is None or line.get("filter", row.filter) == row.filter)
+    return [_item(line, row.metric) for line in lines]
+
+
+def _item(line: dict[str, Any], metric: str) -> Sample:
+    """One document. ``arguments`` holds prompt and option of each request, ``resps`` what came back."""
+    requests = list(mapping(line.get("arguments")).values()) or listed(line.get("arguments"))
+    asked = [list(request.values()) if isinstance(request, dict) else listed(request) for request in requests]
+    options = [str(request[1]) for request in asked if len(request) > 1 and isinstance(request[1], str)]
+    answers = [answer for answers in listed(line.get("resps")) for answer in listed(answers)]
+    filtered = listed(line.get("filtered_resps"))
+    written = next((answer for answer in answers if isinstance(answer, str)), None)
+    question = next(filter(None, (mapping(line.get("doc")).get(key) for key in QUESTIONS)), None)
+    return Sample(
+        id=f"{line.get('doc_id')}:{line.get('doc_hash', '')}",
+        metric=metric,
+        score=finite(line.get(metric)),
+        question=None if question is None else str(question),
+        options=options,
+        prompt=str(asked[0][0]) if asked and asked[0] else None,
+        answer=written,
+        extracted=str(filtered[0]) if filtered and written is not None else None,
+        target=None if line.get("target") is None else str(line["target"]),
+    )
 
 
 def samples_path(results: Path, task: str) -> Path | None:
@@ -162,6 +207,7 @@ def _rows(file: ResultFile, results: Results, task: str, scores: dict[str, Any])
             version=results.versions.get(task),
             subtasks=len(results.group_subtasks.get(task, [])) or None,
             notes=results.notes,
+            protocol=results.protocol,
         )
 
 

@@ -16,14 +16,17 @@ from mlintern.tools.evals.fields import (
     Document,
     Flag,
     Items,
+    Listed,
+    Object,
     Score,
+    Share,
     Spread,
     Text,
     finite,
     mapping,
     number,
 )
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 from mlintern.tools.telemetry_marks import marked
 
 SUITE = "mlintern"
@@ -38,6 +41,28 @@ class Result(Document):
     n: Items
     higher_is_better: Flag
     chance: Score
+    cut: Share
+    no_answer: Share
+
+
+class Answer(Document):
+    answer: Text
+    extracted: Text
+    finish_reason: Text
+    tokens: Count
+
+
+class Line(Document):
+    """A row of samples.jsonl. ``greedy`` is what the scripts of before called the answer."""
+
+    id: Text
+    question: Any
+    options: Listed[Any]
+    prompt: Any
+    prediction: Text
+    greedy: Text
+    target: Text
+    answers: Listed[Any]
 
 
 Rows = Annotated[list[Result] | None, BeforeValidator(lambda value: value if isinstance(value, list) else None)]
@@ -55,12 +80,15 @@ class Evaluation(Document):
     version: Text
     chance: Score
     samples_missing: Text
+    protocol: Object
     rows: Rows
     samples: Any
 
     @property
     def items(self) -> str | None:
         """Which items were asked, as far as the file says: data set and split."""
+        if isinstance(self.protocol.get("items"), str):
+            return str(self.protocol["items"])
         return None if self.dataset is None else f"{self.dataset}:{self.split or ''}"
 
 
@@ -95,6 +123,37 @@ def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
             )
         scores[str(identity)] = score
     return scores or None
+
+
+def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
+    path = samples_path(file, row)
+    return None if path is None else [_item(Line.model_validate(line), line, row.metric) for line in json_lines(path)]
+
+
+def _item(line: Line, raw: dict[str, Any], metric: str) -> Sample:
+    first = Answer.model_validate(line.answers[0]) if line.answers else Answer.model_validate(raw)
+    chosen = metric == "accuracy" and "likelihood" in raw
+    return Sample(
+        id=line.id or "",
+        metric=metric,
+        score=finite(raw.get(metric)),
+        question=_shown(line.question),
+        options=[str(option) for option in line.options],
+        prompt=_shown(line.prompt),
+        answer=first.answer if first.answer is not None else line.greedy,
+        extracted=line.prediction if chosen or first.extracted is None else first.extracted,
+        target=line.target,
+        finish_reason=first.finish_reason,
+        tokens=first.tokens,
+        answers=[mapping(answer) for answer in line.answers] if len(line.answers) > 1 else [],
+    )
+
+
+def _shown(value: Any) -> str | None:
+    """Text as it is, chat messages as ``role: content`` lines."""
+    if not isinstance(value, list):
+        return None if value is None else str(value)
+    return "\n".join(f"{mapping(one).get('role')}: {mapping(one).get('content')}" for one in value)
 
 
 def samples_path(file: ResultFile, row: EvalRow) -> Path | None:
@@ -140,6 +199,9 @@ def _found(file: ResultFile, document: Evaluation) -> Iterator[EvalRow | EvalPro
                 items=document.items,
                 chance=document.chance if entry.chance is None else entry.chance,
                 samples_missing=document.samples_missing,
+                cut=entry.cut,
+                no_answer=entry.no_answer,
+                protocol=document.protocol,
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlintern.tools.evals.documents import Reading, ResultFile
 from mlintern.tools.evals.fields import finite, mapping, number, whole
-from mlintern.tools.evals.result_rows import EvalProblem, EvalRow
+from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "trainer"
 NOT_SCORES = re.compile(
@@ -42,6 +42,11 @@ def read(file: ResultFile) -> Reading:
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     """None: a trainer keeps no scores of single items."""
+    return None
+
+
+def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
+    """None: a trainer keeps no single items."""
     return None
 
 
