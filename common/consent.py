@@ -11,6 +11,7 @@ Where several allowances speak for one action, the action must satisfy them all.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -63,8 +64,10 @@ class Action:
         usd_worst: what it costs if it runs until its time-out, in US dollars; None if the price is not known.
         seconds: its time-out, of each run; 0 for what takes no time.
         runs: how many times at most it runs; ``usd_worst`` is for all of them.
-        digest: names this exact action; another one, however similar, has another digest.
+        digest: names what is done; another action, however similar, has another digest.
+        priced_at: the day or month of the prices, where they are not today's; empty otherwise.
         always_ask: why no allowance speaks for it; empty where one may.
+        script_id: the script that it runs, for those who show it whole; empty if it runs none.
         details: further (label, value) pairs that a person should see before deciding.
     """
 
@@ -78,15 +81,26 @@ class Action:
     usd_worst: float | None = 0.0
     seconds: float = 0.0
     runs: int = 1
+    priced_at: str = ""
     always_ask: tuple[str, ...] = ()
+    script_id: str = ""
     details: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def consent_digest(self) -> str:
+        """What a decision is bound to, and what people type: the action with its price and the day of the price."""
+        if self.usd_worst == 0 and not self.priced_at:
+            return self.digest
+        named = json.dumps([self.digest, self.usd_worst, self.priced_at])
+        return hashlib.sha256(named.encode()).hexdigest()[: max(len(self.digest), SHOWN_DIGITS)]
 
     @property
     def cost(self) -> str:
         """``free of charge``, ``at most 4.50 USD`` or ``price unknown``."""
         if self.usd_worst is None:
             return "price unknown"
-        return f"at most {format_usd_limit(self.usd_worst)}" if self.usd_worst else "free of charge"
+        dated = f" at the prices of {_plain(self.priced_at)}" if self.priced_at else ""
+        return f"at most {format_usd_limit(self.usd_worst)}{dated}" if self.usd_worst else "free of charge"
 
     @property
     def headline(self) -> str:
@@ -101,7 +115,7 @@ class Action:
     @property
     def lines(self) -> list[str]:
         """The details, each on one line, as any of them may hold what a model wrote; what is cut says so."""
-        reasons = [f"Asked every time: {reason}" for reason in self.always_ask]
+        reasons = [f"Always asked: {reason}" for reason in self.always_ask]
         shown = [f"{label}: {value}" for label, value in self.details]
         return [cut(printable(line), LONGEST_DETAIL) for line in (*reasons, *shown)]
 
@@ -112,14 +126,8 @@ class Action:
 
     @property
     def short_digest(self) -> str:
-        """As much of the digest as people compare and type; decisions are bound to all of it."""
-        return self.digest[:SHOWN_DIGITS]
-
-    def costs_more_than(self, other: Action) -> bool:
-        """Whether its worst case is above that of ``other``; an unknown price is above every known one."""
-        if self.usd_worst is None or other.usd_worst is None:
-            return self.usd_worst is None and other.usd_worst is not None
-        return self.usd_worst > other.usd_worst
+        """As much of the consent's digest as people compare and type; decisions are bound to all of it."""
+        return self.consent_digest[:SHOWN_DIGITS]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), allow_nan=False)
@@ -154,7 +162,17 @@ class Action:
 
     def _is_sound(self) -> bool:
         amounts = [self.usd_now, self.usd_worst, self.seconds, self.runs]
-        texts = [self.kind, self.what, self.where, self.digest, self.name, self.hardware, *self.always_ask]
+        texts = [
+            self.kind,
+            self.what,
+            self.where,
+            self.digest,
+            self.name,
+            self.hardware,
+            self.priced_at,
+            self.script_id,
+        ]
+        texts += self.always_ask
         return (
             all(amount is None or (_is_number(amount) and amount >= 0) for amount in amounts)
             and all(isinstance(text, str) for text in (*texts, *(part for pair in self.details for part in pair)))
@@ -194,9 +212,9 @@ class Rule:
             hint = did_you_mean(tool, sorted(ALLOWABLE_KINDS))
             raise BadRule(f"--allow {text!r}: {tool} is no tool that can be allowed in advance. {hint}")
         if backend and backend not in BACKENDS:
-            hint = did_you_mean(backend, (*BACKENDS, *SHORT_NAMES, *sorted(ALLOWABLE_KINDS)))
+            hint = did_you_mean(backend, BACKENDS)
             raise BadRule(
-                f"--allow {text!r} names no backend, so nothing could match it. {hint} Such as {_EXAMPLES}."
+                f"--allow {text!r} is not an allowance: it names no backend. {hint} Write for example {_EXAMPLES}."
             )
         kind, limit = _limit(match["limit"], text)
         return cls(text=text.strip(), tool=tool, backend=backend or None, kind=kind, limit=limit)

@@ -122,7 +122,7 @@ class Approver:
             note=decision.note,
             via=via,
             usd_worst=asked.usd_worst if asked else None,
-            digest=asked.digest if asked else "",
+            digest=asked.consent_digest if asked else "",
             script_id=script_id,
         )
         if decision.approved:

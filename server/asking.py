@@ -127,6 +127,8 @@ class Gate:
             OutOfBudget: the workspace's budget does not hold the action.
         """
         decision = await anyio.to_thread.run_sync(self._look_up, action)
+        if decision is None:
+            return Verdict(status="approved", via="started before")
         if decision.state in ("approved", "used"):
             return Verdict(status="approved", via=decision.via, note=decision.note)
         how = self.how_to_approve(action)
@@ -155,7 +157,7 @@ class Gate:
             note = (BY_CARD if by_card else BY_COMMAND).format(tool=tool)
         refusal = {
             "status": "denied" if verdict.status == "denied" else "approval_required",
-            "digest": action.digest,
+            "digest": action.consent_digest,
             "how_to_approve": verdict.how_to_approve or None,
             "note": note,
         }
@@ -165,16 +167,16 @@ class Gate:
         """The command that approves ``action``; a person runs it, in any shell."""
         return shlex.join(["mlintern-server", "approve", action.short_digest, *self._where])
 
-    def _look_up(self, action: Action) -> Decision:
+    def _look_up(self, action: Action) -> Decision | None:
+        """The decision on ``action``, which may be pending; None if it is a job already, at whatever price."""
+        decision = self._approvals.decision(action)
+        if decision is None and self._approvals.became_a_job(action):
+            return None
         self._approvals.standing(action)
-        decision = self._approvals.decision(action.digest)
+        decision = self._approvals.decision(action)
         if decision is None or (decision.state == "denied" and decision.via == "dialog"):
             # A person who declined in the dialog may think again; a no from the command line stands for a day.
             return self._approvals.pending(action)
-        # What is a job already keeps the price that it began with.
-        settled = decision.state == "used" and self._approvals.became_a_job(action.digest)
-        if decision.state != "denied" and not settled and action.costs_more_than(decision.action):
-            return self._approvals.pending(action)  # prices rose: a yes to less is no yes to more
         return decision
 
     def _settle(self, action: Action, consent: Consent) -> Verdict:
@@ -182,19 +184,19 @@ class Gate:
         if isinstance(answer, Approval):
             if not answer.approve:
                 return self._deny(action, answer.note or "The question was answered without ticking the approval.")
-            decision = self._approvals.approve(action.digest, note=answer.note or "", via="dialog")
+            decision = self._approvals.approve(action.consent_digest, note=answer.note or "", via="dialog")
             answer = Verdict(status="approved", via="dialog", note=decision.note)
         if answer is None:
             return self._deny(action, CLOSED if isinstance(consent, CancelledElicitation) else "")
         if answer.status == "approved":
-            self._approvals.use(action.digest)
+            self._approvals.use(action)
         return answer
 
     def _deny(self, action: Action, note: str) -> Verdict:
         """Record a no of the dialog. ``note`` empty or of ours: the person gave no reason."""
         asked = self._approvals.pending(action).asked_at
         given = note or "The user declined."
-        self._approvals.deny(action.digest, note=given, via="dialog")
+        self._approvals.deny(action.consent_digest, note=given, via="dialog")
         unseen = self._clock.now() - asked < UNSEEN_SECONDS
         if unseen and note in ("", CLOSED):
             given += " The answer came at once, so the host may not have shown the question to anybody."

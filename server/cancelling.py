@@ -74,7 +74,9 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
             return _answer(_untouched(foreign, settled.refusal), meta=settled.card)
         status = await lab.foreign_jobs.cancel(foreign)
         note = settled.with_note("")
-        return _answer(CancelResult(status="asked_to_end", digest=action.digest, note=note, **status.model_dump()))
+        return _answer(
+            CancelResult(status="asked_to_end", digest=action.consent_digest, note=note, **status.model_dump())
+        )
 
 
 def _untouched(job: ForeignJob, refusal: dict[str, Any]) -> CancelResult:

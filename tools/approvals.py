@@ -38,7 +38,8 @@ class Decision:
 
     @property
     def digest(self) -> str:
-        return self.action.digest
+        """What people name the question by."""
+        return self.action.consent_digest
 
 
 class Approvals:
@@ -58,7 +59,7 @@ class Approvals:
             OutOfBudget: the workspace's budget does not hold it, so asking a person would be in vain.
         """
         with self._ledger.transaction() as connection:
-            decision = self._latest(connection, action.digest)
+            decision = self._latest(connection, action)
             if decision is not None and decision.state != "pending":
                 return decision.state != "denied" and decision.via.startswith("allowance")
             spent = self._spent(connection)
@@ -76,7 +77,7 @@ class Approvals:
     def pending(self, action: Action) -> Decision:
         """Write down that ``action`` waits for a person, once however often it is asked at the same price."""
         with self._ledger.transaction() as connection:
-            decision = self._latest(connection, action.digest)
+            decision = self._latest(connection, action)
             if decision is not None and decision.state == "pending" and decision.action == action:
                 return decision
             return self._insert(connection, action, state="pending", via="")
@@ -104,50 +105,57 @@ class Approvals:
         """
         with self._ledger.transaction() as connection:
             row_id, decision = self._find(connection, digest)
-            if decision.state == "used" or self.became_a_job(decision.digest):
+            if decision.state == "used" or self.became_a_job(decision.action):
                 raise Conflict(
                     f"Action {decision.digest} was approved and has been started.",
                     next_step="Cancel the job instead, or undo on the Hub what was published.",
                 )
             return self._update(connection, row_id, state="denied", note=note, via=via)
 
-    def decision(self, digest: str) -> Decision | None:
-        """The latest word on exactly ``digest``, or None if there is none or it has expired."""
+    def decision(self, action: Action) -> Decision | None:
+        """The latest word on exactly ``action`` at its price; None if there is none or it has expired."""
         with self._ledger.read() as connection:
-            return self._latest(connection, digest)
+            return self._latest(connection, action)
 
-    def became_a_job(self, digest: str) -> bool:
+    def became_a_job(self, action: Action) -> bool:
         """Whether the action was started and is on record. A submission that was refused leaves nothing there."""
         with self._ledger.read() as connection:
-            return connection.execute("SELECT 1 FROM jobs WHERE digest = ?", (digest,)).fetchone() is not None
+            found = connection.execute("SELECT 1 FROM jobs WHERE digest = ?", (action.digest,)).fetchone()
+            return found is not None
 
-    def use(self, digest: str) -> Decision:
+    def use(self, action: Action) -> Decision | None:
         """Spend an approval just before acting on it. Using it again is allowed: the action happens once by digest.
 
+        What is a job already keeps the price that it began with; None if its decision was at another price.
+
         Raises:
-            Conflict: there is no approval in force for exactly this digest.
+            Conflict: there is no approval in force for exactly this action at this price.
             OutOfBudget: the budget does not hold it; it was approved where the budget was not known.
         """
         with self._ledger.transaction() as connection:
-            decision = self._latest(connection, digest)
+            decision = self._latest(connection, action)
+            if decision is None and self.became_a_job(action):
+                return None
             if decision is None or decision.state not in ("approved", "used"):
-                raise Conflict(f"Action {digest} is not approved.", next_step="Ask the user to approve it.")
+                raise Conflict(
+                    f"Action {action.consent_digest} is not approved.", next_step="Ask the user to approve it."
+                )
             if decision.state == "used":
                 return decision
-            spent_on_others = self._spent(connection, without=digest)
+            spent_on_others = self._spent(connection, without=action.digest)
             self._demand_budget(decision.action, spent_on_others)
-            row_id, _ = self._find(connection, digest)
+            row_id, _ = self._find(connection, action.consent_digest)
             return self._update(connection, row_id, state="used", note=decision.note, via=decision.via)
 
-    def give_back(self, digest: str) -> None:
+    def give_back(self, action: Action) -> None:
         """Make a spent approval a spendable one again, after its action was refused and nothing was started.
 
         A person may then take it back, which frees what it holds of the budget. One that became a job stays spent.
         """
         with self._ledger.transaction() as connection:
-            decision = self._latest(connection, digest)
-            if decision is not None and decision.state == "used" and not self.became_a_job(digest):
-                row_id, _ = self._find(connection, digest)
+            decision = self._latest(connection, action)
+            if decision is not None and decision.state == "used" and not self.became_a_job(action):
+                row_id, _ = self._find(connection, action.consent_digest)
                 self._update(connection, row_id, state="approved", note=decision.note, via=decision.via)
 
     def list(self, *, state: State | None = None) -> tuple[Decision, ...]:
@@ -175,18 +183,21 @@ class Approvals:
             " or [budget] in config.toml of the workspace.",
         )
 
-    def _latest(self, connection: sqlite3.Connection, digest: str) -> Decision | None:
+    def _latest(self, connection: sqlite3.Connection, action: Action) -> Decision | None:
         row = connection.execute(
-            f"SELECT {COLUMNS} FROM approvals WHERE digest = ? ORDER BY id DESC LIMIT 1", (digest,)
+            f"SELECT {COLUMNS} FROM approvals WHERE digest = ? ORDER BY id DESC LIMIT 1", (action.digest,)
         ).fetchone()
-        return None if row is None else self._in_force(connection, row)
+        decision = None if row is None else self._in_force(connection, row)
+        # A decision at another price is none about this action.
+        return decision if decision is not None and decision.digest == action.consent_digest else None
 
     def _in_force(self, connection: sqlite3.Connection, row: sqlite3.Row) -> Decision | None:
+        action = Action.from_json(row["action"])
         since = row["decided_at"] or row["created_at"]
-        if self._clock.now() - since > LIFETIME_SECONDS and not self.became_a_job(row["digest"]):
+        if self._clock.now() - since > LIFETIME_SECONDS and not self.became_a_job(action):
             return None
         return Decision(
-            action=Action.from_json(row["action"]),
+            action=action,
             state=row["decision"],
             via=row["via"],
             note=row["note"],
@@ -201,16 +212,18 @@ class Approvals:
                 next_step="Copy it from the question or from: mlintern-server approvals",
             )
         rows = connection.execute(
-            f"SELECT {COLUMNS} FROM approvals WHERE digest GLOB ? ORDER BY id DESC", (f"{digest}*",)
+            f"SELECT {COLUMNS} FROM approvals WHERE id IN (SELECT MAX(id) FROM approvals GROUP BY digest)"
         ).fetchall()
-        found = next(((row["id"], decision) for row in rows if (decision := self._in_force(connection, row))), None)
-        if found is None:
+        decisions = ((row["id"], decision) for row in rows if (decision := self._in_force(connection, row)))
+        found = [(row_id, decision) for row_id, decision in decisions if decision.digest.startswith(digest)]
+        if not found:
             raise NotFound(
-                f"No question with digest {digest} is open.", next_step="See what waits: mlintern-server approvals"
+                f"No question with digest {digest} is open; if the price changed, it was asked again under another.",
+                next_step="See what waits: mlintern-server approvals",
             )
-        if len({row["digest"] for row in rows}) > 1:
+        if len(found) > 1:
             raise BadInput(f"Several actions begin with {digest}.", next_step="Give more of the digest.")
-        return found
+        return found[0]
 
     def _insert(self, connection: sqlite3.Connection, action: Action, *, state: State, via: str) -> Decision:
         now = self._clock.now()

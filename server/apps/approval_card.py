@@ -51,10 +51,10 @@ class CardTokens:
 def card_of(action: Action, tokens: CardTokens, *, tool: str) -> dict[str, Any]:
     """What the card of ``action``, which ``tool`` asks about, shows and needs, as ``_meta`` of a result."""
     card = {
-        "digest": action.digest,
+        "digest": action.consent_digest,
         "headline": action.headline,
         "lines": action.lines,
-        "token": tokens.issue(action.digest),
+        "token": tokens.issue(action.consent_digest),
         "tool": tool,
     }
     return {"mlintern/card": card}

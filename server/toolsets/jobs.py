@@ -13,11 +13,11 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from mlintern.common.consent import Action
 from mlintern.server.apps.approval_card import CARD_META
 from mlintern.server.asking import Asked, Consent
 from mlintern.server.cancelling import register_cancel
 from mlintern.server.job_progress import wait_with_progress
+from mlintern.server.job_question import starting
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import as_result
@@ -104,36 +104,6 @@ async def consent_to_start(plan: Annotated[JobSpec, Resolve(plan_job)], ctx: Con
     return await lab.gate.ask(await anyio.to_thread.run_sync(starting, plan, lab), ctx)
 
 
-def starting(plan: JobSpec, lab: Lab) -> Action:
-    """Starting ``plan``, described for the person who decides."""
-    script = lab.scripts.get(plan.script_id)
-    details = [
-        ("Billed to", plan.billed_to or ""),
-        ("Warning", " ".join(lab.jobs.planner.warnings(script, plan.backend))),
-        (
-            "Script",
-            f"{script.name} (script_id {plan.script_id}), {len(script.text.splitlines())} lines: {script.path}",
-        ),
-        ("Arguments", " ".join(plan.args)),
-        ("Environment", ", ".join(f"{name}={value}" for name, value in plan.env)),
-        ("Secrets passed", ", ".join(plan.secrets)),
-        ("Experiment", " / ".join(filter(None, (plan.experiment, plan.run_name)))),
-        ("Schedule", plan.schedule and f"{plan.schedule.cron} (UTC), {plan.schedule.runs} runs at most"),
-    ]
-    return Action(
-        kind="schedule_job" if plan.schedule else "submit_job",
-        what="Schedule script" if plan.schedule else "Run script",
-        name=script.name,
-        where=plan.backend,
-        hardware=plan.hardware,
-        usd_worst=plan.usd_worst,
-        seconds=plan.timeout_seconds,
-        runs=plan.schedule.runs if plan.schedule else 1,
-        digest=plan.digest,
-        details=tuple((label, value) for label, value in details if value),
-    )
-
-
 def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="List hardware", read_only=True, open_world=True)
     async def list_hardware(
@@ -189,11 +159,11 @@ def register(registry: Registry, lab: Lab) -> None:
         try:
             result = await lab.jobs.submit(plan)
         except MlinternError:
-            await anyio.to_thread.run_sync(lab.approvals.give_back, plan.digest)
+            await anyio.to_thread.run_sync(lab.approvals.give_back, action)
             raise
         if result.job_id is not None and result.state is not None:
             lab.last_polls.setdefault(result.job_id, str(Seen(result.state)))
-        result.note = settled.with_note(result.note)
+        result.digest, result.note = action.consent_digest, settled.with_note(result.note)
         return _answer(result)
 
     @registry.tool(title="Poll job", read_only=True, open_world=True)

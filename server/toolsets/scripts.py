@@ -140,5 +140,5 @@ def register(registry: Registry, lab: Lab) -> None:
                 found = await anyio.to_thread.run_sync(lab.scripts.check, script_id)
                 return not_tried(found, **settled.refusal)
             tried = await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)
-            return tried.model_copy(update={"digest": action.digest, "note": settled.with_note(tried.note)})
+            return tried.model_copy(update={"digest": action.consent_digest, "note": settled.with_note(tried.note)})
         return await lab.checker.check(script_id, level=level, wait_seconds=WAIT_SECONDS)

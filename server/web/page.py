@@ -117,7 +117,7 @@ def _question(decision: Decision) -> str:
 <h2>{escape(action.headline)}</h2>
 <dl>{details}</dl>
 <form method="post" action="/decide">
-<input type="hidden" name="digest" value="{escape(action.digest)}">
+<input type="hidden" name="digest" value="{escape(action.consent_digest)}">
 <label>Note to the agent, passed on word for word<input name="note" maxlength="2000" autocomplete="off"></label>
 <button name="decision" value="approve">Approve</button><button name="decision" value="deny">Deny</button>
 </form>

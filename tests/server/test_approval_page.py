@@ -44,7 +44,7 @@ async def browser(page: ApprovalPage) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def decide(browser: httpx2.AsyncClient, **changes: str) -> httpx2.Response:
-    form = {"digest": ACTION.digest, "decision": "approve", "note": "be kind", **changes}
+    form = {"digest": ACTION.consent_digest, "decision": "approve", "note": "be kind", **changes}
     return await browser.post("/decide", data=form, headers={"Origin": ORIGIN})
 
 
@@ -72,7 +72,7 @@ async def test_a_decision_on_the_page_is_recorded_with_its_note(
     await browser.get(page.address)
     response = await decide(browser, decision=decision)
     assert response.status_code == 200 and "Nothing waits" in response.text
-    found = approvals.decision(ACTION.digest)
+    found = approvals.decision(ACTION)
     assert found is not None
     assert (found.state, found.via, found.note) == (state, "approval page", "be kind")
 
@@ -106,7 +106,7 @@ async def test_a_decision_from_another_page_counts_for_nothing(
 ) -> None:
     await browser.get(page.address)
     headers = {} if origin is None else {"Origin": origin}
-    form = {"digest": ACTION.digest, "decision": "approve"}
+    form = {"digest": ACTION.consent_digest, "decision": "approve"}
     assert (await browser.post("/decide", data=form, headers=headers)).status_code == 403
     assert approvals.list(state="pending")
 

@@ -21,7 +21,8 @@ def waiting(ledger: Ledger) -> Approvals:
     return approvals
 
 
-DIGEST = action_for("train.py").short_digest
+ACTION = action_for("train.py", usd=3.0)
+DIGEST = ACTION.short_digest
 
 
 def test_approvals_shows_what_waits_and_what_it_costs(waiting: Approvals, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,10 +33,19 @@ def test_approvals_shows_what_waits_and_what_it_costs(waiting: Approvals, capsys
 
 def test_approve_records_the_decision_and_its_note(waiting: Approvals, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["approve", DIGEST, "--note", "Keep it short"]) == 0
-    assert "Approved: Start train.py on local cpu" in capsys.readouterr().out
-    decision = waiting.decision(action_for("train.py").digest)
+    assert "Approved: at most 3.00 USD on local cpu, up to 1 h" in capsys.readouterr().out
+    decision = waiting.decision(ACTION)
     assert decision is not None
     assert (decision.state, decision.via, decision.note) == ("approved", "command line", "Keep it short")
+
+
+def test_a_command_shown_at_one_price_does_not_approve_another(
+    waiting: Approvals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting.pending(action_for("train.py", usd=900.0))
+    assert main(["approve", DIGEST]) == 1
+    assert "if the price changed, it was asked again" in capsys.readouterr().err
+    assert not waiting.list(state="approved")
 
 
 def test_deny_records_the_decision(waiting: Approvals, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +59,7 @@ def test_what_was_approved_and_done_before_is_said_to_be(
     waiting: Approvals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["approve", DIGEST]) == 0
-    waiting.use(DIGEST)
+    waiting.use(ACTION)
     capsys.readouterr()
     assert main(["approve", DIGEST]) == 0
     assert capsys.readouterr().out.startswith("Approved before, and done: ")
@@ -82,17 +92,17 @@ def test_another_workspace_has_other_questions(
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["--toolsets", "hub,job"], "There is no toolset 'job'. Did you mean jobs?"),
+        (["--toolsets", "hub,job"], "There is no toolset 'job'. Did you mean 'jobs'?"),
         (["serve", "--toolsets", ","], "No toolset is named"),
         (["--allow", "everything"], "--allow 'everything' is not an allowance"),
-        (["--allow", "locl<=10m"], "names no backend. Did you mean local?"),
+        (["--allow", "locl<=10m"], "names no backend. Did you mean 'local'?"),
         (["--allow", "kubernetes<=10m"], "There are: local, slurm, ray, hf_jobs."),
         (["--budget", "-3"], "--budget -3.0 is not an amount of money"),
         (["--http", "8321"], "is not HOST:PORT"),
         (["--http", "0.0.0.0:8321"], "is not a loopback address"),
         (["--http", "example.org:8321"], "is not a loopback address"),
         (["install", "emacs"], "There is no host 'emacs'"),
-        (["install", "claude-dekstop"], "Did you mean claude-desktop?"),
+        (["install", "claude-dekstop"], "Did you mean 'claude-desktop'?"),
     ],
 )
 def test_wrong_options_are_refused_on_stderr(

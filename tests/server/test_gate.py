@@ -11,6 +11,7 @@ from mlintern.common.consent import ACTION_META, Action
 from mlintern.server.asking import Approval, Gate
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.approvals import Approvals
+from mlintern.tools.errors import NotFound
 from mlintern.tools.ledger import Ledger
 from tests.clock import FakeClock
 from tests.server.asking import CLOSED, NO, UNTICKED, YES, Person, action_for, asking_server, client
@@ -64,7 +65,8 @@ async def test_the_first_line_of_the_question_says_cost_hardware_hours_and_diges
     person = Person(YES)
     await desk.call(era, person, hours=2.0, usd=8.0)
     first, *rest = person.asked[0].message.splitlines()
-    assert first == f'at most 8.00 USD on local cpu, up to 2 h (digest {desk.launches[0]}): Start "train.py"?'
+    digest = action_for("train.py", 2.0, 8.0).short_digest
+    assert first == f'at most 8.00 USD on local cpu, up to 2 h (digest {digest}): Start "train.py"?'
     assert rest == ["Script: train.py, 12 lines"]
 
 
@@ -182,13 +184,16 @@ async def test_what_was_allowed_in_advance_starts_without_a_question(desk: Desk,
 
 
 @BOTH_ERAS
-async def test_a_yes_is_no_yes_to_a_higher_price(desk: Desk, era: str) -> None:
+@pytest.mark.parametrize("other", [2.0, 0.5])
+async def test_a_yes_counts_at_its_own_price_only(desk: Desk, era: str, other: float) -> None:
     await desk.call(era, None, usd=1.0)
-    desk.approvals.approve(action_for("train.py").digest, via="command line")
-    assert answer(await desk.call(era, None, usd=2.0))["status"] == "approval_required"
+    desk.approvals.approve(action_for("train.py", usd=1.0).consent_digest, via="command line")
+    assert answer(await desk.call(era, None, usd=other))["status"] == "approval_required"
     assert desk.launches == []
-    desk.approvals.approve(action_for("train.py").digest, via="command line")
-    assert answer(await desk.call(era, None, usd=2.0))["status"] == "approved"
+    with pytest.raises(NotFound, match="if the price changed"):
+        desk.approvals.approve(action_for("train.py", usd=1.0).consent_digest, via="command line")
+    desk.approvals.approve(action_for("train.py", usd=other).consent_digest, via="command line")
+    assert answer(await desk.call(era, None, usd=other))["status"] == "approved"
 
 
 @BOTH_ERAS

@@ -16,9 +16,9 @@ from mcp.types import CallToolResult, ElicitResult, ResourceTemplateReference, T
 
 from mlintern.server.app import build_server
 from mlintern.server.cli import main
+from mlintern.server.job_question import starting
 from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
-from mlintern.server.toolsets.jobs import starting
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import Conflict
 from mlintern.tools.jobs.spec import JobSpec

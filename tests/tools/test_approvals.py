@@ -89,7 +89,7 @@ def test_what_a_person_approved_in_the_dialog_does_not_use_up_an_allowance(ledge
     expensive = replace(PAID, usd_worst=40.0)
     assert not service.standing(expensive)
     service.pending(expensive)
-    service.approve(expensive.digest, via="dialog")
+    service.approve(expensive.consent_digest, via="dialog")
     assert service.standing(replace(PAID, digest="cccccccccccc"))
 
 
@@ -121,7 +121,7 @@ def test_an_unknown_price_passes_any_budget(ledger: Ledger, clock: FakeClock) ->
 def test_nobody_can_approve_past_the_budget(ledger: Ledger, clock: FakeClock) -> None:
     approvals(ledger, clock).pending(PAID)
     with pytest.raises(OutOfBudget):
-        approvals(ledger, clock, budget=3).approve(PAID.digest, via="dialog")
+        approvals(ledger, clock, budget=3).approve(PAID.consent_digest, via="dialog")
     assert approvals(ledger, clock).list(state="pending")
 
 
@@ -129,10 +129,10 @@ def test_an_approval_given_where_the_budget_is_not_known_is_held_against_it_when
     ledger: Ledger, clock: FakeClock
 ) -> None:
     approvals(ledger, clock).pending(PAID)
-    approvals(ledger, clock).approve(PAID.digest, via="command line")
+    approvals(ledger, clock).approve(PAID.consent_digest, via="command line")
     with pytest.raises(OutOfBudget):
-        approvals(ledger, clock, budget=3).use(PAID.digest)
-    assert approvals(ledger, clock, budget=4).use(PAID.digest).state == "used"
+        approvals(ledger, clock, budget=3).use(PAID)
+    assert approvals(ledger, clock, budget=4).use(PAID).state == "used"
 
 
 def test_an_approval_at_a_new_price_takes_the_place_of_the_old_one(ledger: Ledger, clock: FakeClock) -> None:
@@ -140,14 +140,14 @@ def test_an_approval_at_a_new_price_takes_the_place_of_the_old_one(ledger: Ledge
     for usd in (3.0, 5.0):
         action = replace(PAID, usd_worst=usd)
         desk.pending(action)
-        desk.approve(action.digest, via="command line")
+        desk.approve(action.consent_digest, via="command line")
     assert desk.spent_usd() == 5.0
 
 
 def test_a_running_job_holds_its_worst_case_and_a_settled_one_what_it_cost(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock, budget=5)
     assert service.standing(PAID)
-    service.use(PAID.digest)
+    service.use(PAID)
     start_job(ledger, PAID, charged=1.0)
     assert service.spent_usd() == 4.0
     with ledger.transaction() as connection:
@@ -193,7 +193,7 @@ def test_asking_twice_leaves_one_question(ledger: Ledger, clock: FakeClock) -> N
     service = approvals(ledger, clock)
     service.pending(PAID)
     service.pending(PAID)
-    assert [decision.digest for decision in service.list(state="pending")] == [PAID.digest]
+    assert [decision.digest for decision in service.list(state="pending")] == [PAID.consent_digest]
 
 
 def test_an_approval_of_one_digest_is_none_of_another(ledger: Ledger, clock: FakeClock) -> None:
@@ -201,30 +201,30 @@ def test_an_approval_of_one_digest_is_none_of_another(ledger: Ledger, clock: Fak
     other = replace(PAID, seconds=172800, digest="aaaaaaaaaaab")
     service.pending(PAID)
     service.pending(other)
-    service.approve(PAID.digest, note="go", via="command line")
-    assert service.use(PAID.digest).note == "go"
+    service.approve(PAID.consent_digest, note="go", via="command line")
+    assert service.use(PAID).note == "go"
     with pytest.raises(Conflict):
-        service.use(other.digest)
+        service.use(other)
 
 
 def test_using_an_approval_again_is_the_same_use(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock)
     service.pending(PAID)
-    service.approve(PAID.digest, via="dialog")
-    assert service.use(PAID.digest) == service.use(PAID.digest)
+    service.approve(PAID.consent_digest, via="dialog")
+    assert service.use(PAID) == service.use(PAID)
 
 
 def test_a_yes_can_be_taken_back_until_it_is_used(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock)
     service.pending(PAID)
-    service.approve(PAID.digest, via="command line")
-    service.deny(PAID.digest, note="too dear", via="command line")
+    service.approve(PAID.consent_digest, via="command line")
+    service.deny(PAID.consent_digest, note="too dear", via="command line")
     with pytest.raises(Conflict):
-        service.use(PAID.digest)
-    service.approve(PAID.digest, via="command line")
-    service.use(PAID.digest)
+        service.use(PAID)
+    service.approve(PAID.consent_digest, via="command line")
+    service.use(PAID)
     with pytest.raises(Conflict, match="has been started"):
-        service.deny(PAID.digest, via="command line")
+        service.deny(PAID.consent_digest, via="command line")
 
 
 def test_a_decision_expires_after_a_day_unless_it_was_acted_on(ledger: Ledger, clock: FakeClock) -> None:
@@ -232,20 +232,20 @@ def test_a_decision_expires_after_a_day_unless_it_was_acted_on(ledger: Ledger, c
     started = replace(PAID, digest="cccccccccccc")
     for action in (PAID, started):
         service.pending(action)
-        service.approve(action.digest, via="dialog")
-    service.use(started.digest)
+        service.approve(action.consent_digest, via="dialog")
+    service.use(started)
     start_job(ledger, started)
     clock.advance(LIFETIME_SECONDS + 1)
-    assert service.decision(PAID.digest) is None
-    used = service.decision(started.digest)
+    assert service.decision(PAID) is None
+    used = service.decision(started)
     assert used is not None and used.state == "used"
     with pytest.raises(NotFound):
-        service.approve(PAID.digest, via="command line")
+        service.approve(PAID.consent_digest, via="command line")
 
 
 def test_a_no_from_a_person_outweighs_what_was_allowed_in_advance(ledger: Ledger, clock: FakeClock) -> None:
     approvals(ledger, clock).pending(FREE)
-    approvals(ledger, clock).deny(FREE.digest, via="command line")
+    approvals(ledger, clock).deny(FREE.consent_digest, via="command line")
     assert not approvals(ledger, clock, "local<=8h").standing(FREE)
 
 
@@ -256,11 +256,11 @@ def test_nothing_can_be_approved_that_was_not_asked(ledger: Ledger, clock: FakeC
 
 def test_a_digest_may_be_shortened_while_it_is_unique(ledger: Ledger, clock: FakeClock) -> None:
     service = approvals(ledger, clock)
-    service.pending(PAID)
-    assert service.approve("aaaaaa", via="command line").digest == PAID.digest
-    service.pending(replace(PAID, digest="aaaaaaaaaaab"))
+    service.pending(FREE)
+    assert service.approve("bbbbbb", via="command line").action == FREE
+    service.pending(replace(FREE, digest="bbbbbbbbbbba"))
     with pytest.raises(BadInput, match="Several"):
-        service.approve("aaaaaa", via="command line")
+        service.approve("bbbbbb", via="command line")
 
 
 @pytest.mark.parametrize("digest", ["", "aaa", "*", "aaaaa?", "aaaaaa' OR 1=1"])
@@ -273,16 +273,14 @@ def test_what_is_no_digest_is_refused(ledger: Ledger, clock: FakeClock, digest: 
 
 def test_the_question_comes_back_from_the_ledger_as_it_was_put(ledger: Ledger, clock: FakeClock) -> None:
     approvals(ledger, clock).pending(PAID)
-    decision = approvals(ledger, clock).decision(PAID.digest)
+    decision = approvals(ledger, clock).decision(PAID)
     assert decision is not None
     assert decision.action == PAID
 
 
 def test_the_first_line_carries_cost_hardware_hours_and_digest() -> None:
-    assert (
-        PAID.headline
-        == 'at most 4.00 USD on hf_jobs a100-large, up to 1 h (digest aaaaaaaaaaaa): Start script "train.py"'
-    )
+    place = f"on hf_jobs a100-large, up to 1 h (digest {PAID.short_digest})"
+    assert PAID.headline == f'at most 4.00 USD {place}: Start script "train.py"'
     assert FREE.headline == 'free of charge on local cpu, up to 30 min (digest bbbbbbbbbbbb): Start script "train.py"'
 
 

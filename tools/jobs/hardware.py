@@ -16,5 +16,6 @@ class Hardware(BaseModel):
     accelerators: int = 0
     accelerator_memory_gib: float | None = Field(default=None, description="memory of all accelerators together, GiB")
     usd_per_hour: float = Field(default=0.0, description="0 means free of charge")
+    priced_at: str | None = Field(default=None, description="month of the price, where it is not today's")
     slots: int | None = Field(default=None, description="jobs of this kind that run at once; the others queue")
     note: str = ""

@@ -86,6 +86,7 @@ class Planner:
             experiment=arguments.check_label(experiment, what="experiment"),
             run_name=arguments.check_label(run_name, what="run_name"),
             usd_per_hour=chosen.usd_per_hour,
+            priced_at=chosen.priced_at,
             schedule=times,
             billed_to=await place.payer() if isinstance(place, Billed) else None,
         )

@@ -48,6 +48,7 @@ def hf_jobs_fallback(why: str = "the live list could not be asked") -> list[Hard
             accelerators=count,
             accelerator_memory_gib=None if memory is None else round(memory * 1e9 / 2**30, 1),
             usd_per_hour=usd,
+            priced_at=AS_OF,
             note=f"price of {AS_OF}; {why}",
         )
         for name, usd, accelerator, count, memory in _ROWS

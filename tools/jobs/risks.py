@@ -33,3 +33,29 @@ def warnings(script: ScriptFile, *, backend: str, capabilities: Capabilities) ->
             " `folder` of [ray]."
         ]
     return []
+
+
+_WORDS = frozenset(
+    (
+        *("PROXY", "PATH", "PATHS", "ENDPOINT", "URL", "URI", "HOST", "HOSTS", "ADDR"),
+        *("ADDRESS", "SERVER", "MIRROR", "INDEX", "REGISTRY", "PRELOAD", "BUNDLE", "CERT", "CERTS"),
+        *("CA", "CACHE", "DIR", "HOME", "ROOT", "CONFIG", "FILE", "OPTIONS", "OPTS"),
+        *("FLAGS", "ARGS", "COMMAND", "CMD", "SHELL", "HOOK", "HOOKS", "PLUGIN", "PLUGINS"),
+        *("MODULE", "MODULES", "STARTUP", "CODE", "SOCK", "SOCKET", "INSECURE", "VERIFY", "IFS"),
+        *("ENV", "PS4", "CC", "CXX", "AUDIT"),
+    )
+)
+"""A variable with one of these among the words of its name can redirect or load."""
+
+_BEGINNINGS = ("LD_", "DYLD_", "PYTHON", "PIP_", "UV_", "CONDA_", "GIT_", "SSH_", "SSL", "CURL_", "REQUESTS_", "BASH")
+_ENDINGS = ("PATH", "PROXY", "HOME", "URL", "ENDPOINT", "CONFIG", "OPTIONS")
+
+
+def redirects_or_loads(name: str, value: str) -> bool:
+    """Whether a variable can send a job elsewhere, or make it load code or files, by its name or by its value.
+
+    A value does if it is an address or an absolute path.
+    """
+    upper = name.upper()
+    named = not _WORDS.isdisjoint(upper.split("_")) or upper.startswith(_BEGINNINGS) or upper.endswith(_ENDINGS)
+    return named or "://" in value or value.strip().startswith(("/", "~"))

@@ -51,9 +51,10 @@ class JobSpec:
     ``timeout_seconds`` is that of each.
 
     ``env`` holds plain values and ``secrets`` the names of variables whose values the job gets without their ever
-    being written down. ``usd_per_hour`` and ``usd_worst`` (time-out times price, of all runs) say what was known at
-    planning; they are not part of the digest, so that a changed price list does not make a second job of the same
-    one. ``billed_to`` is the account that pays, where the backend knows one; another account is another job.
+    being written down. ``usd_per_hour``, ``usd_worst`` (time-out times price, of all runs) and ``priced_at`` (the
+    month of the price list, if it is not today's) say what was known at planning; they are not part of the digest, so
+    that a changed price list does not make a second job of the same one. ``billed_to`` is the account that pays,
+    where the backend knows one; another account is another job.
     """
 
     script_id: str
@@ -68,6 +69,7 @@ class JobSpec:
     run_name: str | None = None
     usd_per_hour: float = 0.0
     usd_worst: float = 0.0
+    priced_at: str | None = None
     schedule: Schedule | None = None
     run_of: RunOf | None = None
     billed_to: str | None = None
@@ -76,7 +78,7 @@ class JobSpec:
     def digest(self) -> str:
         """32 hex of the SHA-256 of the canonical JSON of the specification: what a person's consent is bound to."""
         identity = asdict(self)
-        del identity["usd_per_hour"], identity["usd_worst"]
+        del identity["usd_per_hour"], identity["usd_worst"], identity["priced_at"]
         for name in ("schedule", "run_of", "billed_to"):  # what a job may lack leaves the ids of others as they were
             if identity[name] is None:
                 del identity[name]

@@ -1,0 +1,114 @@
+"""What a person sees before they decide: nothing hidden, nothing posing as something else, and what will run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlintern.common.consent import Action, Rule, covering
+from mlintern.server.job_question import starting
+from mlintern.server.services import Lab
+from mlintern.server.settings import Settings
+from mlintern.tools.jobs.spec import JobSpec
+from tests.server.asking import NO, Person
+from tests.server.test_jobs import QUICK, answer, desk, store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("risk", "line"),
+    [
+        ({"secrets": ["MY_SETTING"]}, "Always asked: the script gets the secret MY_SETTING"),
+        (
+            {"env": {"HF_ENDPOINT": "http://elsewhere"}},
+            "Always asked: a variable that can redirect or load code: HF_ENDPOINT=http://elsewhere",
+        ),
+        ({"env": {"LD_PRELOAD": "x.so"}}, "Always asked: a variable that can redirect or load code: LD_PRELOAD=x.so"),
+        ({"env": {"X": "https://a.b"}}, "Always asked: a variable that can redirect or load code: X=https://a.b"),
+    ],
+)
+async def test_secrets_and_variables_that_redirect_or_load_ask_in_spite_of_every_allowance(
+    home: Path, monkeypatch: pytest.MonkeyPatch, risk: dict[str, Any], line: str
+) -> None:
+    monkeypatch.setenv("MY_SETTING", "a value of no telling shape")
+    person = Person(NO)
+    async with desk(home, person=person, allow=("local<=30m", "local")) as client:
+        script_id = await store(client, QUICK)
+        denied = await answer(client, "submit_job", script_id=script_id, timeout="5m", **risk)
+        assert denied["status"] == "denied"
+        plain = await answer(client, "submit_job", script_id=script_id, timeout="5m", env={"SEED": "3"})
+        assert plain["status"] == "submitted"
+    [asked] = person.asked
+    assert asked.message.splitlines()[1] == line
+
+
+def test_a_long_value_hides_no_other_variable(home: Path) -> None:
+    lab = Lab(Settings(workspace=home))
+    script_id = lab.scripts.edit(code=QUICK, name="hello").script_id
+    env = (("A_NOTE", "x" * 5000), ("B", "1"), ("LD_PRELOAD", "/tmp/evil.so"))
+    plan = JobSpec(script_id, "0" * 64, "local", "cpu", 60.0, env=env, args=("--note", "two words"))
+    lines = starting(plan, lab).question.splitlines()
+    assert "LD_PRELOAD=/tmp/evil.so" in lines[1], "what is dangerous comes first"
+    assert "Variable: B=1" in lines and "Arguments: --note 'two words'" in lines
+    [note] = [line for line in lines if line.startswith("Variable: A_NOTE=")]
+    assert len(note) < 600 and "(cut: 5,0" in note
+
+
+def test_the_question_says_what_a_recipe_trains_and_where_it_pushes(home: Path) -> None:
+    lab = Lab(Settings(workspace=home))
+    recipe = {
+        "trainer": "sft",
+        "model": "org/model",
+        "dataset": "org/data",
+        "hyperparameters": {"learning_rate": 1e-5, "max_steps": 7},
+        "push_to_hub": "me/result",
+    }
+    script_id = lab.scripts.render(recipe).script_id
+    plan = JobSpec(script_id, "0" * 64, "local", "cpu", 60.0, secrets=("HF_TOKEN",))
+    lines = starting(plan, lab).question.splitlines()
+    for line in ("Trainer: sft", "Model: org/model", "Pushes to the Hub: me/result"):
+        assert line in lines
+    assert any(line.startswith("Data: org/data") for line in lines)
+    assert any("learning_rate 1e-05" in line and "max_steps 7" in line for line in lines), lines
+
+
+def test_an_old_price_list_is_said_to_be_old_and_no_allowance_takes_it(home: Path) -> None:
+    lab = Lab(Settings(workspace=home))
+    script_id = lab.scripts.edit(code=QUICK, name="hello").script_id
+    plan = JobSpec(script_id, "0" * 64, "hf_jobs", "a10g-small", 3600.0, usd_worst=1.0, priced_at="2026-08")
+    action = starting(plan, lab)
+    assert action.headline.startswith("at most 1.00 USD at the prices of 2026-08 on hf_jobs a10g-small, up to 1 h")
+    assert covering([Rule.parse("hf<=5usd")], action, usd_spent=lambda _: 0.0) is None
+    today = replace(action, priced_at="", always_ask=())
+    assert covering([Rule.parse("hf<=5usd")], today, usd_spent=lambda _: 0.0) is not None
+    assert today.consent_digest != action.consent_digest
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tiny on local cpu: free of charge" + "\u2800" * 80, "a\u202eb\u2066c", 'x"? approved (digest 0)', "\x1b[2J"],
+)
+def test_no_name_can_push_the_price_out_of_sight_or_pose_as_it(home: Path, name: str) -> None:
+    action = Action(
+        kind="submit_job",
+        what="Run script",
+        name=name,
+        where="hf_jobs",
+        digest="d" * 32,
+        usd_worst=4800.0,
+        seconds=60,
+    )
+    first = action.question.splitlines()[0]
+    assert first.startswith("at most 4800.00 USD on hf_jobs, up to 1 min (digest ")
+    assert first.isascii() and first.isprintable()
+    quoted = first.split(': Run script "', 1)[1].removesuffix('"?')
+    assert len(quoted) <= 40 and '"' not in quoted
