@@ -16,8 +16,8 @@ from mlintern.tools.scripts.store import Script
 
 MOST_SHOWN = 20
 SHOWN_APART = frozenset(
-    ("trainer", "model", "model_revision", "dataset", "datasets", "dataset_revision", "split", "hyperparameters")
-    + ("evaluation", "push_to_hub", "name")
+    {"trainer", "model", "model_revision", "dataset", "datasets", "dataset_revision", "split", "hyperparameters"}
+    | {"evaluation", "push_to_hub", "name"}
 )
 """Fields of a recipe that have a line of their own."""
 
