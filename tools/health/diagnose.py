@@ -7,50 +7,96 @@ from typing import Any
 
 import anyio.to_thread
 
+from mlintern.tools.health.advice import without_contradictions
 from mlintern.tools.health.findings import Diagnosis, Finding
 from mlintern.tools.health.loader import load
-from mlintern.tools.health.rules import reward, training
-from mlintern.tools.health.series import Run, build
+from mlintern.tools.health.rules import (
+    completions,
+    crashed,
+    loss,
+    numbers,
+    overfitting,
+    policy,
+    preferences,
+    reward_collapse,
+    reward_hacking,
+    reward_signal,
+)
+from mlintern.tools.health.series import CurveBuilder, Run
+from mlintern.tools.health.statistics import ENOUGH
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
 RULES: tuple[Callable[[Run], Iterable[Finding]], ...] = (
-    training.nan_or_inf,
-    training.divergence,
-    reward.reward_collapse,
-    reward.no_reward_signal,
-    reward.reward_hacking,
-    reward.kl_blowup,
-    reward.entropy_collapse,
-    reward.length_explosion,
-    reward.truncation,
-    reward.policy_mismatch,
-    training.overfitting,
-    training.stalled,
-    training.gradient_spikes,
+    crashed.crash,
+    numbers.nan_or_inf,
+    loss.divergence,
+    preferences.preference_divergence,
+    reward_collapse.reward_collapse,
+    reward_signal.no_reward_signal,
+    reward_signal.nothing_learned,
+    reward_hacking.reward_hacking,
+    policy.kl_blowup,
+    policy.entropy_collapse,
+    policy.policy_mismatch,
+    completions.length_explosion,
+    completions.length_collapse,
+    completions.truncation,
+    overfitting.overfitting,
+    overfitting.memorised,
+    preferences.chosen_falls,
+    preferences.guessing,
+    loss.stalled,
+    numbers.gradient_spikes,
 )
 SEVERITIES = ("error", "warning", "note")
 SHOWN = 40
 
 
-def diagnose(rows: Iterable[Mapping[str, Any]]) -> Diagnosis:
-    """Diagnose telemetry rows (those of kind ``metrics``; others are passed by), in any order of steps.
+class Diagnoser:
+    """Judges a run as its rows come. Memory, and the cost of a diagnosis, do not grow with the rows that were read.
 
-    The worst findings come first. A run that has only just begun is healthy, with a note that says how little was
-    seen.
+    The same rows give the same findings, whether they come one by one or all at once.
     """
-    run = build(rows)
-    findings = sorted(
-        (finding for rule in RULES for finding in rule(run)), key=lambda finding: SEVERITIES.index(finding.severity)
+
+    def __init__(self) -> None:
+        self._curves = CurveBuilder()
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take the next telemetry rows, in the order in which they were logged; other kinds are passed by."""
+        for row in rows:
+            self._curves.add(row)
+
+    def diagnosis(self) -> Diagnosis:
+        """What is to be said of the rows so far; the worst findings come first."""
+        return diagnose_run(self._curves.run())
+
+
+def diagnose(rows: Iterable[Mapping[str, Any]]) -> Diagnosis:
+    """Diagnose telemetry rows in the order in which they were logged; see `Diagnoser`."""
+    diagnoser = Diagnoser()
+    diagnoser.add(rows)
+    return diagnoser.diagnosis()
+
+
+def diagnose_run(run: Run) -> Diagnosis:
+    """Diagnose the curves of a run. The worst findings come first; no two pieces of advice contradict each other."""
+    findings = without_contradictions(
+        sorted((finding for rule in RULES for finding in rule(run)), key=lambda one: SEVERITIES.index(one.severity))
     )
     worst = findings[0].severity if findings else "note"
-    return Diagnosis(
-        verdict="failing" if worst == "error" else "watch" if worst == "warning" else "healthy",
-        findings=findings,
-        steps_read=run.rows,
-        last_step=int(max((series.steps[-1] for series in run.curves.values()), default=0)) or None,
-        metrics=sorted(run.curves)[:SHOWN],
-        notes=list(_not_judged(run)),
+    missing = list(_missing(run))
+    quiet = "too_little_to_judge" if missing else "healthy"
+    last = max((series.steps[-1] for series in run.curves.values() if series.steps), default=0)
+    return Diagnosis.model_validate(
+        {
+            "verdict": "failing" if worst == "error" else "watch" if worst == "warning" else quiet,
+            "findings": findings,
+            "steps_read": run.rows,
+            "last_step": int(last) or None,
+            "metrics": sorted(run.curves)[:SHOWN],
+            "notes": [*missing, *_not_judged(run)],
+        }
     )
 
 
@@ -68,12 +114,20 @@ async def diagnose_source(source: str, *, workspace: Workspace, ledger: Ledger) 
     return diagnosis
 
 
-def _not_judged(run: Run) -> Iterable[str]:
-    if run.rows < training.ENOUGH:
+def _missing(run: Run) -> Iterable[str]:
+    """Why the run cannot be called healthy, whatever was found."""
+    rows = max(len(run["loss"]), len(run["reward"]))
+    if not rows:
+        yield "There is no loss and no reward among the metrics: whether the run learns cannot be judged."
+    elif rows < ENOUGH:
         were = "row was" if run.rows == 1 else "rows were"
-        yield f"Only {run.rows} {were} logged; trends are judged from {training.ENOUGH} on."
-    trains = bool(len(run["loss"])) or run.has_reward
-    if trains and not any(name.startswith("eval_") for name in run.curves) and run.rows >= training.ENOUGH:
+        yield f"Only {run.rows} {were} logged; trends are judged from {ENOUGH} on."
+
+
+def _not_judged(run: Run) -> Iterable[str]:
+    if run.rows < ENOUGH or not (len(run["loss"]) or run.has_reward):
+        return
+    if not any(name.startswith("eval_") for name in run.curves):
         yield "Nothing was measured on held-out data, so overfitting cannot be seen."
-    if run.has_reward and len(run.components()) == 1 and run.rows >= training.ENOUGH:
+    if run.has_reward and len(run.components()) == 1:
         yield "There is one reward function, so reward hacking shows only on held-out data."

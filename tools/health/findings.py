@@ -14,14 +14,16 @@ Kind = Literal[
     "kl_blowup",
     "entropy_collapse",
     "length_explosion",
+    "length_collapse",
     "truncation",
     "overfitting",
     "reward_hacking",
     "stalled",
     "gradient_spikes",
+    "crash",
 ]
 Severity = Literal["error", "warning", "note"]
-Verdict = Literal["healthy", "watch", "failing"]
+Verdict = Literal["healthy", "watch", "failing", "too_little_to_judge"]
 
 
 class Finding(BaseModel):
@@ -42,7 +44,10 @@ class Finding(BaseModel):
 class Diagnosis(BaseModel):
     """The health of a training run, from what it logged."""
 
-    verdict: Verdict = Field(description="failing: an error was found; watch: a warning; healthy: neither.")
+    verdict: Verdict = Field(
+        description="failing: an error was found; watch: a warning; healthy: neither, over at least 10 rows with a "
+        "loss or a reward; too_little_to_judge: neither, over less."
+    )
     findings: list[Finding]
     steps_read: int = Field(description="Logged rows that were read.")
     last_step: int | None = None

@@ -1,17 +1,21 @@
-"""Training logs of every kind as telemetry rows."""
+"""Training logs of every kind as telemetry rows, in the order in which they were logged."""
 
 from __future__ import annotations
 
-import ast
+import csv
+import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.health.flat_rows import columns_as_rows, telemetry_rows
+from mlintern.tools.health.printed_logs import marked_rows, read_printed
 from mlintern.tools.health.series import as_number
+from mlintern.tools.health.tensorboard import scalars
 from mlintern.tools.hub.result_sources import here, locate
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.telemetry_marks import marked
@@ -19,17 +23,13 @@ from mlintern.tools.workspace import Workspace
 
 LARGEST = 64 * 2**20
 """Bytes of a log that are read: its end, if it is longer."""
-STEP_NAMES = ("step", "progress/step", "train/global_step", "global_step", "_step")
-NOT_METRICS = frozenset({*STEP_NAMES, "epoch", "time", "timestamp", "v", "_timestamp", "_runtime"})
-
-_PRINTED = re.compile(r"\{'[^{}]*\}")
-_BARE = re.compile(r"(?<=[:,\s])(-?)(nan|inf)(?=\s*[,}])")
-_BAR = re.compile(r"(\d+)/(\d+) \[")
+HISTORIES = ("log_history", "raw_log_history", "steps", "history", "logs", "metrics", "rows", "records")
+EVENTS = "*tfevents*"
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Rows of kind ``metrics``, where they came from, and what to know about them."""
+    """Rows of kind ``metrics`` and, where the script failed, ``crash``; where they came from; what to know."""
 
     path: Path
     rows: list[dict[str, Any]]
@@ -44,37 +44,49 @@ def load(source: str, *, workspace: Workspace, ledger: Ledger) -> TrainingLog:
         BadInput: the file is broken, or the source is on the Hub.
     """
     found = here(locate(source, workspace=workspace, ledger=ledger))
-    if found.job_id is not None:
-        for path in (found.path / "output", found.path / "log.txt"):
-            if path.exists() and (log := _load_path(path)).rows:
-                return log
-        raise NotFound(
-            f"The job {found.job_id} (state {found.state}) has logged no metrics.",
-            next_step="Wait with poll_job until its first logging step, or read its log with read_job_logs.",
-        )
-    log = _load_path(found.path)
-    if not log.rows:
-        raise NotFound(
-            f"{log.path} holds no training metrics.",
-            next_step="Give a trainer_state.json, a metrics.jsonl, or the log of a Trainer that printed its metrics.",
-        )
-    return log
+    if found.job_id is None:
+        log = _load_path(found.path)
+        if not log.rows:
+            raise NotFound(
+                f"{log.path} holds no training metrics.",
+                next_step="Give a trainer_state.json, a metrics.jsonl, TensorBoard's events, an export of wandb or "
+                "trackio (CSV, JSON, parquet), or the log of a trainer that printed its metrics.",
+            )
+        return log
+    return _load_job(found.path, found.job_id, found.state)
+
+
+def _load_job(folder: Path, job_id: str, state: str | None) -> TrainingLog:
+    for path in (folder / "output", folder / "log.txt"):
+        if path.exists() and (log := _load_path(path)).rows:
+            if path.name == "output" and (folder / "log.txt").is_file():
+                printed = read_printed(_read(folder / "log.txt")[0].decode("utf-8", errors="replace"))
+                log.rows.extend(row for row in printed.rows if row["kind"] == "crash")
+            return log
+    raise NotFound(
+        f"The job {job_id} (state {state}) has logged no metrics.",
+        next_step="Wait with poll_job until its first logging step, or read its log with read_job_logs.",
+    )
 
 
 def _load_path(path: Path) -> TrainingLog:
     if path.is_dir():
         inside = _log_of(path)
         return TrainingLog(path, []) if inside is None else _load_path(inside)
-    text, notes = _read(path)
-    if path.suffix == ".json":
-        rows = _from_json(path, text)
-    elif path.suffix == ".jsonl":
-        rows = list(_from_lines(text))
+    if path.suffix == ".parquet":
+        return TrainingLog(path, list(telemetry_rows(_from_parquet(path))))
+    data, notes = _read(path)
+    if "tfevents" in path.name:
+        return TrainingLog(path, list(telemetry_rows(scalars(data))), notes)
+    text = data.decode("utf-8", errors="replace")
+    reader = READERS.get(path.suffix)
+    if reader is not None:
+        rows, more = reader(path, text)
     else:
-        rows = list(_from_marks(text)) or list(_from_printed(text))
-        if rows and not any("step" in row for row in rows):
-            notes.append("The log names no steps: steps are counted in logged rows.")
-    return TrainingLog(path, rows, notes)
+        rows, more = _from_log(text)
+    if not rows and path.suffix == ".jsonl":
+        rows, more = _from_log(text)
+    return TrainingLog(path, rows, notes + more)
 
 
 def _log_of(folder: Path) -> Path | None:
@@ -83,97 +95,117 @@ def _log_of(folder: Path) -> Path | None:
         folder.glob("checkpoint-*/trainer_state.json"),
         key=lambda path: as_number(path.parent.name.removeprefix("checkpoint-")) or 0,
     )
-    found = [folder / "metrics.jsonl", folder / "trainer_state.json", *states[-1:], *sorted(folder.glob("*.log"))]
-    found += [folder / "log.txt", folder / "output" / "metrics.jsonl"]
+    found = [folder / "metrics.jsonl", folder / "trainer_state.json", folder / "trainer_log.jsonl", *states[-1:]]
+    found += [folder / "logging.jsonl", *sorted(folder.glob("*.log")), folder / "log.txt"]
+    found += [folder / "output" / "metrics.jsonl", *sorted(folder.rglob(EVENTS))[-1:], *sorted(folder.glob("*.csv"))]
     return next((path for path in found if path.is_file()), None)
 
 
-def _read(path: Path) -> tuple[str, list[str]]:
+def _read(path: Path) -> tuple[bytes, list[str]]:
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             file.seek(max(0, size - LARGEST))
-            text = file.read().decode("utf-8", errors="replace")
+            data = file.read()
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}.", next_step="Check its permissions.") from error
     cut = [f"Only the last {LARGEST // 2**20} MiB of the log were read."] if size > LARGEST else []
-    return text, cut
+    return data, cut
 
 
-def _from_json(path: Path, text: str) -> list[dict[str, Any]]:
-    """``trainer_state.json``, or a list of rows under ``steps``, ``log_history``, or by itself."""
+def _from_json(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """``trainer_state.json``, or rows or columns under ``log_history``, ``steps`` and their like."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
+        rows = list(telemetry_rows(marked_rows(iter(text.splitlines()))))
+        if len(rows) > 1:
+            return rows, []
         raise BadInput(
             f"{path} is not valid JSON: {error}.", next_step="A checkpoint that was cut off? Use the one before it."
         ) from error
-    if isinstance(data, dict):
-        data = next(
-            (data[key] for key in ("log_history", "steps", "history") if isinstance(data.get(key), list)), None
-        )
-    if not isinstance(data, list):
+    history = _history(data)
+    if history is None:
         raise BadInput(
             f"{path} has no log_history.", next_step="Give the trainer_state.json of a checkpoint, or the run's log."
         )
-    return list(_metrics(entry for entry in data if isinstance(entry, dict)))
+    rows = list(telemetry_rows(entry for entry in history if isinstance(entry, dict)))
+    total = as_number(data.get("max_steps")) if isinstance(data, dict) else None
+    if rows and total:
+        rows[-1].setdefault("total_steps", total)
+    return rows, []
 
 
-def _from_lines(text: str) -> Iterator[dict[str, Any]]:
-    """JSON lines: our telemetry, or one flat object a step as other trainers write."""
-    yield from _metrics(_objects(text.splitlines()))
+def _history(data: Any) -> list[Any] | None:
+    if isinstance(data, list):
+        return data
+    if not isinstance(data, dict):
+        return None
+    found = next((data[key] for key in HISTORIES if isinstance(data.get(key), list)), None)
+    if found is not None:
+        return list(found)
+    for inside in (data, *(data[key] for key in HISTORIES if isinstance(data.get(key), dict))):
+        if rows := columns_as_rows(inside):
+            return list(rows)
+    return None
 
 
-def _from_marks(text: str) -> Iterator[dict[str, Any]]:
-    """Telemetry rows that the script printed among other output."""
-    yield from _metrics(_objects(marked(text.splitlines())))
+def _from_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """JSON lines: our telemetry, or one object a step as other trainers write."""
+    return list(telemetry_rows(marked_rows(iter(text.splitlines())))), []
 
 
-def _from_printed(text: str) -> Iterator[dict[str, Any]]:
-    """Dictionaries that a Trainer printed: floats as numbers or as strings, glued to progress bars or not."""
-    for match in _PRINTED.finditer(text):
-        try:
-            printed = ast.literal_eval(_BARE.sub(r"'\1\2'", match.group()))
-        except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested without end
-            continue
-        if not isinstance(printed, dict) or not {"loss", "eval_loss", "reward", "epoch"} & printed.keys():
-            continue
-        bars = _BAR.findall(text, max(0, match.start() - 400), match.start())
-        if bars and "step" not in printed:
-            printed["step"] = int(bars[-1][0])
-        yield from _metrics([printed])
+def _from_csv(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """An export of wandb, trackio or a CSV logger; of columns ``RUN - metric`` those of the first run."""
+    csv.field_size_limit(2**24)
+    try:
+        table = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ","))
+    except csv.Error as error:
+        raise BadInput(f"{path} is not a CSV file: {error}.", next_step="Export it again.") from error
+    names = [name for name in (table[0] if table else {}) if name]
+    runs = list(dict.fromkeys(name.split(" - ", 1)[0] for name in names if " - " in name))
+    notes = [f"The export holds {len(runs)} runs; {runs[0]} is read."] if len(runs) > 1 else []
+    return list(telemetry_rows(_one_run(table, runs[:1]))), notes
 
 
-def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        if not line.lstrip().startswith("{"):
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):  # the line that a killed script was writing
-            continue
-        if isinstance(value, dict):
-            yield value
+def _one_run(table: Iterable[dict[str, Any]], runs: list[str]) -> Iterator[dict[str, Any]]:
+    prefix = f"{runs[0]} - " if runs else ""
+    for line in table:
+        yield {
+            name.removeprefix(prefix): value
+            for name, value in line.items()
+            if name and not re.search(r"__(?:MIN|MAX)$", name) and (" - " not in name or name.startswith(prefix))
+        }
 
 
-def _metrics(entries: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Telemetry rows as they are; flat rows brought into their form."""
-    for entry in entries:
-        if entry.get("kind") == "metrics" and isinstance(entry.get("values"), dict):
-            yield dict(entry)
-        elif "kind" not in entry:
-            values = {_name(key): value for key, value in entry.items() if _is_metric(key, value)}
-            step = next((entry[name] for name in STEP_NAMES if as_number(entry.get(name)) is not None), None)
-            if values:
-                yield {"kind": "metrics", "values": values} | ({} if step is None else {"step": step})
+def _from_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path} is not readable as parquet: {error}.", next_step="Export it again.") from error
+    return rows
 
 
-def _is_metric(key: str, value: Any) -> bool:
-    return key not in NOT_METRICS and as_number(value) is not None
+def _from_log(text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Marked telemetry among other output, else what the trainer printed, else JSON lines; and the crash."""
+    printed = read_printed(text)
+    rows = list(telemetry_rows(marked_rows(marked(text.replace("\r", "\n").split("\n")))))
+    if rows:
+        return rows + [row for row in printed.rows if row["kind"] == "crash"], []
+    if any(row["kind"] == "metrics" for row in printed.rows):
+        return printed.rows, printed.notes
+    rows = list(telemetry_rows(marked_rows(iter(text.splitlines()))))
+    return rows + printed.rows, printed.notes
 
 
-def _name(key: str) -> str:
-    """Without the prefixes that experiment trackers add: ``eval/loss`` is ``eval_loss``."""
-    if key.startswith("eval/"):
-        return "eval_" + key.removeprefix("eval/")
-    return key.removeprefix("train/")
+Reader = Callable[[Path, str], tuple[list[dict[str, Any]], list[str]]]
+READERS: dict[str, Reader] = {
+    ".json": _from_json,
+    ".jsonl": _from_lines,
+    ".ndjson": _from_lines,
+    ".csv": _from_csv,
+    ".tsv": _from_csv,
+}

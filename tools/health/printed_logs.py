@@ -1,0 +1,197 @@
+"""Metrics in the printed output of trainers, in the order in which they were printed; nothing is left out."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlintern.tools.health.crashes import find_crash
+from mlintern.tools.health.flat_rows import metric_row
+from mlintern.tools.health.series import as_number
+
+METRIC = re.compile(
+    r"(?:^|[/_])loss$|^(?:train|val|training) loss$|^rewards?(?:/|$)|^epoch$|^(?:critic|actor|objective|policy)/",
+    re.I,
+)
+_DICT = re.compile(r"\{\s*[\"'][^{}]*\}")
+_BARE = re.compile(r"(?<=[:,\s])(-?)(nan|inf|NaN|Infinity)(?=\s*[,}])")
+_WRAPPED = re.compile(r"\b(?:np\.\w+|tensor|array)\(\s*([-+.\deEnainf]+)[^()]*\)")
+_BAR = re.compile(r"(\d+)/(\d+) \[")
+_RANK = re.compile(r"\[?\b(?:rank|default|worker)[ :_-]?(\d+)\]?|^(\d{1,4}): ", re.I)
+_STEP_BEFORE = re.compile(r"(?:global[_ ]?step|step|iter(?:ation)?)\s*[:=]?\s*(\d+)(?:\s*/\s*(\d+))?\D{0,12}$", re.I)
+_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)"
+_PAIR = re.compile(
+    r"(?:^|[\s|,;(\[{])([A-Za-z_][\w./@-]*(?: [A-Za-z_][\w./@-]*){0,2})"
+    rf"\s*[:=\s]\s*({_NUMBER})(?=$|[\s|,;)\]}}%/])"
+)
+_KNOWN = {
+    "iter": "step",
+    "iteration": "step",
+    "train_loss": "loss",
+    "training_loss": "loss",
+    "val_loss": "eval_loss",
+    "validation_loss": "eval_loss",
+    "grad._norm": "grad_norm",
+    "seq._length": "seq_len/mean",
+    "lr": "learning_rate",
+} | {
+    name: name for name in ("step", "loss", "reward", "entropy", "kl", "grad_norm", "epoch", "eval_loss", "accuracy")
+}
+LEAST_LINES = 2
+
+
+@dataclass
+class Printed:
+    """Rows in printed order, and what to know about them."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    end: int = 0
+    """Place in the text after the last row."""
+
+
+def read_printed(text: str) -> Printed:
+    """Dictionaries of a Trainer, else lines of ``name: value``, else a table; and the crash at the end."""
+    found = _dictionaries(text)
+    if not found.rows:
+        found = _lines_of_pairs(text)
+    if not found.rows:
+        found = _tables(text)
+    if (crash := find_crash(text, after=found.end)) is not None:
+        finished = any("train_runtime" in row["values"] for row in found.rows[-2:])
+        found.rows.append({"kind": "crash", "cause": crash[0], "line": crash[1], "finished": finished})
+    if found.rows and not any("step" in row for row in found.rows):
+        found.notes.append("The log names no steps: steps are counted in logged rows.")
+    return found
+
+
+def _dictionaries(text: str) -> Printed:
+    """What a Trainer printed: floats as numbers or as strings, glued to progress bars or not."""
+    found: list[tuple[int | None, dict[str, Any], int]] = []
+    for match in _DICT.finditer(text):
+        values = _parsed(match.group())
+        if values is None or not any(
+            METRIC.search(str(key)) and as_number(values[key]) is not None for key in values
+        ):
+            continue
+        row = metric_row(values)
+        if row is None:
+            continue
+        start = max(text.rfind("\n", 0, match.start()), text.rfind("\r", 0, match.start()), match.start() - 200) + 1
+        before = text[max(0, start) : match.start()]
+        if "step" not in row and (stated := _STEP_BEFORE.search(before)) is not None:
+            row["step"] = int(stated[1])
+        rank = _RANK.search(before)
+        found.append((None if rank is None else int(rank[1] or rank[2]), row, match.end()))
+    ranks = {rank for rank, _, _ in found if rank is not None}
+    first = min(ranks, default=None)
+    kept = [row for rank, row, _ in found if rank is None or rank == first]
+    printed = Printed(kept, end=found[-1][2] if found else 0)
+    if len(ranks) > 1:
+        printed.notes.append(f"{len(ranks)} ranks printed their rows; those of rank {first} are read.")
+    _number_by_bar(text, printed)
+    return printed
+
+
+def _number_by_bar(text: str, printed: Printed) -> None:
+    """Steps from the length of the progress bar: every how many steps a row was logged, not where the bar stood.
+
+    Bar and rows come from two streams that are not printed in step with each other.
+    """
+    rows = [row for row in printed.rows if "loss" in row["values"] or "reward" in row["values"]]
+    if not rows or any("step" in row for row in printed.rows):
+        return
+    bars = [(int(done), int(total)) for done, total in _BAR.findall(text)]
+    by_total: dict[int, list[int]] = {}
+    for done, total in bars:
+        by_total.setdefault(total, []).append(done)
+    fitting = {
+        total: max(places)
+        for total, places in by_total.items()
+        if max(places) + 1 >= len(rows) and all(a <= b for a, b in itertools.pairwise(places))
+    }
+    if not fitting:
+        return
+    seen = Counter(total for _, total in bars)
+    total = max(fitting, key=lambda one: (seen[one], one))
+    every = max(1, fitting[total] // len(rows))
+    step = 0
+    for row in printed.rows:
+        step += every * any(row is one for one in rows)
+        row["step"], row["total_steps"] = max(step, 0), total
+
+
+def _lines_of_pairs(text: str) -> Printed:
+    """Lines such as ``step:1 - actor/entropy:0.4`` (verl) or ``Step 3 | Loss: 0.01 | Entropy: 0.3`` (prime-rl)."""
+    printed = Printed()
+    offset = 0
+    for line in re.split(r"(?<=[\r\n])", text):
+        offset += len(line)
+        if len(line) > 20_000 or (not any(mark in line for mark in ":=") and "loss" not in line.lower()):
+            continue
+        values: dict[str, Any] = {}
+        for name, number in _PAIR.findall(line.replace(" - ", " | ")):
+            values.setdefault(_pair_name(name), number.replace(",", ""))
+        if len(values) < 2 or not any(METRIC.search(key) and key != "epoch" for key in values):
+            continue
+        if (row := metric_row(values)) is not None:
+            printed.rows.append(row)
+            printed.end = offset
+    return printed if len(printed.rows) >= LEAST_LINES else Printed()
+
+
+def _pair_name(name: str) -> str:
+    words = name.split(" ")
+    for first in range(len(words)):
+        joined = "_".join(words[first:]).lower()
+        if joined in _KNOWN:
+            return _KNOWN[joined]
+    return words[-1] if "/" in words[-1] else "_".join(words).lower()
+
+
+def _tables(text: str) -> Printed:
+    """``Step | Training Loss | Validation Loss`` with rows of numbers, as notebooks show them."""
+    printed = Printed()
+    names: list[str] = []
+    offset = 0
+    for line in text.splitlines(keepends=True):
+        offset += len(line)
+        cells = [cell.strip() for cell in re.split(r"\t|\s*\|\s*|\s{2,}|,", line.strip().strip("|"))]
+        if cells and cells[0] in ("Step", "Epoch", "step", "epoch") and any("loss" in cell.lower() for cell in cells):
+            names = cells
+        elif names and len(cells) == len(names) and as_number(cells[0]) is not None:
+            row = metric_row(dict(zip(names, cells, strict=True)))
+            printed.rows += [row] if row is not None else []
+            printed.end = offset
+    return printed
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    text = _WRAPPED.sub(r"\1", text)
+    try:
+        values = ast.literal_eval(_BARE.sub(r"'\1\2'", text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested without end
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    return values if isinstance(values, dict) and all(isinstance(key, str) for key in values) else None
+
+
+def marked_rows(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """JSON objects, one a line; what cannot be read (the line that a killed script was writing) is passed by."""
+    for line in lines:
+        if not line.lstrip().startswith("{"):
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            yield value
