@@ -107,7 +107,7 @@ class Lab:
 
     @cached_property
     def jobs(self) -> JobService:
-        from mlintern.tools.health.diagnose import diagnose
+        from mlintern.tools.health.diagnose import diagnose_run
         from mlintern.tools.jobs import money
         from mlintern.tools.jobs.model_shape import remote_shape
         from mlintern.tools.jobs.service import JobService
@@ -122,7 +122,7 @@ class Lab:
             scripts=self.scripts,
             backends=self.backends,
             collect_evaluations=self.evals.collect,
-            diagnose=diagnose,
+            diagnose=diagnose_run,
             model_shape=partial(remote_shape, self.hub),
             budget_usd=self.allowances.limit_usd,
         )

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from mlintern.tools.health.series import Series
 
 LEAST_ROWS = 12
+SLOW = 1.5
+"""Variance about a level over that of neighbours from which rows do not count as independent."""
 _LENGTHS = (4, 6, 8, 12, 18, 26, 38, 56, 84, 126, 190, 284, 426, 640)
 
 
@@ -49,8 +51,7 @@ def find_fall(series: Series) -> Fall | None:
 
     Windows of 4 to 640 rows on both sides, each at every place: quick collapse and slow erosion are both seen.
     """
-    values = series.values
-    count = len(values)
+    values, count = series.values, len(series)
     if count < LEAST_ROWS:
         return None
     bottom, top = _range(values)
@@ -61,7 +62,29 @@ def find_fall(series: Series) -> Fall | None:
     mean = min(max((math.fsum(values) / count - bottom) / scale, 1e-9), 1 - 1e-9)
     trials = max(1.0, mean * (1 - mean) / variance)  # binomial trials that one row stands for
     sums = list(itertools.accumulate(((value - bottom) / scale for value in values), initial=0.0))
-    best: Fall | None = None
+    best = _best_windows(sums, trials)
+    if best is None:
+        return None
+    evidence, start, before, after = best
+    high = (sums[start + before] - sums[start]) / before
+    low = (sums[count] - sums[count - after]) / after
+    fall = Fall(0.0, bottom + scale * high, bottom + scale * low, after, 0.0)
+    about = [value - fall.high for value in values[start : start + before]]
+    about += [value - fall.low for value in values[count - after :]]
+    slowness = math.fsum(one * one for one in about) / (before + after) / (variance * scale**2)
+    return Fall(
+        step=_last_above(series, start, start + before, fall.high),
+        high=fall.high,
+        low=fall.low,
+        width=after,
+        evidence=evidence / slowness if slowness > SLOW else evidence,
+    )
+
+
+def _best_windows(sums: Sequence[float], trials: float) -> tuple[float, int, int, int] | None:
+    """(Evidence, start of the window before, its length, length of the window at the end), for the most evidence."""
+    count = len(sums) - 1
+    best: tuple[float, int, int, int] | None = None
     for before in (length for length in _LENGTHS if length <= count - 4):
         totals = [sums[end] - sums[end - before] for end in range(before, count + 1)]
         highest = list(itertools.accumulate(totals, max))
@@ -69,15 +92,8 @@ def find_fall(series: Series) -> Fall | None:
             high, low = highest[count - after - before], sums[count] - sums[count - after]
             ratio = _likelihood_ratio(high, before, low, after) * trials
             evidence = count / 2 * math.log1p(2 * ratio / count)  # the noise is itself estimated from few rows
-            if high / before > low / after and evidence > (best.evidence if best else 0.0):
-                end = before + totals.index(high, 0, count - after - before + 1)
-                best = Fall(
-                    step=_last_above(series, end - before, end, high / before * scale + bottom),
-                    high=bottom + scale * high / before,
-                    low=bottom + scale * low / after,
-                    width=after,
-                    evidence=evidence,
-                )
+            if high / before > low / after and evidence > (best[0] if best else 0.0):
+                best = evidence, totals.index(high, 0, count - after - before + 1), before, after
     return best
 
 
@@ -85,8 +101,9 @@ def find_erosion(series: Series) -> Fall | None:
     """The steepest straight line downwards through all rows, the last three quarters, or the last half.
 
     A level that sinks a little with every row has no two windows that differ much; the line through all of them does.
-    ``high`` and ``low`` are the ends of the line. The noise is the larger of that of neighbours and that about the
-    line, so that a slow wave is no trend.
+    ``high`` and ``low`` are the means of its first and last eighth. The noise is the larger of that of neighbours and
+    that about the line; where the latter is much larger, neighbours are so alike that fewer rows are independent, and
+    a slow wave is no trend.
     """
     found: list[Fall] = []
     for share in (1.0, 0.75, 0.5):
@@ -102,14 +119,21 @@ def _line_down(series: Series, rows: int) -> Fall | None:
     spread = rows * (rows * rows - 1) / 12  # sum of squared distances from the centre
     slope = math.fsum((place - centre) * value for place, value in enumerate(values)) / spread
     left = math.fsum((value - mean - slope * (place - centre)) ** 2 for place, value in enumerate(values))
-    variance = max(left / (rows - 2), noise_variance(values))
-    if slope >= 0:
+    noise = noise_variance(values)
+    if slope >= 0 or noise <= 0:
         return None
-    half = -slope * centre
-    ratio = slope * slope * spread / variance if variance > 0 else math.inf
-    evidence = rows / 2 * math.log1p(ratio / rows) if math.isfinite(ratio) else math.inf
-    first, last = mean + half, mean - half
-    return Fall(series.steps[-rows], first, last, max(4, rows // 5), evidence)
+    variance = max(left / (rows - 2), noise)
+    if variance > SLOW * noise:
+        variance *= variance / noise
+    ratio = slope * slope * spread / variance
+    end = max(4, rows // 8)
+    return Fall(
+        step=series.steps[-rows],
+        high=math.fsum(values[:end]) / end,
+        low=math.fsum(values[-end:]) / end,
+        width=max(4, rows // 5),
+        evidence=rows / 2 * math.log1p(ratio / rows),
+    )
 
 
 def largest_recovered_fall(values: Sequence[float], *, width: int) -> float:

@@ -28,7 +28,7 @@ _STEP_BEFORE = re.compile(r"(?:global[_ ]?step|step|iter(?:ation)?)\s*[:=]?\s*(\
 _NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)"
 _PAIR = re.compile(
     r"(?:^|[\s|,;(\[{])([A-Za-z_][\w./@-]*(?: [A-Za-z_][\w./@-]*){0,2})"
-    rf"\s*[:=\s]\s*({_NUMBER})(?=$|[\s|,;)\]}}%/])"
+    rf"\s*[:=\s]\s*({_NUMBER})(?=$|[\s|,;:)\]}}%/])"
 )
 _KNOWN = {
     "iter": "step",

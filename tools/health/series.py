@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import re
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,9 +36,10 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 
 LARGEST = 1e100
 """A number beyond counts as infinite: no float32 gets there, and sums and squares of smaller ones stay finite."""
-MOST_POINTS = 2_000
+MOST_POINTS = 1_000
 """Points of a curve that are kept; with one more, neighbours are averaged: a look costs the same at any age."""
-MOST_CURVES = 1_000
+MOST_CURVES = 300
+_LONGEST_NAME = 200
 
 PREFERENCE = frozenset({"chosen", "rejected", "accuracies", "margins"})
 _COMPONENT = re.compile(r"^rewards/(.+?)(?:/mean)?$|^reward/(.+)$")
@@ -132,10 +134,10 @@ class _Curve:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.steps: list[float] = []
-        self.sums: list[float] = []
-        self.highs: list[float] = []
-        self.counts: list[int] = []
+        self.steps = array("d")
+        self.sums = array("d")
+        self.highs = array("d")
+        self.counts = array("q")
         self.stride = 1
         self.bad = self.bad_at_end = 0
         self.first_bad: float | None = None
@@ -146,8 +148,7 @@ class _Curve:
         if stated and self.steps and step <= self.steps[-1]:
             place = bisect.bisect_left(self.steps, step)
             if self.steps[place] == step or self.stride > 1:  # the run went back: to a checkpoint, or to its start
-                for kept in (self.steps, self.sums, self.highs, self.counts):
-                    del kept[place:]
+                del self.steps[place:], self.sums[place:], self.highs[place:], self.counts[place:]
             elif math.isfinite(value):
                 self._insert(place, step, value)
                 return
@@ -176,10 +177,10 @@ class _Curve:
 
     def _halve(self) -> None:
         pairs = range(0, len(self.steps), 2)
-        self.sums = [sum(self.sums[at : at + 2]) for at in pairs]
-        self.highs = [max(self.highs[at : at + 2]) for at in pairs]
-        self.counts = [sum(self.counts[at : at + 2]) for at in pairs]
-        self.steps = [self.steps[min(at + 1, len(self.steps) - 1)] for at in pairs]
+        self.sums = array("d", [sum(self.sums[at : at + 2]) for at in pairs])
+        self.highs = array("d", [max(self.highs[at : at + 2]) for at in pairs])
+        self.counts = array("q", [sum(self.counts[at : at + 2]) for at in pairs])
+        self.steps = array("d", [self.steps[min(at + 1, len(self.steps) - 1)] for at in pairs])
         self.stride *= 2
 
     def series(self) -> Series:
@@ -223,7 +224,7 @@ class CurveBuilder:
         step, stated = self._step(row)
         numbers = {str(name): number for name, value in values.items() if (number := as_number(value)) is not None}
         for name, number in numbers.items():
-            if name in self._curves or len(self._curves) < MOST_CURVES:
+            if name in self._curves or (len(self._curves) < MOST_CURVES and len(name) <= _LONGEST_NAME):
                 self._curves.setdefault(name, _Curve(name)).add(step, number, stated=stated)
         if (epoch := as_number(row.get("epoch"))) is not None:
             self._epochs.add(step, epoch, stated=stated)

@@ -36,7 +36,7 @@ class JobService:
 
     Args:
         collect_evaluations: reads and keeps what a finished job measured (`EvalService.collect`).
-        diagnose: looks for trouble in telemetry rows (`mlintern.tools.health.diagnose.diagnose`).
+        diagnose: looks for trouble in training curves (`mlintern.tools.health.diagnose.diagnose_run`).
         budget_usd: what all jobs of the workspace together may cost; None for no limit.
 
         environ: where the values of a job's named secrets come from; this process's own if None.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.files import open_regular
+from mlintern.tools.health.series import CurveBuilder
 from mlintern.tools.jobs.job_results import Progress
 from mlintern.tools.telemetry_marks import marked
 
@@ -71,22 +72,8 @@ def _plain(value: Any, *, depth: int) -> Any:
     return value
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """All rows of a ``metrics.jsonl`` that are complete; nothing where there is no file."""
-    descriptor = open_regular(path)
-    if descriptor is None:
-        return
-    with os.fdopen(descriptor, "rb") as file:
-        at_start = True
-        while line := file.readline(MAX_ROW_BYTES):
-            whole = line.endswith(b"\n")
-            if at_start and whole and (row := parse_row(line)) is not None:
-                yield row
-            at_start = whole
-
-
 class Telemetry:
-    """The digest of a job's rows. Holds the latest values, not the rows: memory does not grow with the run.
+    """The digest of a job's rows. Holds the latest values and `curves` of bounded length, not the rows.
 
     Call `update` as often as you like; it reads only what was appended since. A line without its newline is still
     being written and is read the next time. A file that became shorter was written anew and is read from the start.
@@ -103,6 +90,7 @@ class Telemetry:
         self._torn = b""
         self._too_long = False
         self.rows_read = 0
+        self.curves = CurveBuilder()
         self.metrics: dict[str, float | str] = {}
         self.step = 0
         self.total_steps: int | None = None
@@ -157,6 +145,7 @@ class Telemetry:
 
     def _digest(self, row: dict[str, Any]) -> None:
         kind = row["kind"]
+        self.curves.add(row)
         if isinstance(total := row.get("total_steps"), int):
             self.total_steps = total
         if isinstance(step := row.get("step"), int):

@@ -15,6 +15,7 @@ from mlintern.common.clock import Clock, iso
 from mlintern.common.redact import redact
 from mlintern.tools.errors import MlinternError, RateLimited
 from mlintern.tools.health.findings import Diagnosis, Finding
+from mlintern.tools.health.series import Run
 from mlintern.tools.jobs import cancellation, job_rows, logs, money
 from mlintern.tools.jobs.backend import Backend, BackendStatus, SchedulingBackend
 from mlintern.tools.jobs.disk import named_disk_errors
@@ -23,7 +24,7 @@ from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.schedules import Schedules
 from mlintern.tools.jobs.spec import FINAL, may_follow
 from mlintern.tools.jobs.submission import Submitter
-from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, read_rows
+from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
@@ -39,7 +40,7 @@ COLLECT_SECONDS = 600.0
 """How long the end of a job waits for the rest of its log, which holds its evaluation."""
 
 
-Diagnose = Callable[[Sequence[Mapping[str, Any]]], Diagnosis]
+Diagnose = Callable[[Run], Diagnosis]
 CollectEvaluations = Callable[[str], Awaitable[Sequence[BaseModel]]]
 
 
@@ -170,7 +171,7 @@ class Watcher:
         over, problem = status.state in FINAL, ""
         if not backend.capabilities.shares_files:
             problem = await self._copy_log(record, backend, over=over)
-        await anyio.to_thread.run_sync(self._read_telemetry, live, over)
+        await anyio.to_thread.run_sync(self._read_telemetry, live)
         if over:
             if problem and not self._waited_enough(live):
                 live.detail = f"It is over ({status.state}); {problem}"
@@ -278,15 +279,14 @@ class Watcher:
         request = cancellation.asked(self._workspace.job(record.job_id)) if status.state == "cancelled" else None
         return request.reason if request else None
 
-    def _read_telemetry(self, live: Live, over: bool) -> None:
-        """Bring the digest up to date; look for trouble when a twentieth more rows have come, and at the end."""
+    def _read_telemetry(self, live: Live) -> None:
+        """Bring the digest up to date, and look for trouble in its curves if rows have come."""
         telemetry = live.telemetry
         telemetry.update()
-        new = telemetry.rows_read - live.diagnosed_rows
-        if self._diagnose is None or new <= 0 or (new < live.diagnosed_rows / 20 and not over):
+        if self._diagnose is None or telemetry.rows_read == live.diagnosed_rows:
             return
         live.diagnosed_rows = telemetry.rows_read
-        diagnosis = self._diagnose(list(read_rows(telemetry.path)))
+        diagnosis = self._diagnose(telemetry.curves.run())
         live.verdict = diagnosis.verdict
         live.findings = diagnosis.findings
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mlintern.tools.errors import (
     WorkspaceError,
 )
 from mlintern.tools.health.findings import Diagnosis, Finding
+from mlintern.tools.health.series import Run
 from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import JobSpec
@@ -293,11 +294,10 @@ async def test_polling_returns_when_the_health_check_finds_something_new(
 ) -> None:
     found = Finding(kind="nan_or_inf", severity="error", evidence="loss is NaN", advice="Lower the learning rate.")
 
-    def diagnose(rows: Sequence[Mapping[str, Any]]) -> Diagnosis:
-        bad = any(row.get("values", {}).get("loss") == "NaN" for row in rows)
-        return Diagnosis(
-            verdict="failing" if bad else "healthy", findings=[found] if bad else [], steps_read=len(rows)
-        )
+    def diagnose(run: Run) -> Diagnosis:
+        bad = any(curve.ends_in_nan for curve in run.curves.values())
+        findings = [found] if bad else []
+        return Diagnosis(verdict="failing" if bad else "healthy", findings=findings, steps_read=run.rows)
 
     lab = DistantLab(workspace, ledger, clock, options={"diagnose": diagnose})
     lab.backend.chunk_bytes = 10_000

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, parse_row, read_rows, rows_in_log
+from mlintern.tools.health.series import MOST_CURVES, MOST_POINTS
+from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows, parse_row, rows_in_log
 
 
 def metrics(step: int, *, time: float | None = None, **values: float | str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_rubbish_between_rows_is_passed_over(path: Path) -> None:
     path.write_text('not json\n[1]\n{"v":2,"kind":"metrics"}\n\n' + json.dumps(metrics(5, loss=1.0)) + "\n")
     telemetry = Telemetry(path)
     telemetry.update()
-    assert telemetry.rows_read == 1 and len(list(read_rows(path))) == 1
+    assert telemetry.rows_read == 1
 
 
 def test_a_file_written_anew_is_read_from_its_start(path: Path) -> None:
@@ -160,7 +161,7 @@ def test_a_value_that_json_cannot_hold_is_read_as_the_word_for_it(path: Path, wr
     path.write_text(f'{{"v":1,"kind":"metrics","step":1,"time":{written},"values":{{"loss":{written}}}}}\n')
     telemetry = Telemetry(path)
     assert telemetry.update() and telemetry.metrics == {"loss": read}
-    assert json.loads(json.dumps(list(read_rows(path)), allow_nan=False))[0]["values"] == {"loss": read}
+    assert json.loads(json.dumps(parse_row(path.read_bytes()), allow_nan=False))["values"] == {"loss": read}
 
 
 def test_steps_beyond_measure_give_no_time_left_and_no_error(path: Path) -> None:
@@ -188,17 +189,35 @@ def test_a_script_cannot_make_the_digest_grow_without_end(path: Path) -> None:
     assert telemetry.metrics["m0_0"] == 1.0
 
 
+def test_the_curves_of_a_script_that_invents_names_and_logs_for_ever_stay_small(path: Path) -> None:
+    append(path, *({**metrics(1), "values": {f"m{row}_{index}": 1.0 for index in range(100)}} for row in range(30)))
+    append(path, *(metrics(step, m0_0=1.0) for step in range(2, 9_000)))
+    telemetry = Telemetry(path)
+    telemetry.update()
+    run = telemetry.curves.run()
+    assert len(run.curves) == MOST_CURVES and len(run["m0_0"]) <= MOST_POINTS
+
+
+def test_the_curves_of_a_file_that_was_written_anew_begin_anew(path: Path) -> None:
+    append(path, *(metrics(step, loss=9.0) for step in range(50)))
+    telemetry = Telemetry(path)
+    telemetry.update()
+    path.write_text(json.dumps(metrics(1, loss=2.0)) + "\n")
+    telemetry.update()
+    assert telemetry.curves.run()["loss"].values == (2.0,)
+
+
 def test_a_line_of_gigabytes_is_passed_over_and_what_follows_is_read(path: Path) -> None:
     with path.open("wb") as file:
         file.seek(200 << 20)  # a hole: it takes no room
         file.write(b"\n" + json.dumps(metrics(7, loss=1.0)).encode() + b"\n")
     telemetry = Telemetry(path)
     assert telemetry.update() and (telemetry.rows_read, telemetry.step) == (1, 7)
-    assert [row["step"] for row in read_rows(path)] == [7]
+    assert telemetry.curves.run()["loss"].steps == (7.0,)
 
 
 def test_what_stands_in_the_place_of_the_file_neither_blocks_nor_fails(path: Path) -> None:
     for make in (os.mkfifo, os.mkdir, lambda place: place.symlink_to(place)):
         make(path)
-        assert not Telemetry(path).update() and list(read_rows(path)) == []
+        assert not Telemetry(path).update()
         (path.rmdir if path.is_dir() else path.unlink)()

@@ -52,7 +52,7 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
     """Gradients jump far above their usual norm again and again; one jump that passes is ordinary.
 
     Threshold: three rows above 10 times the usual norm, or one above 100 times, the first twentieth left out. Usual
-    is the median, but at least a tenth of the median of the first quarter: the gradients of a run that has converged
+    is the median, but at least a fifth of the median of the first quarter: the gradients of a run that has converged
     are near 0, and what jumps above that harms nothing. Below 1.0, the usual max_grad_norm, nothing counts. False
     alarms: none in 1,000 runs of log-normal norms (sigma 0.5) of 200 rows (`benchmarks/judgement.py`).
     """
@@ -61,7 +61,7 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
         return
     skip = max(5, len(norms) // 20)  # the first steps are large in most runs
     early = median(norms.values[: max(skip, len(norms) // 4)])
-    usual = max(median(norms.values[skip:] or norms.values), early / 10)
+    usual = max(median(norms.values[skip:] or norms.values), early / 5)
     rows = list(zip(norms.steps, norms.highs, strict=True))[skip:]
     spikes = [(step, value) for step, value in rows if value > max(SPIKE * usual, CLIPPED_AT) and usual > 0]
     largest = max((value for _, value in spikes), default=0.0)

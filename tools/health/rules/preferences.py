@@ -47,13 +47,16 @@ def preference_divergence(run: Run) -> Iterable[Finding]:
 def guessing(run: Run) -> Iterable[Finding]:
     """Chosen and rejected are still told apart no better than by guessing.
 
-    Threshold: over at least 30 rows the mean share of pairs that are in the right order stays within .05 of .5, does
-    not rise by more than 3 standard errors, and the loss has not fallen. The mean, not the median: with few pairs a
-    row the median is 0, .5 or 1. Also for reward models, which log ``accuracy`` beside ``margin`` or ``min_reward``.
-    False alarms: at most 1 % of runs that reach .65 (`benchmarks/judgement.py`).
+    Threshold: of at least 30 rows, the mean share of pairs in the right order over the second half is within .05 of
+    .5 and does not rise by more than 3 standard errors, and the loss has not fallen. The mean, not the median: with
+    few pairs a row the median is 0, .5 or 1. Also for reward models, which log ``accuracy`` beside ``margin`` or
+    ``min_reward``. False alarms: at most 1 % of runs that reach .65 (`benchmarks/judgement.py`).
     """
     right, loss = _in_order(run), run["loss"]
-    if len(right) < PAIRS_TO_JUDGE or abs(tail_mean(right) - 0.5) > 0.05 or gain(right) > 3 * noise_of_means(right):
+    if len(right) < PAIRS_TO_JUDGE:
+        return
+    level = fmean(right.values[len(right) // 2 :])
+    if abs(level - 0.5) > 0.05 or gain(right) > 3 * noise_of_means(right):
         return
     change, error = trend(loss)
     wild = len(loss) >= ENOUGH and (max(loss.values[-window(loss) :]) > WILD or pstdev(loss.values) > GUESSING)
@@ -63,8 +66,7 @@ def guessing(run: Run) -> Iterable[Finding]:
         kind="stalled",
         severity="warning",
         step=int(right.steps[-1]),
-        evidence=f"{right.name} is still {tail_mean(right):.2f} on average, as good as guessing, after {len(right)} "
-        "rows",
+        evidence=f"{right.name} is still {level:.2f} on average, as good as guessing, after {len(right)} rows",
         advice=f"{slower(run) if wild else faster(run)}, check that chosen and rejected are not mixed up.",
     )
 
@@ -80,7 +82,7 @@ def chosen_falls(run: Run) -> Iterable[Finding]:
     right, chosen, rejected = run["rewards/accuracies"], run["logps/chosen"], run["logps/rejected"]
     if len(chosen) < ENOUGH or not falls(chosen):
         return
-    first, now = head(chosen), tail(chosen)
+    first, now = fmean(chosen.values[:3]), tail(chosen)
     share = (first - now) / max(abs(first), 1e-9)
     by_heart = len(right) >= ENOUGH and tail_mean(right) >= 0.98 and share > 0.2
     together = share > 0.5 and len(rejected) >= ENOUGH and falls(rejected)
