@@ -260,7 +260,7 @@ def suggested(action: Action) -> Rule | None:
     if action.usd_worst > 0:
         limit = f"<={format_usd_limit(action.usd_worst).replace(' USD', 'usd')}"
     elif action.seconds > 0:
-        limit = f"<={format_duration(math.ceil(action.seconds)).replace(' ', '')}"
+        limit = f"<={format_duration(math.ceil(action.seconds)).replace(' ', '').replace('min', 'm')}"
     return Rule.parse(f"{action.kind}:{action.where}{limit}")
 
 

@@ -32,11 +32,12 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A question as a person sees it. ``script`` gives the script's text, as a diff to the last approved one."""
+    """A question as a person sees it. ``script`` gives its script, ``changes`` what differs from the last one."""
 
     question: Question
     asked: Action | None
     script: Callable[[], Awaitable[str]] | None = None
+    changes: Callable[[], Awaitable[str]] | None = None
 
 
 class Person(Protocol):
@@ -84,8 +85,9 @@ class Approver:
                     self.spent[rule.text] = self.spent.get(rule.text, 0.0) + (asked.usd_worst or 0.0)
                 decision, via = Decision(approved=True), f"rule {', '.join(rule.text for rule in rules)}"
             elif self.person is not None:
-                script = self._script_reader(question)
-                decision = await self.person.decide(Request(question=question, asked=asked, script=script))
+                whole, changes = self._script_readers(question, asked)
+                request = Request(question=question, asked=asked, script=whole, changes=changes)
+                decision = await self.person.decide(request)
                 via = "terminal"
             else:
                 narrow = suggested(asked) if asked is not None else None
@@ -143,21 +145,24 @@ class Approver:
             )
         )
 
-    def _script_reader(self, question: Question) -> Callable[[], Awaitable[str]] | None:
-        script_id = question.arguments.get("script_id")
-        if self.read_text is None or not isinstance(script_id, str):
-            return None
+    def _script_readers(
+        self, question: Question, asked: Action | None
+    ) -> tuple[Callable[[], Awaitable[str]] | None, Callable[[], Awaitable[str]] | None]:
+        """Those of the whole script, and of what changed in it since the last approved one, if there was another."""
+        script_id = (asked.script_id if asked else "") or question.arguments.get("script_id")
+        if self.read_text is None or not isinstance(script_id, str) or not script_id:
+            return None, None
+        last = self.last_script
 
-        async def read() -> str:
+        async def whole() -> str:
             new = await self._script(question.server, script_id)
-            if new is None:
-                return f"The script {script_id} cannot be read from {question.server}."
-            old = await self._script(question.server, self.last_script) if self.last_script else None
-            if old is None or self.last_script == script_id:
-                return new
-            return diff(old, new, names=(self.last_script, script_id))
+            return f"The script {script_id} cannot be read from {question.server}." if new is None else new
 
-        return read
+        async def changes() -> str:
+            old = await self._script(question.server, last)
+            return await whole() if old is None else diff(old, await whole(), names=(last, script_id))
+
+        return whole, changes if last and last != script_id else None
 
     async def _script(self, server: str, script_id: str) -> str | None:
         assert self.read_text is not None, "only called where there is a reader"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from mlintern.common.consent import BadRule, Rule, suggested
+from mlintern.common.consent import BadRule, Rule, meaning, suggested
 from mlintern.common.text import cut_line, format_usd
 from mlintern.orchestrator.approvals import Decision, Request
 from mlintern.orchestrator.events import TurnEnded
@@ -13,7 +13,8 @@ from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.ui import lines
 
 CONSENT_HELP = (
-    "y: yes, once · a [RULE]: yes, and within this allowance from now on · n [reason]: no · s: show the script"
+    "y: yes, once · a [RULE]: yes, and without asking within this allowance from now on, in this session"
+    " · n [reason]: no · s: show the whole script · d: what changed in it since the last approved one"
 )
 
 
@@ -31,15 +32,19 @@ def consent_lines(request: Request, *, budget: TurnEnded | None) -> list[str]:
     rule = suggested(request.asked) if request.asked is not None else None
     if rule is not None:
         shown.append(f"Allowance with a: {rule.text}")
+        shown += [f"  {sentence}" for sentence in meaning([rule])]
     return shown
 
 
 def read_consent(text: str, request: Request) -> Decision | str:
-    """The decision that ``text`` makes, or what to say to somebody whose answer is none. Silence is no yes."""
+    """The decision that ``text`` makes, or what to say to somebody whose answer is none.
+
+    Only ``y`` or ``yes`` alone is a yes: a sentence that begins with it was meant for the agent.
+    """
     word, _, rest = text.strip().partition(" ")
     match word.lower():
-        case "y" | "yes":
-            return Decision(approved=True, note=rest.strip())
+        case "y" | "yes" if not rest.strip():
+            return Decision(approved=True)
         case "n" | "no":
             return Decision(approved=False, note=rest.strip())
         case "a" | "allow":

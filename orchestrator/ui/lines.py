@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlintern.common.durations import format_duration
-from mlintern.common.text import cut_line, format_usd
+from mlintern.common.text import cut_line, format_usd, printable
 from mlintern.orchestrator.events import Finished, Started, ToolFinished, TurnEnded
+from mlintern.orchestrator.tool import ToolOutcome
 
 ARGUMENT_CHARS = 60
 LINE_CHARS = 110
@@ -18,6 +19,24 @@ def brief(arguments: Mapping[str, Any], *, width: int = LINE_CHARS) -> str:
     """Arguments as ``name=value``, each and all cut to fit a line."""
     parts = [f"{name}={_short(value)}" for name, value in arguments.items()]
     return cut_line(", ".join(parts), width)
+
+
+def mark(outcome: ToolOutcome) -> tuple[str, str]:
+    """The sign before a call's line, and its style: failed, not done because nobody agreed, or done."""
+    if outcome.is_error:
+        return "✗", "red"
+    status = _status(outcome.text)
+    if status in ("denied", "approval_required"):
+        return f"⊘ {status.replace('_', ' ')}:", "yellow"
+    return "✓", "cyan"
+
+
+def _status(text: str) -> str:
+    try:
+        answer = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        return ""
+    return str(answer.get("status") or "") if isinstance(answer, dict) else ""
 
 
 def tool_line(finished: ToolFinished, arguments: Mapping[str, Any]) -> str:
@@ -65,14 +84,14 @@ def footer(turn: TurnEnded | None, *, window: int, minutes: float) -> str:
 
 def question_lines(message: str) -> list[str]:
     """A server's question, safe to print: no control characters, at most 40 lines."""
-    lines = ["".join(char for char in line if char.isprintable()) for line in message.splitlines()]
+    lines = [printable(line) for line in message.splitlines()]
     more = [f"(+{len(lines) - 40} more lines)"] if len(lines) > 40 else []
     return [*lines[:40], *more]
 
 
 def plain_text(text: str) -> str:
     """``text`` with no control character but newline and tab: what a model writes must not steer a terminal."""
-    return "".join(char for char in text if char.isprintable() or char in "\n\t")
+    return printable(text, keep="\n\t")
 
 
 def size(count: int) -> str:

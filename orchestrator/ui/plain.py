@@ -41,7 +41,7 @@ class PlainUi(Headless):
             case ToolStarted():
                 self._arguments[event.id] = event.arguments
             case ToolFinished():
-                mark = "✗" if event.outcome.is_error else "✓"
+                mark, _ = lines.mark(event.outcome)
                 self._line(f"{mark} {lines.tool_line(event, self._arguments.pop(event.id, {}))}")
             case ApprovalAnswered():
                 answer = "approved" if event.approved else "denied"

@@ -5,6 +5,7 @@ What is typed while the agent works is queued for its next turn; while a questio
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -83,9 +84,9 @@ class TerminalUi:
                 self._running[event.id] = (event.name, time.monotonic())
             case ToolFinished():
                 self._running.pop(event.id, None)
-                error = event.outcome.is_error
                 line = lines.tool_line(event, self._arguments.pop(event.id, {}))
-                self._line(f"{'✗' if error else '✓'} {line}", style="red" if error else "cyan")
+                mark, style = lines.mark(event.outcome)
+                self._line(f"{mark} {line}", style=style)
             case TurnEnded():
                 self._end_text()
                 self._turn = event
@@ -229,22 +230,40 @@ class TerminalUi:
     # --- what is asked ---------------------------------------------------------------------------------------------
 
     async def decide(self, request: Request) -> Decision:
-        """Show a question and wait for y, a, n or s."""
+        """Show a question and wait for y, a, n, s or d; what was typed before it was shown is no answer."""
         self._end_text()
-        for line in consent_lines(request, budget=self._turn):
-            self._line(line, style="bold yellow")
-        self._line(CONSENT_HELP, style="yellow")
+        self._show_question(request)
+        self._forget_typed()
         while True:
             text = await self._answer("approve? [y/a/n/s] ")
-            if text.lower() in ("s", "script"):
-                shown = await request.script() if request.script else "There is no script to show."
+            if text.lower() in ("s", "script", "d", "diff"):
+                read = request.script if text.lower() in ("s", "script") else request.changes
+                shown = await read() if read else "There is none to show."
                 for line in shown.splitlines() or ["(empty)"]:
                     self._line(line, style="dim")
+                self._show_question(request)  # the script may have moved it out of sight
                 continue
             decision = read_consent(text, request)
             if isinstance(decision, Decision):
                 return decision
             self._line(decision, style="yellow")
+
+    def _show_question(self, request: Request) -> None:
+        for line in consent_lines(request, budget=self._turn):
+            self._line(line, style="bold yellow")
+        self._line(CONSENT_HELP, style="yellow")
+
+    def _forget_typed(self) -> None:
+        """Empty the line that is being typed, and what the terminal holds and nobody has read yet."""
+        if self._session is not None:
+            from prompt_toolkit.input.typeahead import clear_typeahead
+
+            clear_typeahead(self._session.app.input)
+            self._session.default_buffer.reset()
+        with contextlib.suppress(OSError, ValueError, ImportError):
+            import termios
+
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
     async def fill_in(self, question: Question) -> Answer:
         """Ask for each field of a form; an empty line takes the default or leaves it out."""

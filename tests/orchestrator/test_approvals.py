@@ -175,7 +175,7 @@ async def test_without_a_person_everything_else_is_denied_at_once_with_the_reaso
     answer = await approve(question())
     assert answer.action == "accept" and answer.content is not None
     assert answer.content["approve"] is False
-    assert "--allow 'submit_job:local<=15min'" in answer.content["note"]
+    assert "--allow 'submit_job:local<=15m'" in answer.content["note"]
     assert approve.denied == [question().message.partition("\n")[0]]
 
 
@@ -221,7 +221,7 @@ async def test_questions_reach_a_person_one_after_the_other() -> None:
     assert len(clerk.shown) == 5
 
 
-async def test_the_script_is_shown_on_request_as_a_diff_to_the_last_approved_one() -> None:
+async def test_the_script_is_shown_whole_and_as_a_diff_to_the_last_approved_one() -> None:
     scripts = {"old": "a = 1\nb = 2\n", "new": "a = 1\nb = 3\n"}
 
     async def read(server: str, uri: str) -> str | None:
@@ -232,15 +232,13 @@ async def test_the_script_is_shown_on_request_as_a_diff_to_the_last_approved_one
     approve.read_text = read
     for script_id in ("old", "new", "gone"):
         await approve(question(script_id=script_id))
-    texts = []
-    approve.last_script = ""
-    for request, last in zip(clerk.shown, ("", "old", "new"), strict=True):
-        approve.last_script = last
-        assert request.script is not None
-        texts.append(await request.script())
-    assert texts[0] == "a = 1\nb = 2\n"
-    assert "-b = 2\n+b = 3" in texts[1]
-    assert "cannot be read" in texts[2]
+    first, second, third = clerk.shown
+    assert first.script is not None and second.script is not None and third.script is not None
+    assert second.changes is not None
+    assert (await first.script(), first.changes) == ("a = 1\nb = 2\n", None)
+    assert await second.script() == "a = 1\nb = 3\n"
+    assert "-b = 2\n+b = 3" in await second.changes()
+    assert "cannot be read" in await third.script()
 
 
 async def test_every_answer_is_on_the_record() -> None:
@@ -279,18 +277,19 @@ def request(**fields: Any) -> Request:
     [
         ("y", Decision(approved=True)),
         ("Yes", Decision(approved=True)),
-        ("y keep it short", Decision(approved=True, note="keep it short")),
         ("n", Decision(approved=False)),
         ("no Use LoRA instead", Decision(approved=False, note="Use LoRA instead")),
         ("a submit_job:local<=2h", Decision(approved=True, allowance=Rule.parse("submit_job:local<=2h"))),
-        ("a", Decision(approved=True, allowance=Rule.parse("submit_job:local<=15min"))),
+        ("a", Decision(approved=True, allowance=Rule.parse("submit_job:local<=15m"))),
     ],
 )
 def test_answers_are_read_as_meant(typed: str, expected: Decision) -> None:
     assert read_consent(typed, request()) == expected
 
 
-@pytest.mark.parametrize("typed", ["", "yy", "ok", "yse", "1", "a nonsense!", "train it"])
+@pytest.mark.parametrize(
+    "typed", ["", "yy", "ok", "yse", "1", "a nonsense!", "train it", "y keep it short", "yes please"]
+)
 def test_what_is_no_clear_answer_approves_nothing(typed: str) -> None:
     assert isinstance(read_consent(typed, request()), str)
 

@@ -136,6 +136,39 @@ def test_a_question_shows_what_it_is_about_and_yes_lets_the_job_through(tmp_path
         assert screen.effects() == ["job j1"]
 
 
+def test_what_was_typed_before_the_question_does_not_answer_it(tmp_path: Path) -> None:
+    turns = [calls("wait_for_file", name="go"), calls("submit_job", **JOB), says("Well.")]
+    with MessagesServer(turns) as server:
+        with terminal(tmp_path, server, "go") as screen:
+            screen.wait_for("… wait_for_file")
+            screen.process.send("y")  # and no Enter yet
+            screen.wait_for("› y")
+            (tmp_path / "state" / "go").touch()
+            screen.wait_for("approve? [y/a/n/s]")
+            screen.process.send("\r")
+            screen.wait_for("y: yes, once")
+            assert screen.effects() == []
+            screen.type("n")
+            screen.wait_for("⊘ denied: submit_job", "Well.")
+        assert screen.effects() == []
+
+
+def test_the_question_is_repeated_after_the_script_and_says_what_an_allowance_grants(tmp_path: Path) -> None:
+    turns = [calls("submit_job", script_id="abc", **JOB), says("Well.")]
+    with MessagesServer(turns) as server, terminal(tmp_path, server, "go") as screen:
+        screen.wait_for("approve? [y/a/n/s]", "each up to 15 min, however many")
+        screen.type("s")
+        screen.wait_for("print('abc')")
+        after = screen.text.rpartition("print('abc')")[2]
+        deadline = time.monotonic() + 60
+        while "free of charge on local cpu, up to 15 min (digest" not in after and time.monotonic() < deadline:
+            screen._read()
+            after = screen.text.rpartition("print('abc')")[2]
+        assert "free of charge on local cpu, up to 15 min (digest" in after
+        screen.type("n")
+        screen.wait_for("Well.")
+
+
 def test_a_no_carries_its_reason_to_the_model_word_for_word(tmp_path: Path) -> None:
     with MessagesServer([calls("submit_job", **JOB), says("Understood.")]) as server:
         with terminal(tmp_path, server, "go") as screen:

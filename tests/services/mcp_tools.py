@@ -209,9 +209,9 @@ def _add_writers(server: MCPServer, state: State) -> None:
         answer: Annotated[Consent, Resolve(consent)],
     ) -> Submitted:
         """Start a job; asks."""
-        if not isinstance(answer, AcceptedElicitation) or not answer.data.approve:
-            note = answer.data.note if isinstance(answer, AcceptedElicitation) else None
-            return Submitted(status="denied", note=note or answer.action)
+        given = answer.data if isinstance(answer, AcceptedElicitation) else None
+        if given is None or not getattr(given, "approve", False):
+            return Submitted(status="denied", note=getattr(given, "note", None) or answer.action)
         number = state.effect(f"job j{state.count('job')}")
         return Submitted(status="submitted", job_id=f"j{number}", note=answer.data.note or "")
 
