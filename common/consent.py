@@ -270,19 +270,14 @@ def meaning(rules: Collection[Rule]) -> list[str]:
 
 
 def _sentence(rule: Rule) -> str:
-    what = {
-        None: "jobs and dry runs",
-        "submit_job": "jobs",
-        "check_script": "dry runs",
-        "cancel_job": "cancellations",
-    }
-    place = f"on {rule.backend}" if rule.backend else "on any backend"
+    what = {None: "jobs and dry runs", "submit_job": "jobs", "check_script": "dry runs", "cancel_job": "cancelling"}
+    place = f"on {rule.backend}" if rule.backend else "on every backend"
     limit = {
-        "free": "free of charge, however long",
-        "time": f"free of charge, each up to {format_duration(rule.limit)}, however many",
+        "free": "free of charge, of any length and number",
+        "time": f"free of charge, each up to {format_duration(rule.limit)}, any number",
         "usd": f"for at most {format_usd_limit(rule.limit)} together",
     }[rule.kind]
-    return f"{rule.text}: the model's {what[rule.tool]} {place} start without asking you, {limit}."
+    return f"{rule.text}: {what[rule.tool]} {place} start without asking you: {limit}."
 
 
 def _limit(text: str | None, rule: str) -> tuple[Literal["free", "time", "usd"], float]:

@@ -156,7 +156,7 @@ def test_what_was_typed_before_the_question_does_not_answer_it(tmp_path: Path) -
 def test_the_question_is_repeated_after_the_script_and_says_what_an_allowance_grants(tmp_path: Path) -> None:
     turns = [calls("submit_job", script_id="abc", **JOB), says("Well.")]
     with MessagesServer(turns) as server, terminal(tmp_path, server, "go") as screen:
-        screen.wait_for("approve? [y/a/n/s]", "each up to 15 min, however many")
+        screen.wait_for("approve? [y/a/n/s]", "each up to 15 min")
         screen.type("s")
         screen.wait_for("print('abc')")
         after = screen.text.rpartition("print('abc')")[2]
