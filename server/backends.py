@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from mlintern.common.clock import Clock
 from mlintern.server.settings import Settings
 from mlintern.tools.config import Config
+from mlintern.tools.errors import MissingDependency
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
+from mlintern.tools.sandbox.isolation import HOW_TO_GET_IT, best_method
+from mlintern.tools.sandbox.policy import Method
 from mlintern.tools.workspace import Workspace
+
+
+def isolation_of(settings: Settings) -> Method | None:
+    """What isolates local jobs and dry runs; None where the user switched that off.
+
+    Raises:
+        MissingDependency: nothing on this machine can.
+    """
+    if settings.unsandboxed:
+        return None
+    method = best_method()
+    if method is None:
+        raise MissingDependency("Nothing here can isolate a local job.", next_step=HOW_TO_GET_IT)
+    return method
 
 
 def set_up(*, workspace: Workspace, clock: Clock, settings: Settings, config: Config) -> dict[str, Backend]:
@@ -27,6 +46,7 @@ def set_up(*, workspace: Workspace, clock: Clock, settings: Settings, config: Co
             python=settings.python or here.python,
             cpus=here.cpus,
             memory_limit_gib=here.memory_limit_gib,
+            isolation=partial(isolation_of, settings),
         )
     }
     if config.slurm is not None:

@@ -82,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         "--slots", type=int, metavar="N", help="local CPU jobs that run at once (default: of config.toml, else 1)"
     )
 
+    serving.add_argument(
+        "--unsandboxed",
+        action="store_true",
+        help="let local jobs and dry runs do everything that you can do; without it they see their own folder, the"
+        " data that they name and the Hugging Face cache",
+    )
+
     serve = commands.add_parser("serve", parents=[serving], help="serve on stdin and stdout, or over HTTP (default)")
     serve.add_argument("--http", metavar="HOST:PORT", help="serve streamable HTTP on a loopback address instead")
     serve.set_defaults(run=_serve)
@@ -124,6 +131,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
         python=options.python,
         slots=None if options.slots is None else _at_least_one(options.slots),
+        unsandboxed=options.unsandboxed,
     )
 
 
@@ -255,6 +263,8 @@ def _install(options: argparse.Namespace) -> int:
         arguments += ["--python", options.python]
     if settings.slots is not None:
         arguments += ["--slots", str(settings.slots)]
+    if settings.unsandboxed:
+        arguments.append("--unsandboxed")
     for rule in options.allow:
         arguments += ["--allow", rule]
     if options.budget is not None:

@@ -90,6 +90,7 @@ class Lab:
 
     @cached_property
     def checker(self) -> ScriptChecker:
+        from mlintern.server.backends import isolation_of
         from mlintern.tools.scripts.checking import ScriptChecker
         from mlintern.tools.scripts.dry_run import DryRunner
         from mlintern.tools.scripts.script_inputs import Materials
@@ -101,6 +102,7 @@ class Lab:
             clock=self.clock,
             materials=materials,
             python=self.settings.python,
+            isolation=partial(isolation_of, self.settings),
         )
         template = TemplateChecker(materials=materials, scratch=self.workspace.folder("cache", "data"))
         return ScriptChecker(store=self.scripts, template=template, runner=runner)

@@ -25,6 +25,7 @@ class Settings:
     python: the interpreter that local jobs try before uv makes an environment; None for that of ``config.toml``,
         else the one that serves.
     slots: how many local CPU jobs run at once; the others queue. None for that of ``config.toml``, else one.
+    unsandboxed: local jobs and dry runs may do what the user can.
     """
 
     workspace: Path | None = None
@@ -32,6 +33,7 @@ class Settings:
     allowances: Allowances = field(default_factory=Allowances)
     python: str | None = None
     slots: int | None = None
+    unsandboxed: bool = False
 
 
 def parse_toolsets(text: str) -> tuple[str, ...]:

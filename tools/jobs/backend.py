@@ -34,7 +34,9 @@ class ScriptFile(Protocol):
 class Submission:
     """All that a backend is given to start a job. ``secrets`` maps names to values: never write or log them.
 
-    ``until`` is when a schedule is over (Unix seconds): what it starts from then on must do nothing.
+    ``until`` is when a schedule is over (Unix seconds): what it starts from then on must do nothing. An
+    isolated job sees ``reads`` beside what its recipe, arguments and script name, and of ``names`` what it may see;
+    without ``network`` it reaches no other machine, where the backend can see to that.
     """
 
     job_id: str
@@ -43,6 +45,9 @@ class Submission:
     folder: Path
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     until: float | None = None
+    reads: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+    network: bool = True
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.backend import BackendStatus, Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.backend import LocalBackend
+from mlintern.tools.jobs.backends.local.confinement import paths_in
 from mlintern.tools.jobs.backends.local.interpreter import header_of
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import JobHandle, JobSpec
+from mlintern.tools.sandbox.isolation import FindMethod
 from mlintern.tools.scripts import tiny_model
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.dry_findings import Ended, findings
@@ -83,6 +85,7 @@ class DryRunner:
         limit_seconds: a run that takes longer is ended, with everything that it started.
         memory_limit_gib: a run that takes more is ended.
         environ: the server's environment; of it the script sees what a local job sees, and no secret.
+        isolation: as of local jobs; a try that needs nothing from the Hub reaches no network either.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class DryRunner:
         limit_seconds: float = LIMIT_SECONDS,
         memory_limit_gib: float = MEMORY_GIB,
         environ: Mapping[str, str] | None = None,
+        isolation: FindMethod | None = None,
     ) -> None:
         self._clock = clock
         self._materials = materials
@@ -108,6 +112,8 @@ class DryRunner:
             grace_seconds=2.0,
             environ=os.environ if environ is None else environ,
             environments=workspace.folder("environments"),
+            isolation=isolation,
+            protected=workspace.root,
         )
 
     @property
@@ -168,7 +174,7 @@ class DryRunner:
             }
             path = folder / "tried.py"
             path.write_bytes(script.text.encode())
-            tiny = folder / "tiny-model"
+            tiny = folder / "work" / "tiny-model"
             env = {VARIABLE: json.dumps(dry_settings(constants, model=tiny, data=copies))}
             if not constants.uses_hub:
                 env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
@@ -186,6 +192,9 @@ class DryRunner:
                     ),
                     script=_program(script),
                     folder=folder,
+                    reads=(path, *copies.values()),
+                    names=(str(model), *(source.name for source in sources.values()), *paths_in(script.text)),
+                    network=constants.uses_hub,
                 )
             )
         return None
@@ -232,7 +241,7 @@ class DryRunner:
             log=redact(_tail(folder / "log.txt")),
             script=script,
             path=folder / "tried.py",
-            has_model=any((folder / "tiny-model").glob("*.safetensors")),
+            has_model=any((folder / "work" / "tiny-model").glob("*.safetensors")),
             output=folder / "output",
             seconds=resources.get("wall_seconds"),
             peak_bytes=resources.get("peak_rss_bytes"),

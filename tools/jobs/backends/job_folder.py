@@ -48,6 +48,15 @@ class JobFolder:
         return self.path / "output"
 
     @property
+    def script(self) -> Path:
+        return self.path / "script.py"
+
+    @property
+    def scratch(self) -> Path:
+        """Home and temporary folder of an isolated job; removed when it is over."""
+        return self.path / "scratch"
+
+    @property
     def launch(self) -> Path:
         return self.path / "launch.json"
 

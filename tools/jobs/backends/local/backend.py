@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
@@ -19,10 +20,12 @@ from mlintern.tools.jobs import local_hardware
 from mlintern.tools.jobs.backend import BackendStatus, Capabilities, LogChunk, Submission
 from mlintern.tools.jobs.backends.job_folder import UNSTARTED, JobFolder, bury
 from mlintern.tools.jobs.backends.local import launch, process_table, slots
+from mlintern.tools.jobs.backends.local.confinement import Isolation
 from mlintern.tools.jobs.backends.local.interpreter import choose
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.spec import JobHandle
+from mlintern.tools.sandbox.isolation import FindMethod
 from mlintern.tools.workspace import Workspace
 
 MAX_LAUNCHES = 3
@@ -39,6 +42,9 @@ class LocalBackend:
         cpus: cores that a job is confined to (Linux). None: not confined, only told how many threads to use.
         grace_seconds: time between TERM and KILL when a job is ended.
         environments: where the environments made by uv are kept; by default in the workspace.
+        isolation: finds what keeps jobs apart from the rest of the machine, when one is started; None, or a method
+            that is None, lets them do what this user can. It may raise `MissingDependency`.
+        protected: the workspace that isolated jobs do not see; by default that in which they lie.
     """
 
     name = "local"
@@ -57,6 +63,8 @@ class LocalBackend:
         environ: Mapping[str, str] | None = None,
         machine: local_hardware.Machine | None = None,
         environments: Path | None = None,
+        isolation: FindMethod | None = None,
+        protected: Path | None = None,
     ) -> None:
         LocalSettings(slots=slots, cpus=cpus, memory_limit_gib=memory_limit_gib)  # refuses what cannot be
         self._workspace = workspace
@@ -68,6 +76,8 @@ class LocalBackend:
         self._environ = os.environ if environ is None else environ
         self._machine = machine
         self._environments = environments
+        self._find_method = isolation
+        self._protected = protected or workspace.root
 
     async def hardware(self) -> list[Hardware]:
         machine = await anyio.to_thread.run_sync(self._probe)
@@ -135,14 +145,16 @@ class LocalBackend:
 
     def _launch(self, submission: Submission, folder: JobFolder, lock: int, *, launches: int) -> None:
         now = self._clock.now()
-        script = folder.path / "script.py"
-        write_durably(script, submission.script.text.encode())
+        method = self._find_method() if self._find_method else None
+        script, text = folder.script, submission.script.text.encode()
+        write_durably(script, text)
+        environments = self._environments or self._workspace.folder("environments")
         interpreter = choose(
             text=submission.script.text,
             requirements=submission.script.requirements,
             python=submission.script.python,
             configured=self._python,
-            environments=self._environments or self._workspace.folder("environments"),
+            environments=environments,
         )
         launch_plan = launch.plan(
             submission,
@@ -153,6 +165,7 @@ class LocalBackend:
             server=self._environ,
             slots_folder=self._workspace.folder("local", "slots"),
             created_at=now,
+            isolation=Isolation(method, self._protected, environments) if method else None,
         )
         folder.write("launch", launch_plan)
         folder.set_aside_ending()
@@ -165,6 +178,7 @@ class LocalBackend:
                 lock=lock,
                 ticket=ticket,
                 ticket_lock=ticket_lock,
+                sha256=hashlib.sha256(text).hexdigest(),
                 server=self._environ,
                 secrets=submission.secrets,
             )

@@ -20,13 +20,18 @@ _HEADER = re.compile(r"(?m)^# /// script\s*$\n(?:^#(?:| .*)$\n)+?^# ///\s*$")
 """The PEP 723 block of a script, its first and last line included."""
 
 _PROBE = """
-import importlib.metadata, json, platform, sys
+import importlib.metadata, json, os, platform, sys
 found = {}
+paths = [sys.prefix, sys.base_prefix, *sys.path]
 for distribution in importlib.metadata.distributions():
     name = distribution.metadata["Name"]
     if name and name not in found:
         found[name] = [distribution.version, distribution.requires or []]
-print(json.dumps({"python": platform.python_version(), "found": found}))
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            paths.append(origin["url"].removeprefix("file://"))
+paths = [os.path.abspath(path) for path in dict.fromkeys(paths) if os.path.exists(path) and path]
+print(json.dumps({"python": platform.python_version(), "found": found, "paths": paths}))
 """
 
 _ENTRY = """
@@ -44,18 +49,24 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 @dataclass(frozen=True)
 class Interpreter:
-    """``command`` comes before the path of the script. ``reason`` says why it was chosen."""
+    """``command`` comes before the path of the script. ``reason`` says why it was chosen.
+
+    ``paths`` are the files and folders that it needs; ``uses_uv``: it makes an environment, for which it downloads.
+    """
 
     command: tuple[str, ...]
     reason: str
+    paths: tuple[str, ...] = ()
+    uses_uv: bool = False
 
 
 @dataclass(frozen=True)
 class Installed:
-    """What an interpreter has: its version, and of each distribution the version and requirements."""
+    """What an interpreter has: its version, of each distribution the version and requirements, and where they lie."""
 
     python: str
     distributions: Mapping[str, tuple[str, tuple[str, ...]]]
+    paths: tuple[str, ...] = ()
 
 
 def choose(
@@ -73,13 +84,17 @@ def choose(
         MissingDependency: neither interpreter will do and uv is not installed.
     """
     candidate = configured or sys.executable
-    missing = unmet(requirements, python, installed=installed_in(candidate))
+    installed = installed_in(candidate)
+    missing = unmet(requirements, python, installed=installed)
     if not missing:
-        return Interpreter((candidate,), f"{candidate} satisfies the script's header")
-    entry = _entry_script(text, environments)
+        paths = (str(Path(candidate).absolute()), *installed.paths)
+        return Interpreter((candidate,), f"{candidate} satisfies the script's header", paths)
+    entry, uv = _entry_script(text, environments), _uv()
     return Interpreter(
-        (_uv(), "run", "--no-project", "--quiet", "--script", str(entry)),
+        (uv, "run", "--no-project", "--quiet", "--script", str(entry)),
         f"uv environment {entry.parent.name}, because {candidate} lacks {', '.join(missing[:5])}",
+        (uv, str(entry.parent), sys.base_prefix),
+        uses_uv=True,
     )
 
 
@@ -155,7 +170,7 @@ def _ask(interpreter: str, stamp: int) -> Installed:
             next_step="Name a working one with --python or MLINTERN_PYTHON.",
         ) from error
     distributions = {_normal(name): (version, tuple(needs)) for name, (version, needs) in value["found"].items()}
-    return Installed(python=value["python"], distributions=distributions)
+    return Installed(python=value["python"], distributions=distributions, paths=tuple(value["paths"]))
 
 
 def _site_folders(interpreter: str) -> list[Path]:

@@ -13,6 +13,7 @@ from mlintern.common.durations import format_duration
 from mlintern.tools.errors import BackendError
 from mlintern.tools.jobs.backend import Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
+from mlintern.tools.jobs.backends.local.confinement import Isolation, policy_of
 from mlintern.tools.jobs.backends.local.environment import job_environment
 from mlintern.tools.jobs.backends.local.interpreter import Interpreter
 from mlintern.tools.jobs.backends.script_launch import processes_for, spread
@@ -71,6 +72,7 @@ def plan(
     server: Mapping[str, str],
     slots_folder: Path,
     created_at: float,
+    isolation: Isolation | None,
 ) -> dict[str, Any]:
     """The content of ``launch.json``: everything that the supervisor needs, and no secret."""
     spec = submission.spec
@@ -84,20 +86,26 @@ def plan(
             f"The job needs {spec.hardware}, and this server sees {len(devices)} GPU(s).",
             next_step="list_hardware shows what there is; CUDA_VISIBLE_DEVICES of the server limits it.",
         )
+    environment = job_environment(
+        server=server,
+        given=dict(spec.env),
+        job_id=submission.job_id,
+        output=JobFolder(submission.folder).output,
+        threads=limits.threads(machine, on_gpu=kind == "gpu"),
+        with_token="HF_TOKEN" in spec.secrets,
+    )
+    if devices:
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # that of nvidia-smi, whose numbers are passed on
+    policy = isolation and policy_of(
+        submission, isolation=isolation, interpreter=interpreter, environment=environment, server=server
+    )
     return {
         "job_id": submission.job_id,
         "created_at": created_at,
         "argv": [*interpreter.command, *spread(processes_for(submission.script, needed)), *argv],
         "interpreter": interpreter.reason,
-        "environment": job_environment(
-            server=server,
-            given=dict(spec.env),
-            job_id=submission.job_id,
-            output=JobFolder(submission.folder).output,
-            threads=limits.threads(machine, on_gpu=kind == "gpu"),
-            with_token="HF_TOKEN" in spec.secrets,
-        )
-        | ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if devices else {}),  # that of nvidia-smi, whose numbers are passed on
+        "environment": environment,
+        "policy": policy.to_json() if policy else None,
         "secrets": sorted(submission.secrets),
         "timeout_seconds": spec.timeout_seconds,
         "timeout": format_duration(spec.timeout_seconds),
@@ -117,16 +125,21 @@ def start_supervisor(
     lock: int,
     ticket: Path,
     ticket_lock: int,
+    sha256: str,
     server: Mapping[str, str],
     secrets: Mapping[str, str],
 ) -> None:
     """Start the supervisor of the job in ``folder``, handing it both locks. Returns when it is on its own.
+
+    ``sha256`` is that of the script, which the supervisor checks when the job's turn has come; it does not stand in
+    the folder, where it could be changed together with the script.
 
     Raises:
         BackendError: it did not come up; nothing has run.
     """
     needed = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
     command = [sys.executable, "-P", "-m", SUPERVISOR, str(folder.path), str(lock), str(ticket), str(ticket_lock)]
+    command.append(sha256)
     with folder.supervisor_log.open("ab") as log:
         starter = subprocess.Popen(
             command,

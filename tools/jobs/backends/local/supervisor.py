@@ -1,19 +1,22 @@
 """The process that looks after one local job, and outlives the server that submitted it.
 
-    python -m mlintern.tools.jobs.backends.local.supervisor JOB_FOLDER LOCK_DESCRIPTOR TICKET TICKET_DESCRIPTOR
+    python -m mlintern.tools.jobs.backends.local.supervisor JOB_FOLDER LOCK_DESCRIPTOR TICKET TICKET_DESCRIPTOR SHA256
 
-It waits for its turn, starts the script in a session of its own, enforces the limits on the whole tree of processes,
-and leaves ``exit.json``. Each step is on disk before it is taken, so that a kill between any two steps is
-recognisable. Standard library only: one of these stands beside every job, below 15 MB.
+It waits for its turn, sees that the script is still the one that was submitted, starts it isolated and in a session
+of its own, enforces the limits on the whole tree of processes, and leaves ``exit.json``. Each step is on disk before
+it is taken, so that a kill between any two steps is recognisable. Standard library only: one of these stands beside
+every job, below 15 MB.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -23,6 +26,8 @@ from typing import Any, NoReturn
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local import process_table
 from mlintern.tools.jobs.backends.local.slots import Place, Slots
+from mlintern.tools.sandbox import isolation
+from mlintern.tools.sandbox.policy import Policy
 
 TICK_SECONDS = 1.0
 SAMPLE_SECONDS = 5.0
@@ -33,10 +38,12 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Supervisor:
-    def __init__(self, folder: JobFolder, place: Place) -> None:
+    def __init__(self, folder: JobFolder, place: Place, *, sha256: str) -> None:
         self.folder = folder
+        self.sha256 = sha256
         self.place = place
         self.launch = folder.read("launch") or {}
+        self.policy = Policy.from_json(self.launch["policy"]) if self.launch["policy"] else None
         self.grace = float(self.launch["grace_seconds"])
         self.slots = Slots(Path(self.launch["slots_folder"]))
         self.state: dict[str, Any] = folder.read("state") or {}
@@ -54,6 +61,9 @@ class Supervisor:
             self._record(phase="queued", supervisor=os.getpid(), supervisor_started=_started(os.getpid()))
             if not self._wait_for_turn():
                 self._finish("cancelled", error=self._why_cancelled())
+                return
+            if hashlib.sha256(self.folder.script.read_bytes()).hexdigest() != self.sha256:
+                self._finish("failed", error="Its script was changed after it was submitted; it was not started.")
                 return
             self._start()
             state, error = self._watch()
@@ -112,11 +122,11 @@ class Supervisor:
     def _start(self) -> None:
         """Fork the script, held at a gate until its pid is on disk: what runs is always on record."""
         gate, opener = os.pipe()
-        environment = self._environment()
+        start = isolation.start(self.policy, self.launch["argv"], self._environment())
         self.begun = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
-            self._become_script(gate, opener, environment)
+            self._become_script(gate, opener, start)
         os.close(gate)
         self._record(
             phase="running",
@@ -130,7 +140,7 @@ class Supervisor:
         os.write(opener, b"!")
         os.close(opener)
 
-    def _become_script(self, gate: int, opener: int, environment: dict[str, str]) -> NoReturn:
+    def _become_script(self, gate: int, opener: int, start: isolation.Start) -> NoReturn:
         try:
             os.setsid()
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -148,7 +158,8 @@ class Supervisor:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             self._pin()
             os.chdir(self.folder.work)
-            os.execve(self.launch["argv"][0], self.launch["argv"], environment)
+            start.confine()
+            os.execve(start.argv[0], start.argv, start.environment)
         except OSError as error:
             os.write(2, f"The script could not be started: {error}\n".encode())
         os._exit(127)
@@ -172,7 +183,7 @@ class Supervisor:
         while True:
             self._reap()
             if self.wait_status is not None:
-                return _verdict(self.wait_status)
+                return _verdict(self.wait_status, inside=self._in_bubblewrap)
             elapsed = time.monotonic() - self.begun
             if self._cancelled():
                 self._end_tree(grace=self.grace)
@@ -200,6 +211,10 @@ class Supervisor:
 
     # Ending
 
+    @property
+    def _in_bubblewrap(self) -> bool:
+        return self.policy is not None and self.policy.method == "bubblewrap"
+
     def _reap(self) -> None:
         """Collect what has ended: the script, and orphans of its tree, which come to us as their subreaper."""
         while True:
@@ -219,6 +234,8 @@ class Supervisor:
         """TERM to every process below us, then after ``grace`` seconds KILL, again and again until none is left."""
         if grace > 0:
             tree = process_table.descendants(os.getpid())
+            if self._in_bubblewrap:  # bwrap takes all others with it at once; it ends by itself when the script has
+                tree = [process for process in tree if process.pid != self.child]
             process_table.send(tree, signal.SIGTERM)
             process_table.send(tree, signal.SIGCONT)
             self._await_empty(time.monotonic() + grace)
@@ -251,18 +268,21 @@ class Supervisor:
                 "peak_rss_bytes": self.peak_rss_bytes,
             }
         )
+        if self.policy is not None:
+            shutil.rmtree(self.policy.scratch, ignore_errors=True)
 
     def _record(self, **changes: Any) -> None:
         self.state.update(changes)
         self.folder.write("state", self.state)
 
 
-def _verdict(status: int) -> tuple[str, str | None]:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
+def _verdict(status: int, *, inside: bool) -> tuple[str, str | None]:
+    """How the script ended. From ``inside`` bubblewrap a death by signal n comes as exit code 128 + n."""
+    code = _exit_code(status)
+    if os.WIFSIGNALED(status) or (inside and code > 128):
+        number = code - 128
         hint = " (did the machine run out of memory?)" if number == signal.SIGKILL else ""
         return "failed", f"The script was killed by {_signal_name(number)}{hint}."
-    code = os.WEXITSTATUS(status)
     return ("succeeded", None) if code == 0 else ("failed", f"The script ended with exit code {code}.")
 
 
@@ -290,13 +310,13 @@ def _prctl(option: int, value: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    folder, lock, ticket, ticket_lock = arguments
+    folder, lock, ticket, ticket_lock, sha256 = arguments
     for descriptor in (int(lock), int(ticket_lock)):
         os.set_inheritable(descriptor, False)  # the script must hold neither
     if os.fork():
         os._exit(0)  # the one who started us has nothing to wait for any more
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    Supervisor(JobFolder(Path(folder)), Place(Path(ticket), int(ticket_lock))).run()
+    Supervisor(JobFolder(Path(folder)), Place(Path(ticket), int(ticket_lock)), sha256=sha256).run()
 
 
 if __name__ == "__main__":
