@@ -3,7 +3,10 @@
 The rules, all at the tail of the calls only:
 
 * the same call with the same result 3 times; a cycle of 2 or 3 calls 3 times, of 4 to 8 calls twice;
-* the same error of one tool 5 times in a row, whatever its arguments;
+* the same cause of a failure of one tool 5 times, whatever its arguments and whether or not the call itself is marked
+  as an error (a check that did not pass, a job that failed);
+* 8 of the last 10 calls told nothing that was not known, however they were worded: reworded queries with the same
+  items, another limit, sections that are read again;
 * 3 turns of near-identical prose without a call.
 
 Waiting is no circle: a poll whose state lawfully stays (queued, running) may repeat 30 times, a cycle around it 20
@@ -15,13 +18,13 @@ third time within `MEMORY` calls.
 from __future__ import annotations
 
 import difflib
-import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlintern.orchestrator.signatures import call_key, error_key, fields_of, masked, result_key, text_of
+from mlintern.orchestrator.result_reading import cause_of_failure, facts_of, is_over, waits
+from mlintern.orchestrator.signatures import call_key, masked, result_key, text_of
 
 Level = Literal["hint", "refuse", "stop"]
 LEVELS: tuple[Level, ...] = ("hint", "refuse", "stop")
@@ -40,14 +43,15 @@ PROSE_CHARACTERS = 4_000
 MEMORY = 40
 """Calls within which the third return of the same circle is no longer greeted with a hint."""
 
+STALE_WINDOW = 10
+STALE_CALLS = 8
+"""Of the last `STALE_WINDOW` calls, so many told nothing new."""
+
+MOST_FACTS = 300_000
+"""Facts remembered; beyond it the guard starts to learn anew."""
+
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
-
-WAITING = re.compile(r"queued|pending|running|starting|schedul(ed|ing)|waiting|in_progress|processing", re.IGNORECASE)
-OVER = re.compile(
-    r"succeeded|success|completed?|done|finished|failed|failure|error|cancell?ed|timed_out|timeout|lost|deleted",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,10 @@ class LoopGuard:
         self._refused: dict[str, _Seen] = {}
         self._strikes: dict[frozenset[str], deque[int]] = {}
         self._prose: list[str] = []
+        self._known: set[int] = set()
+        self._stale: deque[str] = deque(maxlen=STALE_WINDOW)
+        self._stale_nudges = 0
+        self._nudged_at = -STALE_WINDOW
 
     def observe(
         self,
@@ -125,6 +133,9 @@ class LoopGuard:
         self._count += 1
         self._extend_runs(seen)
         nudges = [*self._circles(), *self._same_error(seen, arguments, result, is_error)]
+        nudges += self._nothing_new(seen, arguments, result, quiet=bool(nudges))
+        if nudges:
+            self._nudged_at = self._count
         return max(nudges, key=lambda nudge: LEVELS.index(nudge.level), default=None)
 
     def observe_text(self, text: str) -> Nudge | None:
@@ -185,12 +196,7 @@ class LoopGuard:
 
     def _waits(self, name: str, result: Any) -> bool:
         """Is this the answer of something that lawfully stays as it is?"""
-        fields = fields_of(result)
-        states = [str(fields[key]).strip() for key in ("state", "status") if key in fields]
-        if any(map(WAITING.fullmatch, states)) or any(fields[key] for key in fields if key.startswith("retry_after")):
-            return True
-        said = text_of(result).strip().strip(".!")
-        return name in self._poll_tools and not any(map(OVER.fullmatch, [*states, said]))
+        return waits(result) or (name in self._poll_tools and not is_over(result))
 
     def _extend_runs(self, seen: _Seen) -> None:
         for length in self._runs:
@@ -252,10 +258,11 @@ class LoopGuard:
         streak = self._errors.get(seen.name)
         if seen.key in self._refused:
             return  # counted as a circle
-        if not is_error:
-            self._errors.pop(seen.name, None)
+        error = cause_of_failure(result, is_error=is_error, arguments=arguments)
+        if error is None:
+            if not seen.waits:  # a job that runs has not succeeded yet
+                self._errors.pop(seen.name, None)
             return
-        error = error_key(result, arguments)
         if streak is None or streak.error != error:
             self._errors[seen.name] = _ErrorStreak(error)
             return
@@ -275,6 +282,30 @@ class LoopGuard:
                 "whatever the arguments. Read the error again: it is about something else than what you vary. "
                 f"{ADVICE[level]}",
             )
+
+    def _nothing_new(self, seen: _Seen, arguments: Mapping[str, Any], result: Any, *, quiet: bool) -> Iterator[Nudge]:
+        """Most of the latest calls told only what was known, and it is no circle and no wait."""
+        if seen.waits or seen.key in self._refused:
+            self._stale.append("waits")
+            return
+        facts = facts_of(seen.name, arguments, result)
+        news = bool(facts.hashes - self._known)
+        if len(self._known) > MOST_FACTS:
+            self._known.clear()
+        self._known |= facts.hashes
+        self._stale.append("nothing found" if facts.nothing_found else "news" if news else "known")
+        known, nothing = self._stale.count("known"), self._stale.count("nothing found")
+        if known + nothing < STALE_CALLS or quiet or self._count - self._nudged_at < STALE_WINDOW:
+            return
+        self._stale_nudges += 1
+        hopeless = known == STALE_WINDOW and self._stale_nudges > len(LEVELS) - 1
+        yield Nudge(
+            level="stop" if hopeless else "hint",
+            pattern=f"{known + nothing} of {len(self._stale)} calls told nothing new",
+            text=f"[mlintern guard] {known + nothing} of your last {len(self._stale)} calls told you nothing that "
+            "you did not know already, however they were worded. Use what you have: decide, act on it, or say what "
+            f"is missing. {ADVICE['stop'] if hopeless else ''}".rstrip(),
+        )
 
 
 ADVICE: dict[Level, str] = {

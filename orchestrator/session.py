@@ -32,7 +32,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -100,7 +100,7 @@ class Session:
         """
         session = cls(find(root, session_id), clock=clock)
         session._open()
-        session._drop_partial_line()
+        session._cut_back_to_last_whole_event()
         return session
 
     @property
@@ -117,11 +117,15 @@ class Session:
         Raises:
             OSError: it could not be written. Nothing that depends on it may happen.
         """
-        event = {"v": VERSION, "time": round(self._clock.now(), 3), "kind": kind, **fields}
-        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str) + "\n"
-        data = line.encode("utf-8", "surrogatepass")
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        data = _line(kind, fields, self._clock)
+        whole = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, whole)  # a full disk: half a line would spoil what comes after it
+            raise
         if kind in MUST_BE_DURABLE and fields.get("side_effect") != "read_only":
             os.fsync(self._descriptor)
 
@@ -147,15 +151,28 @@ class Session:
         self._stack.callback(os.close, self._descriptor)
         sync_folder(self.folder)
 
-    def _drop_partial_line(self) -> None:
-        size = os.fstat(self._descriptor).st_size
-        keep = size
-        while keep and os.pread(self._descriptor, 1, keep - 1) != b"\n":
-            step = min(keep, 65536)
-            newline = os.pread(self._descriptor, step, keep - step).rfind(b"\n")
-            keep = keep - step + newline + 1
-        if keep < size:
+    def _cut_back_to_last_whole_event(self) -> None:
+        """Take off the end what a crash, a power cut or a full disk left there: half a line, lines of no JSON."""
+        end = os.fstat(self._descriptor).st_size
+        keep = end
+        while keep:
+            start = self._start_of_last_line(keep)
+            line = os.pread(self._descriptor, keep - start, start)
+            if line.endswith(b"\n") and _is_event(line):
+                break
+            keep = start
+        if keep < end:
             os.ftruncate(self._descriptor, keep)
+
+    def _start_of_last_line(self, end: int) -> int:
+        start = end - 1
+        while start > 0:
+            step = min(start, 65536)
+            newline = os.pread(self._descriptor, step, start - step).rfind(b"\n")
+            if newline >= 0:
+                return start - step + newline + 1
+            start -= step
+        return 0
 
 
 class ChildJournal:
@@ -166,9 +183,21 @@ class ChildJournal:
         self._clock = clock
 
     def append(self, kind: str, **fields: Any) -> None:
-        event = {"v": VERSION, "time": round(self._clock.now(), 3), "kind": kind, **fields}
-        with self._path.open("a", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str) + "\n")
+        with self._path.open("ab") as file:
+            file.write(_line(kind, fields, self._clock))
+
+
+def _line(kind: str, fields: Mapping[str, Any], clock: Clock) -> bytes:
+    event = {"v": VERSION, "time": round(clock.now(), 3), "kind": kind, **fields}
+    text = json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str) + "\n"
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line.decode("utf-8", "surrogatepass"))["kind"], str)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def find(root: Path, session_id: str) -> Path:

@@ -82,23 +82,17 @@ def call_key(name: str, arguments: Mapping[str, Any]) -> str:
 
 def result_key(result: Any) -> str:
     """What a result says, apart from when and under which id it says so."""
-    return _digest(_masked_value(_parsed(result)))
+    return _digest(_masked_value(parsed(result)))
 
 
 def error_key(result: Any, arguments: Mapping[str, Any]) -> str:
     """`result_key` of an error in which echoes of the call's own arguments are masked too."""
-    parsed = _parsed(result)
-    text = parsed if isinstance(parsed, str) else json.dumps(parsed, sort_keys=True, default=str, ensure_ascii=False)
-    for echo in sorted({echo for echo in _scalars(arguments) if len(echo) <= 2_000}, key=len, reverse=True)[:50]:
+    value = parsed(result)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    for echo in sorted({echo for echo in scalars_of(arguments) if len(echo) <= 2_000}, key=len, reverse=True)[:50]:
         if len(echo) >= 3 or echo.replace(".", "").isdigit():
             text = re.sub(rf"(?<![\w.]){re.escape(echo)}(?![\w])", "<argument>", text)
     return _digest(masked(text))
-
-
-def fields_of(result: Any) -> Mapping[str, Any]:
-    """The top-level fields of a result that is a JSON object; none for any other."""
-    parsed = _parsed(result)
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def text_of(result: Any) -> str:
@@ -113,7 +107,8 @@ def text_of(result: Any) -> str:
     return json.dumps(result, sort_keys=True, default=str, ensure_ascii=False)
 
 
-def _parsed(result: Any) -> Any:
+def parsed(result: Any) -> Any:
+    """A result as its JSON value, or as text where it is none."""
     text = text_of(result)
     if text[:1] in ("{", "["):
         try:
@@ -144,13 +139,14 @@ def _folded(value: Any) -> Any:
     return _SPACE.sub(" ", value).strip() if isinstance(value, str) else value
 
 
-def _scalars(value: Any) -> Iterator[str]:
+def scalars_of(value: Any) -> Iterator[str]:
+    """Every text and number in a JSON value."""
     if isinstance(value, Mapping):
         for each in value.values():
-            yield from _scalars(each)
+            yield from scalars_of(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _scalars(each)
+            yield from scalars_of(each)
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
         yield str(value).strip()
 

@@ -67,9 +67,8 @@ class Approval(BaseModel):
         title="Approve",
         description="Nothing is started, spent, published or destroyed unless this is ticked.",
     )
-    note: str | None = Field(
-        default=None, title="Note to the agent", description="Passed on word for word.", max_length=2000
-    )
+    # With a default: one host fills in what has none with null, which no string schema takes.
+    note: str = Field(default="", title="Note to the agent", description="Passed on word for word.", max_length=2000)
 
 
 class Verdict(BaseModel):
@@ -184,7 +183,7 @@ class Gate:
         if isinstance(answer, Approval):
             if not answer.approve:
                 return self._deny(action, answer.note or "The question was answered without ticking the approval.")
-            decision = self._approvals.approve(action.consent_digest, note=answer.note or "", via="dialog")
+            decision = self._approvals.approve(action.consent_digest, note=answer.note, via="dialog")
             answer = Verdict(status="approved", via="dialog", note=decision.note)
         if answer is None:
             return self._deny(action, CLOSED if isinstance(consent, CancelledElicitation) else "")

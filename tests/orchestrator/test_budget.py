@@ -130,6 +130,18 @@ def test_what_a_child_spends_is_spent_by_its_parent() -> None:
     parent.reserve(request(max_tokens=30_000), prompt_tokens=10)
 
 
+def test_what_a_child_holds_is_held_by_its_parent() -> None:
+    parent = budget(1.0)
+    one, other = parent.child(0.7), parent.child(0.7)
+    held = one.reserve(request(max_tokens=60_000), prompt_tokens=10)  # 0.60
+    assert parent.reserved_usd == pytest.approx(held.worst_usd) and other.reserved_usd == 0
+    with pytest.raises(BudgetExhausted, match=r"\$0.40 is left"):
+        other.reserve(request(max_tokens=60_000), prompt_tokens=10)
+    held.settle(Usage())
+    assert parent.reserved_usd == one.reserved_usd == 0
+    other.reserve(request(max_tokens=60_000), prompt_tokens=10)
+
+
 def test_a_child_without_a_limit_of_its_own_has_its_parents() -> None:
     child = budget(0.01).child()
     with pytest.raises(BudgetExhausted, match="the run's budget"):
@@ -209,6 +221,7 @@ def test_a_parent_and_concurrent_children_can_never_jointly_pass_the_limit(
             under_way.append((held, prompt, max_tokens))
         assert before <= parent.spent_usd <= limit + 1e-6
         before = parent.spent_usd
+        assert parent.reserved_usd == pytest.approx(sum(held.worst_usd for held, _, _ in under_way))
         assert parent.spent_usd + parent.reserved_usd <= limit + 1e-6
         assert all(each.reserved_usd >= 0 for each in family)
     assert family[3].spent_usd <= limit / 2 + 1e-6

@@ -168,6 +168,249 @@ def test_a_remark_is_substance_where_it_is_all_that_a_call_has() -> None:
     assert fired([("add_note", {"note": f"remark {n}"}, "saved") for n in range(30)]) == []
 
 
+# Waiting for what other people's schedulers run.
+
+SQUEUE = """\
+             JOBID PARTITION     NAME     USER ST       TIME  NODES NODELIST(REASON)
+               {id}       gpu    train       me {state}       0:00      1 (Priority)"""
+LAWFUL_WAITS = [
+    json.dumps({"job": {"id": 7, "state": "RUNNING"}}),
+    json.dumps({"result": {"jobs": [{"name": "a", "status": {"phase": "Pending"}}]}}),
+    json.dumps({"job": {"job_state": "PENDING"}, "retry": None}),
+    json.dumps([{"JobState": "x", "state": "CONFIGURING"}]),
+    json.dumps({"job": {"retry_after_seconds": 30}}),
+    SQUEUE.format(id=42, state="PD"),
+    SQUEUE.format(id=42, state="CG"),
+    "  42  gpu  train  me  PD  0:00  1 (Resources)",
+    "JobID JobName State ExitCode\n----- ------- ----- --------\n42    train   PENDING 0:0",
+    "NAME   READY  STATUS             RESTARTS  AGE\npod-1  0/1    ContainerCreating  0         5s",
+    "Job 42 is still running.",
+    "job_id: 42\nstate: RUNNING\nnode: n1",
+    "Status: queued (position 3)",
+    "Training is in progress",
+]
+
+
+@pytest.mark.parametrize("answer", LAWFUL_WAITS)
+@pytest.mark.parametrize("tool", ["bash", "get_job", "mcp_slurm_queue"])
+def test_a_state_nested_in_a_result_or_said_as_text_is_a_lawful_wait(tool: str, answer: str) -> None:
+    assert fired([(tool, {"job": "42"}, answer)] * 29) == []
+    assert [level for _, level in fired([(tool, {"job": "42"}, answer)] * 200)] == ["hint"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        json.dumps({"job": {"state": "COMPLETED"}}),
+        json.dumps({"job": {"id": 7, "reason": "running out of memory"}}),
+        SQUEUE.format(id=42, state="F"),
+        "Job 42 is finished.",
+        "the pending queue of ideas\nis what the paper is about",
+        "JOBID PARTITION NAME USER ST TIME NODES NODELIST(REASON)",
+    ],
+)
+def test_what_names_no_state_that_waits_is_none(answer: str) -> None:
+    assert first([("bash", {"job": "42"}, answer)] * 9) == 3
+
+
+@given(
+    st.recursive(
+        st.sampled_from([{"state": "RUNNING"}, {"status": "queued"}, {"phase": "Pending"}]),
+        lambda inner: st.one_of(
+            st.dictionaries(st.sampled_from(["job", "result", "data"]), inner, min_size=1, max_size=2),
+            st.lists(inner, min_size=1, max_size=2),
+        ),
+        max_leaves=4,
+    )
+)
+def test_wherever_the_state_stands_waiting_is_never_refused(answer: Any) -> None:
+    levels = {level for _, level in fired([("bash", {"command": "status"}, json.dumps(answer))] * 60)}
+    assert levels <= {"hint"}
+
+
+# Circles that are not the same call with the same result.
+
+
+def papers(order: int, query: str) -> str:
+    items = [
+        {"paper_id": f"arxiv:{n}", "title": f"On the matter number {n}", "score": 0.9 - order / 100} for n in range(8)
+    ]
+    return json.dumps({"query": query, "items": items[order % 8 :] + items[: order % 8], "took": order})
+
+
+def test_reworded_queries_with_the_same_items_are_noticed() -> None:
+    words = [
+        "small",
+        "model",
+        "reasoning",
+        "gsm8k",
+        "recipe",
+        "math",
+        "distill",
+        "sft",
+        "grpo",
+        "data",
+        "tuning",
+        "lr",
+    ]
+    calls: list[Call] = [("search_papers", {"query": word}, papers(n, word)) for n, word in enumerate(words)]
+    at = first(calls)
+    assert at is not None and at <= 10
+
+
+def test_a_changing_limit_is_noticed() -> None:
+    items = "\n".join(f"run-{n} finished with score 0.{n}1" for n in "abcdef")
+    calls: list[Call] = [("list_runs", {"limit": n}, items) for n in range(10, 22)]
+    at = first(calls)
+    assert at is not None and at <= 10
+
+
+def test_more_items_under_a_larger_limit_are_news() -> None:
+    calls: list[Call] = [
+        ("list_runs", {"limit": n}, json.dumps([{"run": f"alpha{k * 7}beta"} for k in range(n)]))
+        for n in range(5, 30)
+    ]
+    assert fired(calls) == []
+
+
+def test_a_cycle_with_an_odd_call_between_is_noticed() -> None:
+    calls: list[Call] = []
+    for n in range(8):
+        calls += [*cycle("a", "b", rounds=2), ("odd", {"n": n}, f"something else number {n}")]
+    at = first(calls)
+    assert at is not None and at <= 16
+
+
+def test_sections_that_are_read_again_are_noticed() -> None:
+    sections: list[Call] = [
+        (
+            "read_paper",
+            {"section": n},
+            f"Section {n} says at some length that method {n}b beats method {n}c by {n}.5 points",
+        )
+        for n in range(10)
+    ]
+    assert fired(sections) == []
+    at = first([*sections, *sections])
+    assert at is not None and at <= 20
+
+
+def test_variants_of_a_listing_are_noticed() -> None:
+    names = ["train.py", "eval.py", "data", "README.md", "out", "config.toml"]
+    commands = [
+        "ls",
+        "ls -1",
+        "ls .",
+        "ls ./",
+        "ls *",
+        "dir",
+        "ls -a",
+        "echo *",
+        "find . -maxdepth 1",
+        "ls --color=never",
+        "ls -C",
+    ]
+    calls: list[Call] = [
+        ("bash", {"command": command}, ("\n" if n % 2 else "  ").join(names[n % 6 :] + names[: n % 6]))
+        for n, command in enumerate(commands)
+    ]
+    at = first(calls)
+    assert at is not None and at <= 10
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "RuntimeError: CUDA out of memory. Tried to allocate {n}.25 GiB",
+        "loss is NaN after 0.{n}3 epochs",
+        "could not open run_{n}.yaml",
+        "cannot write checkpoint-{n}00",
+    ],
+)
+def test_errors_that_differ_by_a_float_or_a_counter_in_a_name_have_one_cause(failure: str) -> None:
+    calls: list[Call] = [
+        ("run", {"command": f"variant {chr(97 + n)}"}, failure.format(n=n), True) for n in range(1, 9)
+    ]
+    assert first(calls) == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ok": False, "checks": [{"rule": "pad_token", "severity": "error", "message": "no pad token"}]},
+        {"status": "failed", "error": "no pad token"},
+        {"result": {"passed": False, "reason": "no pad token"}},
+        {"exit_code": 1, "stderr": "Traceback ...\nValueError: no pad token"},
+    ],
+)
+def test_a_failed_check_counts_though_the_call_is_no_error(answer: dict[str, Any]) -> None:
+    calls: list[Call] = []
+    for n in range(8):
+        result = json.dumps({**answer, "script_id": f"{n}abc{n}def{n}12", "at": n})
+        calls += [
+            ("edit_script", {"new": f"v{n}"}, f"script {n}abc{n}def{n}12 written"),
+            ("check_script", {"script_id": f"s{n}"}, result),
+        ]
+    assert first(calls) == 10, "the fifth failure of one cause"
+
+
+def test_jobs_that_fail_of_the_same_cause_are_noticed_within_ten() -> None:
+    calls: list[Call] = []
+    for n in range(10):
+        calls += [
+            (
+                "submit_job",
+                {"script_id": f"s{n}", "run_name": f"try-{n}"},
+                json.dumps({"job_id": f"job-{n}", "status": "submitted"}),
+            ),
+            ("poll_job", {"job_id": f"job-{n}"}, json.dumps({"job_id": f"job-{n}", "state": "running", "step": n})),
+            (
+                "poll_job",
+                {"job_id": f"job-{n}"},
+                json.dumps({"job_id": f"job-{n}", "state": "failed", "error": f"CUDA out of memory: {n}.5 GiB"}),
+            ),
+        ]
+    at = first(calls)
+    assert at == 15, "the fifth job of one cause"
+
+
+def test_a_success_ends_the_count_of_a_cause() -> None:
+    failed: list[Call] = [("check", {"n": n}, json.dumps({"ok": False, "error": "no pad token"})) for n in range(4)]
+    passed: list[Call] = [("check", {"n": 99}, json.dumps({"ok": True, "rows": 17, "path": "/x/y"}))]
+    assert (
+        fired([*failed, *passed, *[(name, {"n": 50 + n}, result) for n, (name, _, result, *_) in enumerate(failed)]])
+        == []
+    )
+
+
+def test_failures_of_different_causes_are_no_loop() -> None:
+    calls: list[Call] = [
+        ("run", {"n": n}, f"NameError: name 'value_{'abcdefghij'[n]}' is not defined", True) for n in range(10)
+    ]
+    assert fired(calls) == []
+
+
+def test_a_metric_that_changes_is_news_however_little_it_changes() -> None:
+    calls: list[Call] = [
+        (
+            "read_metrics",
+            {"run": "r"},
+            json.dumps({"run": "r", "tokens": 512, "name": "x", "gpu": "a", "loss": 1 / n}),
+        )
+        for n in range(1, 40)
+    ]
+    assert fired(calls) == []
+
+
+def test_reading_again_what_was_edited_in_between_is_no_loop() -> None:
+    calls: list[Call] = []
+    lines = [f"setting_{chr(97 + n)} = value" for n in range(12)]
+    for n in range(12):
+        lines[n] = f"setting_{chr(97 + n)} = other{n * 13}x"
+        calls += [("edit", {"line": n, "text": lines[n]}, "ok"), ("read", {"path": "train.py"}, "\n".join(lines))]
+    assert fired(calls) == []
+
+
 # Streaks, levels, forgetting.
 
 
@@ -282,6 +525,34 @@ def test_a_nudge_names_the_pattern_and_speaks_in_the_guards_name() -> None:
     assert nudge is not None
     assert nudge.pattern == "read → grep ×3"
     assert nudge.text.startswith("[mlintern guard]")
+
+
+def test_after_repeated_errors_the_last_call_is_refused_and_no_other() -> None:
+    guard = LoopGuard()
+    for n in range(8):
+        guard.observe(name="bash", arguments={"command": f"run {n}"}, result="Permission denied", is_error=True)
+    assert "Permission denied" in (guard.refusal(name="bash", arguments={"command": "run 7"}) or "")
+    assert guard.refusal(name="bash", arguments={"command": "run 6"}) is None
+
+
+@pytest.mark.parametrize(("between", "level"), [(20, "refuse"), (60, "hint")])
+def test_the_third_return_of_a_circle_is_refused_only_while_it_is_remembered(between: int, level: str) -> None:
+    circle: list[Call] = [("a", {}, "same")] * 3
+    half = between // 2
+    calls = [*circle, *different(half), *circle, *different(half, start=500), *circle]
+    assert fired(calls)[-1] == (len(calls), level)
+
+
+@pytest.mark.parametrize(("shared", "noticed"), [(95, True), (80, False)])
+def test_prose_is_near_identical_from_nine_tenths_on(shared: int, noticed: bool) -> None:
+    guard = LoopGuard()
+    nudges = [guard.observe_text("x" * shared + letter * (100 - shared)) for letter in "abc"]
+    assert (nudges[-1] is not None) is noticed
+
+
+@pytest.mark.parametrize(("answer", "at"), [({"retry_after": 5}, None), ({"retry_after": 0}, 3)])
+def test_a_result_that_asks_to_come_again_later_is_a_wait(answer: dict[str, Any], at: int | None) -> None:
+    assert first([("hub", {"id": 1}, json.dumps(answer))] * 20) == at
 
 
 def test_forgetting_starts_afresh() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,37 @@ def test_a_line_cut_by_a_crash_is_left_out_and_written_over(tmp_path: Path, cloc
     with Session.open(tmp_path, session.id, clock=clock) as again:
         again.append("user", text="next")
     assert [event["text"] for event in read_events(session.folder)] == ["whole", "next"]
+
+
+def test_a_disk_that_is_full_leaves_no_half_line(tmp_path: Path, clock: FakeClock) -> None:
+    session = Session.create(tmp_path, clock=clock)
+    session.append("user", text="first")
+    whole = (session.folder / EVENTS).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, hard))  # the kernel writes 50 bytes, then refuses
+    try:
+        with pytest.raises(OSError):
+            session.append("user", text="x" * 500)
+        assert (session.folder / EVENTS).read_bytes() == whole
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    session.append("stop", name="internal_error", reason="disk full", exit_code=1)
+    session.close()
+    assert [event["kind"] for event in read_events(session.folder)] == ["user", "stop"]
+
+
+@pytest.mark.parametrize("torn", [b'{"v":1,"time":1,"kind":"us', b"\0\0\0\0\n", b'{"v":1,"ti\n\0\0\n{"half', b"7\n"])
+def test_a_torn_end_is_cut_back_to_the_last_whole_event(torn: bytes, tmp_path: Path, clock: FakeClock) -> None:
+    with Session.create(tmp_path, clock=clock) as session:
+        session.append("user", text="x" * 200_000)
+        session.append("user", text="second")
+        path = session.folder / EVENTS
+    whole = path.read_bytes()
+    path.write_bytes(whole + torn)
+    with Session.open(tmp_path, session.id, clock=clock) as again:
+        assert path.read_bytes() == whole
+        again.append("user", text="third")
+    assert [event["text"][:6] for event in read_events(session.folder)] == ["xxxxxx", "second", "third"]
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, clock: FakeClock) -> None:
