@@ -19,6 +19,7 @@ it stands at module level, since its name travels to the host and back:
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,12 +109,22 @@ class Gate:
     """Asks for one action at a time and remembers every answer."""
 
     def __init__(
-        self, *, approvals: Approvals, clock: Clock, tokens: CardTokens | None = None, workspace: Path | None = None
+        self,
+        *,
+        approvals: Approvals,
+        clock: Clock,
+        tokens: CardTokens | None = None,
+        workspace: Path | None = None,
+        script_text: Callable[[str], str] = lambda script_id: "",
     ) -> None:
-        """``workspace`` is named in the command for people whose shell would look into another one."""
+        """``workspace`` is named in the command for people whose shell would look into another one.
+
+        ``script_text`` gives the text of a script by its id, for the card.
+        """
         self._approvals = approvals
         self._clock = clock
         self._tokens = tokens or CardTokens()
+        self._script_text = script_text
         self._where = [] if workspace in (None, DEFAULT_WORKSPACE) else ["--workspace", str(workspace)]
 
     async def ask(self, action: Action, ctx: Context[Any, Any]) -> Asked:
@@ -160,7 +171,10 @@ class Gate:
             "how_to_approve": verdict.how_to_approve or None,
             "note": note,
         }
-        return Settled(refusal=refusal, card=card_of(action, self._tokens, tool=tool) if by_card else None)
+        if not by_card:
+            return Settled(refusal=refusal)
+        script = await anyio.to_thread.run_sync(self._script_text, action.script_id) if action.script_id else ""
+        return Settled(refusal=refusal, card=card_of(action, self._tokens, tool=tool, script=script))
 
     def how_to_approve(self, action: Action) -> str:
         """The command that approves ``action``; a person runs it, in any shell."""

@@ -1,4 +1,4 @@
-"""Streamable HTTP on a loopback address; the SDK checks Host and Origin, so no web page can reach it."""
+"""Streamable HTTP on a loopback address; Host and Origin are checked, so no web page can reach it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from mcp.server import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
 
 from mlintern.tools.errors import BadInput
 
@@ -23,7 +24,9 @@ async def serve_http(server: MCPServer[Any], host: str, port: int) -> None:
 
     with _listening(host, port) as listener:
         shown = f"[{host}]" if ":" in host else host
-        app = server.streamable_http_app(streamable_http_path=PATH, host=host)
+        app = server.streamable_http_app(
+            streamable_http_path=PATH, host=host, transport_security=checks(shown, listener.getsockname()[1])
+        )
         # h11 trims header values as RFC 9110 asks; httptools, which uvicorn would prefer if it is there, does not.
         config = uvicorn.Config(app, http="h11", log_level="warning", access_log=False, log_config=None)
         print(
@@ -32,6 +35,20 @@ async def serve_http(server: MCPServer[Any], host: str, port: int) -> None:
             flush=True,
         )
         await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def checks(host: str, port: int) -> TransportSecuritySettings:
+    """Which Host and Origin a request may state: this machine's, whatever loopback address is served.
+
+    Left to itself the SDK checks nothing on an address that it does not know by name, such as 127.0.0.2. Any port is
+    taken as Host, for tunnels; as Origin only the server's own, since other pages of this machine are strangers too.
+    """
+    names = sorted({host, "localhost", "127.0.0.1", "[::1]"})
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
+        allowed_origins=[f"http://{name}:{port}" for name in names],
+    )
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlintern.common.clock import Clock, SystemClock
 from mlintern.server.settings import Settings
+from mlintern.tools.errors import MlinternError
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
@@ -73,7 +74,11 @@ class Lab:
         from mlintern.server.asking import Gate
 
         return Gate(
-            approvals=self.approvals, clock=self.clock, tokens=self.card_tokens, workspace=self.workspace.root
+            approvals=self.approvals,
+            clock=self.clock,
+            tokens=self.card_tokens,
+            workspace=self.workspace.root,
+            script_text=self.script_text,
         )
 
     @cached_property
@@ -81,6 +86,13 @@ class Lab:
         from mlintern.server.apps.approval_card import CardTokens
 
         return CardTokens()
+
+    def script_text(self, script_id: str) -> str:
+        """The text of a script for the person who decides, or why it cannot be shown."""
+        try:
+            return self.scripts.get(script_id).text
+        except MlinternError as error:
+            return f"The script cannot be read: {error}"
 
     @cached_property
     def scripts(self) -> ScriptStore:

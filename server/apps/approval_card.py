@@ -18,7 +18,11 @@ from mcp.server.apps import Apps, client_supports_apps
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
 from mlintern.common.consent import Action
+from mlintern.common.text import cut, printable
 from mlintern.tools.errors import BadInput
+
+MOST_SCRIPT = 200_000
+"""Characters of a script on a card; what is longer says so and is read with `mlintern-server approvals --web`."""
 
 CARD_URI = "ui://mlintern/approval.html"
 CARD_TOOL = "decide_on_job"
@@ -48,12 +52,13 @@ class CardTokens:
             )
 
 
-def card_of(action: Action, tokens: CardTokens, *, tool: str) -> dict[str, Any]:
+def card_of(action: Action, tokens: CardTokens, *, tool: str, script: str = "") -> dict[str, Any]:
     """What the card of ``action``, which ``tool`` asks about, shows and needs, as ``_meta`` of a result."""
     card = {
         "digest": action.consent_digest,
         "headline": action.headline,
         "lines": action.lines,
+        "script": cut(printable(script, keep="\n\t"), MOST_SCRIPT),
         "token": tokens.issue(action.consent_digest),
         "tool": tool,
     }

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from mlintern.common.consent import Action
 from mlintern.server.asking import Asked, Consent, Verdict
+from mlintern.server.job_question import what_runs
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.tools.errors import BadInput
@@ -40,7 +41,6 @@ def trying(script_id: str, level: str, lab: Lab) -> Action | None:
     if script is None:
         return None
     limit = lab.checker.limit_seconds
-    lines = len(script.text.splitlines())
     return Action(
         kind="check_script",
         what="Dry run of script",
@@ -48,9 +48,10 @@ def trying(script_id: str, level: str, lab: Lab) -> Action | None:
         where="local",
         hardware="cpu",
         seconds=limit,
+        script_id=script.script_id,
         digest=digest_of_trial(script.sha256, limit_seconds=limit),
         details=(
-            ("Script", f"{script.name} (script_id {script.script_id}), {lines} lines: {script.path}"),
+            *what_runs(script),
             ("What happens", "two steps with a tiny random model and a few rows, without secrets; nothing is kept"),
         ),
     )

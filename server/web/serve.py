@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mlintern.common.clock import Clock
+from mlintern.common.files import write_durably
 from mlintern.server.services import Lab
 from mlintern.server.web.page import ApprovalPage
 
@@ -19,21 +20,34 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 15 * 60.0
 LOOK_EVERY_SECONDS = 5.0
+WAY_IN = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={address}">\n'
+"""What the browser is given to open: its command line, unlike this file, can be read by every process."""
 
 
 async def serve_page(lab: Lab, *, open_in_browser: Callable[[str], object] = webbrowser.open) -> None:
-    """Print the page's address on stderr, open it, and serve it on a free loopback port."""
+    """Print the page's address and code on stderr, open it, and serve it on a free loopback port."""
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        page = ApprovalPage(lab.approvals, port=listener.getsockname()[1], workspace=str(lab.workspace.root))
+        page = ApprovalPage(
+            lab.approvals,
+            port=listener.getsockname()[1],
+            workspace=str(lab.workspace.root),
+            script_text=lab.script_text,
+        )
         server = uvicorn.Server(uvicorn.Config(page.app, log_level="warning", access_log=False, log_config=None))
-        print(f"Decide at {page.address}\nThe address works once. Ctrl-C ends the page.", file=sys.stderr, flush=True)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_end_when_idle, server, page, lab.clock)
-            tasks.start_soon(anyio.to_thread.run_sync, open_in_browser, page.address)
-            await server.serve(sockets=[listener])
-            tasks.cancel_scope.cancel()
+        said = f"Decide at {page.plain_address} with the code {page.code}\nCtrl-C ends the page."
+        print(said, file=sys.stderr, flush=True)
+        way_in = lab.workspace.folder("pages") / f"approvals-{listener.getsockname()[1]}.html"
+        try:
+            write_durably(way_in, WAY_IN.format(address=page.address).encode(), mode=0o600)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_end_when_idle, server, page, lab.clock)
+                tasks.start_soon(anyio.to_thread.run_sync, open_in_browser, way_in.as_uri())
+                await server.serve(sockets=[listener])
+                tasks.cancel_scope.cancel()
+        finally:
+            way_in.unlink(missing_ok=True)
 
 
 async def _end_when_idle(server: uvicorn.Server, page: ApprovalPage, clock: Clock) -> None:

@@ -45,6 +45,7 @@ async def test_the_card_approves_and_the_same_call_then_starts_the_job(home: Pat
         asked, card = await ask(client)
         assert asked.structured_content and asked.structured_content["status"] == "approval_required"
         assert "free of charge" in card["headline"]
+        assert card["script"] == QUICK, "the whole script can be read on the card"
         decided = await answer(client, CARD_TOOL, **decision(card, note="Go"))
         assert decided["state"] == "approved"
         started, _ = await ask(client)

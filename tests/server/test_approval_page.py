@@ -83,6 +83,36 @@ async def test_the_address_works_once(page: ApprovalPage, browser: httpx2.AsyncC
     assert (await browser.get(page.address)).status_code == 403
 
 
+async def test_the_code_of_the_terminal_opens_the_page(page: ApprovalPage, browser: httpx2.AsyncClient) -> None:
+    assert 'name="code"' in (await browser.get("/")).text
+    response = await browser.post("/code", data={"code": f" {page.code.upper()} "}, headers={"Origin": ORIGIN})
+    assert response.status_code == 200 and "at most 3.00 USD" in response.text
+
+
+async def test_codes_cannot_be_guessed_nor_sent_by_another_page(
+    page: ApprovalPage, browser: httpx2.AsyncClient
+) -> None:
+    stranger = await browser.post("/code", data={"code": page.code}, headers={"Origin": "http://evil.example"})
+    assert stranger.status_code == 403
+    for guess in range(5):
+        response = await browser.post("/code", data={"code": f"{guess:04}-0000"}, headers={"Origin": ORIGIN})
+        assert response.status_code == 403
+    right = await browser.post("/code", data={"code": page.code}, headers={"Origin": ORIGIN})
+    assert right.status_code == 403 and "Run the command again" in right.text
+
+
+async def test_the_page_shows_the_whole_script_as_text(approvals: Approvals) -> None:
+    page = ApprovalPage(
+        approvals, port=PORT, workspace="w", script_text=lambda name: f"# {name}\nx = '<b>\u202e'\n" * 30
+    )
+    approvals.pending(replace(ACTION, script_id="abc"))
+    transport = httpx2.ASGITransport(app=page.app)
+    async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN, follow_redirects=True) as browser:
+        text = (await browser.get(page.address)).text
+    assert text.count("x = &#x27;&lt;b&gt; &#x27;") == 30 and "The whole script, 60 lines" in text
+    assert "\u202e" not in text
+
+
 @pytest.mark.parametrize("path", ["/", "/?token=", "/?token=wrong", "/?token=%C3%BC"])
 async def test_nobody_gets_in_without_the_token(browser: httpx2.AsyncClient, path: str) -> None:
     response = await browser.get(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,21 @@ async def test_the_approval_page_opens_in_a_browser_and_ends_when_nobody_looks(
     await serve_page(Lab(Settings(workspace=tmp_path), clock=clock), open_in_browser=opened.append)
     assert clock.monotonic() - start >= IDLE_SECONDS
     [address] = opened
-    assert address.startswith("http://127.0.0.1:") and "token=" in address
+    assert address.startswith("file://") and "token" not in address, "every process can read a command line"
     captured = capsys.readouterr()
-    assert address in captured.err and captured.out == ""
+    assert "Decide at http://127.0.0.1:" in captured.err and " with the code " in captured.err
+    assert "token" not in captured.err and captured.out == ""
+    assert not list((tmp_path / "pages").iterdir()), "the file with the token goes with the page"
+
+
+@pytest.mark.anyio
+async def test_the_file_that_opens_the_page_is_the_users_alone(tmp_path: Path) -> None:
+    seen: list[tuple[int, str]] = []
+
+    def look(address: str) -> None:
+        file = Path(address.removeprefix("file://"))
+        seen.append((stat.S_IMODE(file.stat().st_mode), file.read_text()))
+
+    await serve_page(Lab(Settings(workspace=tmp_path), clock=FakeClock()), open_in_browser=look)
+    [(mode, page)] = seen
+    assert mode == 0o600 and 'http-equiv="refresh"' in page and "?token=" in page

@@ -142,9 +142,9 @@ def test_nothing_but_the_protocol_is_written_to_stdout(environment: dict[str, st
 
 
 @contextmanager
-def serving_http(home: Path) -> Iterator[str]:
+def serving_http(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """The address of a server on a free port, stopped afterwards."""
-    command = [*SERVER, "serve", "--http", "127.0.0.1:0", "--workspace", str(home)]
+    command = [*SERVER, "serve", "--http", f"{host}:0", "--workspace", str(home)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -174,11 +174,16 @@ async def test_the_same_tools_are_served_over_http_with_approvals(http_server: s
     assert len(person.asked) == 1
 
 
-async def test_no_web_page_reaches_the_http_server(http_server: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "[::1]", "localhost"])
+async def test_no_web_page_reaches_the_http_server_whatever_its_address(tmp_path: Path, host: str) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    async with httpx2.AsyncClient() as browser:
-        with anyio.fail_after(20):
-            foreign = await browser.post(http_server, json=body, headers={"Origin": "http://evil.example"})
-            rebound = await browser.post(http_server, json=body, headers={"Host": "evil.example"})
-    assert foreign.status_code == 403
+    with serving_http(tmp_path / "home", host) as address:
+        async with httpx2.AsyncClient() as browser:
+            with anyio.fail_after(20):
+                foreign = await browser.post(address, json=body, headers={"Origin": "http://evil.example"})
+                neighbour = await browser.post(address, json=body, headers={"Origin": "http://localhost:3000"})
+                rebound = await browser.post(address, json=body, headers={"Host": "evil.example"})
+                long = await browser.post(address, content=b"x" * 5_000_000)
+    assert (foreign.status_code, neighbour.status_code) == (403, 403)
     assert rebound.status_code == 421
+    assert long.status_code == 413
