@@ -92,6 +92,14 @@ class Conversations(BaseModel):
     empty_turns: int = Field(description="messages whose content is null or blank and that call no tool")
 
 
+class LostContent(BaseModel):
+    """Text that the data holds and the model does not read."""
+
+    place: str = Field(description="a column, or a field of its messages such as messages[].reasoning_content")
+    share: float = Field(description="of the rows that were looked at, 0 to 1")
+    example: str = Field(default="", description="untrusted text of the dataset, cut")
+
+
 class Format(BaseModel):
     """Whether a TRL trainer takes this data as it is. The rules are those of the TRL version in ``trl``."""
 
@@ -101,7 +109,11 @@ class Format(BaseModel):
     fix: str = Field(default="", description="what to change; empty when nothing needs to be")
     prepare: str = Field(default="", description="ready Python for the `prepare` field of render_script's recipe")
     rows_refused: int = Field(default=0, description="rows on which the trainer would stop")
+    rows_dropped: int = Field(default=0, description="rows that `prepare` leaves out, since they say nothing")
     first_refused_row: int | None = None
+    lost: list[LostContent] = Field(
+        default=[], description="text that does not reach the model; with `prepare` in use where ok is false"
+    )
     warnings: list[str] = []
 
 

@@ -1,294 +1,319 @@
 """Ready `prepare` functions: Python that turns a row of this dataset into a row that a trainer takes.
 
-A snippet is only offered after it was run on one real row of every shape and the trainer's rules accepted the result.
-The function returns the whole new row; columns that it does not return are gone.
+A function is offered only after it was run on rows of every shape, the trainer's rules accepted what it made, and the
+account of content found its text there. It returns the whole new row, or None to leave a row out; columns that it
+does not return are gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
-from mlintern.tools.data.messages import MessageColumn
-from mlintern.tools.data.table import Table
-
-QUESTIONS = ("prompt", "question", "instruction", "query", "problem", "user", "input", "task", "inputs")
-ANSWERS = (
-    "completion",
-    "response",
-    "answer",
-    "output",
-    "solution",
-    "assistant",
-    "target",
-    "reply",
-    "generation",
-    "targets",
+from mlintern.tools.data.cells import Cell, find
+from mlintern.tools.data.part_names import BAD, DOCUMENTS, GOOD, SUMMARIES
+from mlintern.tools.data.parts import Parts, index_of, truth_of
+from mlintern.tools.data.prepare_code import (
+    OPTIONS,
+    Preparation,
+    Writer,
+    also_used,
+    answer_code,
+    answer_text,
+    filled_code,
+    message_code,
+    option_code,
+    question_code,
+    tools_code,
+    with_system,
 )
-CHOSEN = ("chosen", "chosen_response", "response_chosen", "preferred", "accepted", "better", "winner")
-REJECTED = ("rejected", "rejected_response", "response_rejected", "dispreferred", "worse", "loser")
-SYSTEMS = ("system", "system_prompt")
-TEXTS = ("text", "content", "body", "document", "article", "code", "raw")
-LABELS = (
-    "label",
-    "labels",
-    "rating",
-    "score",
-    "good",
-    "is_good",
-    "thumbs_up",
-    "feedback",
-    "liked",
-    "correct",
-    "is_correct",
-)
-ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
-GOOD = ("true", "good", "desirable", "yes", "positive", "up", "thumbs_up", "liked", "chosen", "correct", "1")
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """``fix`` says in words what ``code`` does."""
-
-    fix: str
-    code: str
-
-    def function(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        """The function of ``code``, which this module wrote itself: column names enter it by ``repr`` only."""
-        namespace: dict[str, Any] = {}
-        exec(self.code, namespace)
-        prepare: Callable[[dict[str, Any]], dict[str, Any]] = namespace["prepare"]
-        return prepare
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The columns that could play each role, or None."""
-
-    question: str | None
-    answer: str | None
-    chosen: str | None
-    rejected: str | None
-    system: str | None
-    context: str | None
-    text: str | None
-    label: str | None
-    label_kind: str
-    conversation: MessageColumn | None
-    conversations: dict[str, MessageColumn]
-    tools: bool
-
-
-def find_parts(table: Table, conversations: list[MessageColumn]) -> Parts:
-    by_name = {item.column.name: item for item in conversations}
-    texts = [column.name for column in table.columns if column.kind == "text"]
-    usable = set(texts) | set(by_name)
-    question = _first(QUESTIONS, usable)
-    context = "input" if question == "instruction" and "input" in texts else None
-    whole = [item for item in conversations if item.column.name not in ("prompt", "completion", *CHOSEN, *REJECTED)]
-    label = _first(LABELS, {column.name for column in table.columns if column.kind in ("bool", "number", "text")})
-    return Parts(
-        question=question,
-        answer=_first([name for name in ANSWERS if name != question], usable),
-        chosen=_first(CHOSEN, usable),
-        rejected=_first(REJECTED, usable),
-        system=_first(SYSTEMS, set(texts)),
-        context=context,
-        text=_first(TEXTS, set(texts)),
-        label=label,
-        label_kind=table.column(label).kind if label else "",
-        conversation=whole[0] if whole else None,
-        conversations=by_name,
-        tools=table.has("tools"),
-    )
+from mlintern.tools.data.prepare_pairs import pair_preparations, scored_answers, whole_conversation
+from mlintern.tools.data.talks import Talk
 
 
 def preparations(trainer: str, parts: Parts) -> Iterator[Preparation]:
     """Candidates for ``trainer``, the most faithful first. The caller tries them on real rows."""
+    if (kept := _as_they_are(trainer, parts)) is not None:
+        yield kept
     yield from CANDIDATES[trainer](parts)
 
 
-def _sft(parts: Parts) -> Iterator[Preparation]:
-    if parts.conversation is not None:
-        name = parts.conversation.column.name
-        extra = ', "tools": row["tools"]' if parts.tools else ""
-        yield Preparation(
-            f"Train on the conversation in `{name}`: keep it as `messages` with the roles user, assistant and system"
-            + ("" if extra else ", and drop the other columns")
-            + ".",
-            _function(f'return {{"messages": {_messages(parts, name)}{extra}}}', roles=True),
+RIGHT_NAMES = {
+    "sft": (("prompt", "completion"), ("text",)),
+    "dpo": (("prompt", "chosen", "rejected"),),
+    "reward": (("prompt", "chosen", "rejected"),),
+    "kto": (("prompt", "completion", "label"), ("prompt", "chosen", "rejected")),
+    "grpo": (("prompt",),),
+    "rloo": (("prompt",),),
+}
+
+
+def _as_they_are(trainer: str, parts: Parts) -> Preparation | None:
+    """Plain texts under the right names already: only what says nothing is left out."""
+    columns = {cell.name: cell for cell in parts.cells if "." not in cell.name}
+    for names in RIGHT_NAMES[trainer]:
+        cells = [columns[name] for name in names if name in columns]
+        texts = [cell for cell in cells if cell.name != "label"]
+        if len(cells) < len(names) or any(
+            cell.kind not in ("text", "null") or cell.name in parts.talks for cell in texts
+        ):
+            continue
+        writer = Writer()
+        writer.skip_unless(*(filled_code(cell) for cell in cells))
+        words = "Keep the rows as they are; those in which one of these says nothing are left out: " + ", ".join(
+            f"`{name}`" for name in names
         )
+        if trainer in ("grpo", "rloo"):
+            kept = "{name: value for name, value in row.items() if name not in ('prompts', 'completions')}"
+            return writer.ready(f"{words}.", f"return {kept}")
+        return writer.finish(f"{words}.", **{cell.name: cell.access for cell in cells})
+    return None
+
+
+def _sft(parts: Parts) -> Iterator[Preparation]:
+    if parts.talk is not None and not (parts.question and parts.answer and parts.talk.cell.key == "input"):
+        yield from _sft_on_talk(parts, parts.talk)
+    if parts.choices and (index := index_of(parts)) is not None and parts.question:
+        yield _multiple_choice(parts, parts.question, parts.choices, index)
     if parts.question and parts.answer:
-        yield Preparation(
-            f"Make prompt and completion of `{parts.question}` and `{parts.answer}`.",
-            _function(
-                _return(
-                    prompt=_turns(parts, parts.question, "user"), completion=_turns(parts, parts.answer, "assistant")
-                )
-            ),
+        yield from _sft_on_answers(parts, parts.question, parts.answer)
+    yield from _sft_on_documents(parts)
+    yield from _translations(parts)
+    if parts.chosen and (chosen := parts.talks.get(parts.chosen.name)) and whole_conversation(chosen):
+        writer = Writer()
+        writer.skip_unless(chosen.cell.access)
+        yield writer.finish(
+            f"Train on the preferred conversations: `{chosen.cell.name}` becomes `messages`.",
+            messages=writer.talk(chosen),
         )
     if parts.chosen and parts.rejected:
-        yield from _sft_on_chosen(parts, parts.chosen)
+        for made in pair_preparations(parts):
+            yield Preparation(f"Train on the preferred answers. {made.fix}", made.code + _SFT_OF_PAIR)
+    if (best := scored_answers(parts, pairs=False)) is not None:
+        yield best
     if parts.text:
-        yield Preparation(f"Train on the text in `{parts.text}`.", _function(_return(text=_cell(parts.text))))
+        writer = Writer()
+        writer.skip_unless(filled_code(parts.text))
+        yield writer.finish(f"Train on the text in `{parts.text.name}`.", text=parts.text.text())
 
 
-def _sft_on_chosen(parts: Parts, chosen: str) -> Iterator[Preparation]:
-    if parts.question:
-        yield Preparation(
-            f"Train on the preferred answers: `{parts.question}` is the prompt, `{chosen}` the completion.",
-            _function(
-                _return(prompt=_turns(parts, parts.question, "user"), completion=_turns(parts, chosen, "assistant"))
-            ),
+_SFT_OF_PAIR = """
+
+pair = prepare
+
+
+def prepare(row):
+    made = pair(row)
+    if made is None:
+        return None
+    if "prompt" in made:
+        return {"prompt": made["prompt"], "completion": made["chosen"]}
+    return {"messages" if isinstance(made["chosen"], list) else "text": made["chosen"]}
+"""
+
+
+def _sft_on_talk(parts: Parts, talk: Talk) -> Iterator[Preparation]:
+    writer = Writer()
+    if not talk.cell.always:
+        writer.skip_unless(talk.cell.access)
+    messages = writer.talk(talk)
+    if parts.system:
+        messages = f"{with_system(parts.system, inside=messages)}"
+    values = {"messages": messages}
+    if parts.tools:
+        values["tools"] = tools_code(writer, parts.tools)
+    dropped = "" if parts.tools else ", and drop the other columns"
+    system = f", with `{parts.system.name}` as the system message" if parts.system else ""
+    reply = (
+        parts.answer
+        if parts.answer and parts.answer.name not in parts.talks and parts.answer.key == "ideal"
+        else None
+    )
+    if reply:  # the input of an evaluation, and the answer beside it
+        writer.skip_unless(filled_code(reply))
+        yield writer.finish(
+            f"Ask what `{talk.cell.name}` holds, and train on `{reply.name}`.",
+            prompt=messages,
+            completion=message_code("assistant", answer_text(reply)),
         )
-    if chosen in parts.conversations:
-        yield Preparation(
-            f"Train on the preferred conversations: `{chosen}` becomes `messages`.",
-            _function(_return(messages=_messages(parts, chosen)), roles=True),
-        )
-    else:
-        yield Preparation(f"Train on the preferred texts in `{chosen}`.", _function(_return(text=_cell(chosen))))
-
-
-def _pairs(parts: Parts) -> Iterator[Preparation]:
-    if not (parts.chosen and parts.rejected):
         return
-    chosen, rejected = parts.chosen, parts.rejected
-    whole = {"chosen": _messages(parts, chosen), "rejected": _messages(parts, rejected)}
-    both = chosen in parts.conversations and rejected in parts.conversations
-    if both:
-        yield Preparation(
-            f"Give `chosen` and `rejected` alone: they hold whole conversations, whose common start is the prompt; "
-            f"a separate `{parts.question or 'prompt'}` must go.",
-            _function(
-                "chosen = " + whole["chosen"],
-                "rejected = " + whole["rejected"],
-                "shared = 0",
-                "while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:",
-                "    shared += 1",
-                "if not shared:",
-                '    raise ValueError("chosen and rejected share no start")',
-                'return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}',
-                roles=True,
-            ),
-        )
-    if parts.question:
-        answers = {
-            "chosen": whole["chosen"] if both else _turns(parts, chosen, "assistant"),
-            "rejected": whole["rejected"] if both else _turns(parts, rejected, "assistant"),
-        }
-        yield Preparation(
-            f"Make `prompt`, `chosen` and `rejected` all lists of messages, from `{parts.question}`, `{chosen}` and "
-            f"`{rejected}`.",
-            _function(_return(prompt=_turns(parts, parts.question, "user"), **answers), roles=both),
-        )
-    yield Preparation(
-        f"Name the columns `chosen` and `rejected` (here: `{chosen}`, `{rejected}`).",
-        _function(_return(chosen=_cell(chosen), rejected=_cell(rejected))),
+    yield writer.finish(
+        f"Train on the conversation in `{talk.cell.name}`: keep it as `messages`{system}{dropped}.", **values
+    )
+
+
+def _sft_on_answers(parts: Parts, question: Cell, answer: Cell) -> Iterator[Preparation]:
+    writer = Writer()
+    writer.skip_unless(filled_code(question), filled_code(answer))
+    prompt, completion = question_code(writer, parts, question), answer_code(writer, parts, answer)
+    also = also_used(parts, question, answer)
+    yield writer.finish(
+        f"Make prompt and completion of `{question.name}` and `{answer.name}`{also}.",
+        prompt=prompt,
+        completion=completion,
+    )
+
+
+def _sft_on_documents(parts: Parts) -> Iterator[Preparation]:
+    texts = [cell for cell in parts.cells if cell.kind == "text"]
+    summary = find(texts, SUMMARIES)
+    document = find(texts, DOCUMENTS, taken=[summary.name] if summary else [])
+    if not summary or not document:
+        return
+    writer = Writer()
+    writer.skip_unless(filled_code(document), filled_code(summary))
+    yield writer.finish(
+        f"Ask for a summary of `{document.name}`; `{summary.name}` is the completion.",
+        prompt=message_code("user", f'"Summarize:\\n\\n" + {document.access}'),
+        completion=message_code("assistant", summary.access),
+    )
+
+
+def _translations(parts: Parts) -> Iterator[Preparation]:
+    for cell in parts.cells:
+        structs = [value for value in cell.present if isinstance(value, Mapping)]
+        if cell.key not in ("translation", "translations") or not structs:
+            continue
+        languages = [key for key in structs[0] if isinstance(structs[0][key], str)][:2]
+        if len(languages) == 2:
+            one, other = languages
+            writer = Writer()
+            writer.skip_unless(f"{cell.access}[{one!r}]", f"{cell.access}[{other!r}]")
+            yield writer.finish(
+                f"Ask for a translation from {one} to {other} (`{cell.name}`).",
+                prompt=message_code("user", f'"Translate from {one} to {other}:\\n\\n" + {cell.access}[{one!r}]'),
+                completion=message_code("assistant", f"{cell.access}[{other!r}]"),
+            )
+
+
+def _multiple_choice(parts: Parts, question: Cell, choices: Cell, index: Cell) -> Preparation:
+    writer = Writer()
+    right = option_code(writer, choices, index)
+    asked = question_code(
+        writer,
+        parts,
+        question,
+        after=OPTIONS,
+    )
+    return writer.finish(
+        f"Ask `{question.name}` with the options in `{choices.name}`; the completion is the right one, "
+        f"by `{index.name}`.",
+        prompt=asked,
+        completion=message_code("assistant", f"f\"{{'ABCDEFGHIJKLMNOP'[{right}]}}. {{options[{right}]}}\""),
     )
 
 
 def _kto(parts: Parts) -> Iterator[Preparation]:
-    if parts.question and parts.answer and parts.label:
-        label = _cell(parts.label)
-        if parts.label_kind == "text":
-            label = f"str({label}).strip().lower() in {GOOD!r}"
-        elif parts.label_kind == "number":
-            label = f"{label} > 0"
-        yield Preparation(
-            f"Make `prompt`, `completion` and a true-or-false `label` of `{parts.question}`, `{parts.answer}` and "
-            f"`{parts.label}`"
-            + (" (true for: " + ", ".join(GOOD) + ")" if parts.label_kind == "text" else "")
-            + (" (true above 0)" if parts.label_kind == "number" else "")
-            + ".",
-            _function(
-                _return(
-                    prompt=_turns(parts, parts.question, "user"),
-                    completion=_turns(parts, parts.answer, "assistant"),
-                    label=label,
-                )
-            ),
-        )
-    yield from _pairs(parts)
+    label = parts.label
+    if label is not None and (test := _label_test(label)) is not None:
+        code, words, drop = test
+        if parts.talk and not (parts.question and parts.answer):
+            writer = Writer()
+            writer.skip_unless(parts.talk.cell.access)
+            if drop:
+                writer.lines += [f"if {drop}:", "    return None  # no verdict"]
+            messages = writer.talk(parts.talk)
+            messages = with_system(parts.system, inside=messages) if parts.system else messages
+            writer.lines.append(f"messages = {messages}")
+            yield writer.finish(
+                f"The last message of `{parts.talk.cell.name}` is judged by `{label.name}` ({words}).",
+                prompt="messages[:-1]", completion="messages[-1:]", label=code,
+            )  # fmt: skip
+        if parts.question and parts.answer:
+            writer = Writer()
+            writer.skip_unless(filled_code(parts.question), filled_code(parts.answer))
+            if drop:
+                writer.lines += [f"if {drop}:", "    return None  # no verdict"]
+            yield writer.finish(
+                f"Make `prompt`, `completion` and a true-or-false `label` of `{parts.question.name}`, "
+                f"`{parts.answer.name}` and `{label.name}` ({words})"
+                f"{also_used(parts, parts.question, parts.answer)}.",
+                prompt=question_code(writer, parts, parts.question),
+                completion=answer_code(writer, parts, parts.answer),
+                label=code,
+            )
+    yield from pair_preparations(parts)
+
+
+def _label_test(label: Cell) -> tuple[str, str, str] | None:
+    """Python for a true-or-false label, its words, and Python for "says neither"."""
+    access, seen = label.access, list(dict.fromkeys(label.present))
+    if label.kind == "bool":
+        return f"bool({access})", "true: wanted", "" if label.always else f"{access} is None"
+    if label.kind == "number":
+        numbers = [float(value) for value in seen]
+        missing = "" if label.always else f"{access} is None"
+        if set(numbers) <= {0.0, 1.0, -1.0}:
+            return f"{access} > 0", "true above 0", missing
+        low, high = min(numbers), max(numbers)
+        middle = 0 if low < 0 < high else (low + high) / 2
+        return f"{access} > {middle:g}", f"true above {middle:g}; choose your own limit", missing
+    good = [value for value in seen if value.strip().lower() in GOOD]
+    bad = [value for value in seen if value.strip().lower() in BAD]
+    if not good:
+        return None
+    unknown = [value for value in seen if value not in good and value not in bad]
+    words = f"true: {', '.join(map(repr, good[:6]))}; false: {', '.join(map(repr, bad[:6])) or 'nothing else'}"
+    drop = f"{access} not in {[*good, *bad]!r}" if unknown or not label.always else ""
+    if unknown:
+        words += f"; left out: {', '.join(map(repr, unknown[:6]))}"
+    return f"{access} in {good!r}", words, drop
 
 
 def _generating(parts: Parts) -> Iterator[Preparation]:
-    keep = "{name: value for name, value in row.items() if name not in DROPPED}"
+    truth = truth_of(parts)
     reserved = ("prompts", "completions")
-    if parts.question:
-        yield Preparation(
-            f"Name the question `prompt` (from `{parts.question}`); the other columns stay and reach the reward "
-            "function.",
-            _function(
-                f"kept = {keep.replace('DROPPED', repr(reserved))}",
-                f'return {{**kept, "prompt": {_turns(parts, parts.question, "user")}}}',
-            ),
+    reward = f" A reward compares with `answer` (from `{truth.name}`)." if truth else ""
+    if parts.choices and parts.question and (index := index_of(parts)) is not None:
+        writer = Writer()
+        option_code(writer, parts.choices, index)
+        asked = question_code(
+            writer,
+            parts,
+            parts.question,
+            after=OPTIONS,
         )
-    source = parts.conversation.column.name if parts.conversation else None
-    source = source or (parts.chosen if parts.chosen in parts.conversations else None)
+        yield writer.finish(
+            f"Ask `{parts.question.name}` with the options in `{parts.choices.name}`; `answer` is the letter of "
+            "the right one, for a reward of exact match.",
+            prompt=asked, answer='"ABCDEFGHIJKLMNOP"[right]',
+        )  # fmt: skip
+    if parts.question:
+        writer = Writer()
+        writer.skip_unless(filled_code(parts.question))
+        asked = question_code(writer, parts, parts.question)
+        writer.lines.append(f"kept = {{name: value for name, value in row.items() if name not in {reserved!r}}}")
+        answer = f', "answer": {answer_text(truth)}' if truth and truth.name != "answer" else ""
+        yield writer.ready(
+            f"Name the question `prompt` (from `{parts.question.name}`); the other columns stay and reach the reward"
+            f" function.{reward}",
+            f'return {{**kept, "prompt": {asked}{answer}}}',
+        )
+    source = parts.talk or (parts.talks.get(parts.chosen.name) if parts.chosen else None)
     if source:
-        yield Preparation(
-            f"Split `{source}`: everything before the last assistant message is the prompt, that message is kept as "
-            "`answer` for the reward function.",
-            _function(
-                f"messages = {_messages(parts, source)}",
-                'last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=len(messages))',
-                'answer = messages[last]["content"] if last < len(messages) else None',
-                f"kept = {keep.replace('DROPPED', repr((source, *reserved)))}",
-                'return {**kept, "prompt": messages[:last], "answer": answer}',
-                roles=True,
-            ),
+        writer = Writer()
+        writer.skip_unless(source.cell.access)
+        messages = writer.talk(source)
+        messages = with_system(parts.system, inside=messages) if parts.system else messages
+        column = source.cell.name.split(".")[0]
+        writer.lines += [
+            f"messages = {messages}",
+            'last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=len(messages))',
+            'answer = messages[last]["content"] if last < len(messages) else None',
+            f"kept = {{name: value for name, value in row.items() if name not in {(column, *reserved)!r}}}",
+        ]
+        given = f', "answer": {answer_text(truth)}' if truth else ', "answer": answer'
+        yield writer.ready(
+            f"Split `{source.cell.name}`: everything before the last assistant message is the prompt, that message "
+            f"is kept as `answer` for the reward function.{reward}",
+            f'return {{**kept, "prompt": messages[:last]{given}}}',
         )
 
 
 CANDIDATES: dict[str, Callable[[Parts], Iterator[Preparation]]] = {
     "sft": _sft,
-    "dpo": _pairs,
-    "reward": _pairs,
+    "dpo": pair_preparations,
+    "reward": pair_preparations,
     "kto": _kto,
     "grpo": _generating,
     "rloo": _generating,
 }
-
-
-def _function(*lines: str, roles: bool = False) -> str:
-    body = [f"roles = {ROLES!r}"] if roles and any("roles.get" in line for line in lines) else []
-    return "\n".join(["def prepare(row):", *(f"    {line}" for line in (*body, *lines))]) + "\n"
-
-
-def _return(**values: str) -> str:
-    return "return {" + ", ".join(f'"{name}": {value}' for name, value in values.items()) + "}"
-
-
-def _cell(name: str) -> str:
-    return f"row[{name!r}]"
-
-
-def _messages(parts: Parts, name: str) -> str:
-    """The messages in a column with our names for keys and speakers."""
-    found = parts.conversations.get(name)
-    if found is None:
-        return _cell(name)
-    if found.style == "from/value":
-        turn = '{"role": roles.get(turn["from"], turn["from"]), "content": turn["value"]}'
-        return f"[{turn} for turn in {_cell(name)}]"
-    return _cell(name)
-
-
-def _turns(parts: Parts, name: str, role: str) -> str:
-    """The column as a list of messages; plain text becomes one message of ``role``."""
-    if name in parts.conversations:
-        return _messages(parts, name)
-    content = _cell(name)
-    if role == "user" and parts.context:
-        content = f'{content} + ("\\n\\n" + {_cell(parts.context)} if {_cell(parts.context)} else "")'
-    turn = f'{{"role": "{role}", "content": {content}}}'
-    if role == "user" and parts.system:
-        system = _cell(parts.system)
-        return f'([{{"role": "system", "content": {system}}}] if {system} else []) + [{turn}]'
-    return f"[{turn}]"
-
-
-def _first(names: tuple[str, ...] | list[str], present: set[str]) -> str | None:
-    return next((name for name in names if name in present), None)

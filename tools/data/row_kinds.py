@@ -88,9 +88,21 @@ def _messages_shape(messages: MessageColumn) -> str:
         f"CASE WHEN {items} IS NULL THEN {other} WHEN len({items}) = 0 THEN 'empty' ELSE concat_ws('/', "
         f"CASE WHEN {first} IS NULL THEN 'none' WHEN {first} IN {known} THEN {first} ELSE 'other' END, "
         f"CASE WHEN {last} IN {known} THEN {last} ELSE 'other' END, "
+        f"array_to_string(list_sort(list_distinct(list_transform({items}, lambda m: {messages.role('m')}))), ',')"
+        "[:200], "
+        f"{_content_types(messages)}, "
         f"len(list_filter({items}, lambda m: {messages.role('m')} IS NULL)) > 0, "
         f"len(list_filter({items}, lambda m: {messages.content('m')} IS NULL)) > 0) END"
     )
+
+
+def _content_types(messages: MessageColumn) -> str:
+    """The kinds of content in a conversation, where they may differ from message to message."""
+    if not messages.json:
+        return "''"
+    key = "content" if messages.style == "role/content" else "value"
+    kinds = f"list_transform({messages.items}, lambda m: coalesce(json_type(json_extract(m, '$.{key}')), 'null'))"
+    return f"array_to_string(list_sort(list_distinct({kinds})), ',')"
 
 
 def _shared_start(table: Table) -> str:

@@ -74,13 +74,17 @@ KINDS = {
 
 @dataclass
 class Table:
-    """Parquet files seen as one table; ``scan`` is its FROM clause, with the row number as ``__row``."""
+    """Parquet files seen as one table; ``scan`` is its FROM clause, with the row number as ``__row``.
+
+    ``sparse``: it came from JSON, where an object has the keys that it has; DuckDB gives all of them the same ones.
+    """
 
     connection: Any
     scan: str
     columns: tuple[Column, ...]
     rows: int
     duplicate_columns: tuple[str, ...] = ()
+    sparse: bool = False
     partial: list[str] = field(default_factory=list)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -115,7 +119,11 @@ class Table:
         found = self.query(f"SELECT {ROW}, {names} FROM {self.scan} WHERE {ROW} IN ({wanted})")
         by_number = {row[0]: row[1:] for row in found}
         return [
-            {c.name: decode(value, c.type) for c, value in zip(self.columns, by_number[number], strict=True)}
+            {
+                c.name: without_nulls(found) if self.sparse else found
+                for c, value in zip(self.columns, by_number[number], strict=True)
+                for found in (decode(value, c.type),)
+            }
             for number in numbers
             if number in by_number
         ]
@@ -134,7 +142,9 @@ def open_table(split: LocalSplit, *, scratch: Path) -> Iterator[Table]:
             from mlintern.tools.data.convert import to_parquet
 
             files = (to_parquet(connection, split, Path(folder) / "data.parquet"),)
-        yield read_table(connection, files)
+        table = read_table(connection, files)
+        table.sparse = split.format == "json"
+        yield table
 
 
 @contextlib.contextmanager
@@ -243,6 +253,13 @@ def decode(value: Any, kind: Any) -> Any:
         types = dict(kind.children)
         return {name: decode(item, types[name]) for name, item in value.items()}
     return value
+
+
+def without_nulls(value: Any) -> Any:
+    """``value`` without the null fields of the objects in it."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def finite(value: Any) -> Any:

@@ -1,18 +1,15 @@
-"""Rows as a script's own preparation leaves them, as far as that can be said without running its code."""
+"""Rows as a script's own preparation leaves them."""
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mlintern.tools.data.formats import judge_formats
-from mlintern.tools.data.local_files import LocalSplit
-from mlintern.tools.data.prepare import Preparation
-from mlintern.tools.data.table import open_table
+from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.snippet_process import is_plain, run_over
+from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.store import Script
 
 Row = dict[str, Any]
@@ -20,18 +17,57 @@ _CHANGES = re.compile(r"\.(?:map|filter|from_list|from_dict|from_generator|add_c
 """What an edited script may do to its rows."""
 
 
-def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row], *, scratch: Path) -> list[Row] | None:
-    """``rows`` with the renamed columns; None where they go through code that nobody but the script's author wrote.
+@dataclass(frozen=True)
+class Prepared:
+    """Rows after `filter` and `prepare`, each with the number that it had. ``given`` are they before.
 
-    A `prepare` that `inspect_dataset` offers for this very data is mlintern's own, and is run.
+    ``dropped`` counts those that were left out; ``errors`` says what a function raised, by number of the row.
     """
+
+    rows: list[Row]
+    given: list[Row]
+    numbers: list[int]
+    dropped: int
+    errors: dict[int, str]
+
+
+def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) -> Prepared | None:
+    """``rows`` as the script trains on them; None where they go through code that is more than a plain function."""
     renamed = [_renamed(row, columns, keeps_all=trainer == "grpo") for row in rows]
-    source = (script.recipe or {}).get("prepare")
-    if source is None:
+    recipe = script.recipe or {}
+    numbers = list(range(len(renamed)))
+    errors: dict[int, str] = {}
+    made = renamed
+    if not (recipe.get("prepare") or recipe.get("filter")):
         loading = script.text.split("def main", 1)[0].split("def read_items", 1)[0]
-        return None if _CHANGES.search(loading) else renamed
-    function = _own(str(source), trainer, renamed, scratch)
-    return None if function is None else [function(dict(row)) for row in renamed]
+        if _CHANGES.search(loading):
+            return None
+        return Prepared(made, renamed, numbers, 0, {})
+    for field in ("filter", "prepare"):
+        source = recipe.get(field)
+        if not isinstance(source, str) or "def " not in source:
+            continue
+        try:
+            snippet = read_snippet(source, what=field, parameters=1, prefer=field)
+        except BadInput:
+            return None
+        if not is_plain(source):
+            return None
+        outcomes = run_over(source, snippet.function, made)
+        if outcomes.failed:
+            return Prepared([], renamed, [], 0, {0: f"{field}: {outcomes.failed}"})
+        errors |= {numbers[at]: f"{field} raises {why}" for at, why in outcomes.errors.items()}
+        kept = [
+            (number, row if field == "filter" else value)
+            for at, (number, row, value) in enumerate(zip(numbers, made, outcomes.values, strict=True))
+            if at not in outcomes.errors and (value if field == "filter" else value is not None)
+        ]
+        numbers, made = [number for number, _ in kept], [row for _, row in kept]
+    odd = next((number for number, row in zip(numbers, made, strict=True) if not isinstance(row, dict)), None)
+    if odd is not None:
+        return Prepared([], renamed, [], 0, {odd: "prepare returns no dictionary"})
+    given = [renamed[number] for number in numbers]
+    return Prepared(made, given, numbers, len(renamed) - len(made) - len(errors), errors)
 
 
 def _renamed(row: Row, columns: Any, *, keeps_all: bool) -> Row:
@@ -40,13 +76,3 @@ def _renamed(row: Row, columns: Any, *, keeps_all: bool) -> Row:
         return row
     kept = row if keeps_all else {name: row[name] for name in columns if name in row}
     return {str(columns.get(name, name)): value for name, value in kept.items()}
-
-
-def _own(source: str, trainer: str, rows: Sequence[Row], scratch: Path) -> Callable[[Row], Row] | None:
-    with tempfile.TemporaryDirectory(dir=scratch) as name:
-        folder = Path(name)
-        file = folder / "rows.jsonl"
-        file.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows), encoding="utf-8")
-        with open_table(LocalSplit("train", (file,), "json"), scratch=folder) as table:
-            offered = judge_formats(table, (trainer,))[trainer].prepare
-    return Preparation("", offered).function() if offered and offered.strip() == source.strip() else None

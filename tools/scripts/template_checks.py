@@ -24,8 +24,9 @@ from mlintern.tools.hub.chat_template import (
     template_files,
 )
 from mlintern.tools.hub.inspect_model import CONTEXT_KEYS, read_config
+from mlintern.tools.scripts.content_rules import Remake, as_read, content_findings, texts_of
 from mlintern.tools.scripts.dry_settings import Constants
-from mlintern.tools.scripts.prepared_rows import prepared
+from mlintern.tools.scripts.prepared_rows import Prepared, prepared
 from mlintern.tools.scripts.rendered_rows import Count, Format, read_rows
 from mlintern.tools.scripts.row_rules import Settings, row_findings
 from mlintern.tools.scripts.script_inputs import DataSource, Materials, unavailable
@@ -96,18 +97,29 @@ class TemplateChecker:
             return [unavailable("data_unavailable", f"dataset {source.name}", error)]
         if not found.rows:
             return [_no_rows(source)]
-        rows = await anyio.to_thread.run_sync(
-            lambda: prepared(script, trainer, constants.values.get("COLUMNS"), found.rows, scratch=self._scratch)
+        made = await anyio.to_thread.run_sync(
+            lambda: prepared(script, trainer, constants.values.get("COLUMNS"), found.rows), abandon_on_cancel=True
         )
         settings = _settings(constants, trainer, tokenizer)
-        if rows is None:
+        if made is None:
             return [_unprepared(), *row_findings(trainer, None, template, settings)]
+        if made.rows and "input_ids" in made.rows[0]:
+            return list(_token_rows(made.rows, settings))
         compiled = compile_template(tokenizer.template) if tokenizer.template else None
         more = constants.values.get("HYPERPARAMETERS", {}).get("chat_template_kwargs") or {}
         form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
 
         def look() -> list[Check]:
-            return list(row_findings(trainer, read_rows(trainer, rows, form), template, settings))
+            reading = read_rows(trainer, made.rows, form)
+            checks = [*_left_out(made, len(found.rows)), *row_findings(trainer, reading, template, settings)]
+            given = [made.given[row.number] for row in reading.rendered]
+            remake = None if made.rows is not made.given else _remaker(trainer, made.rows[0], form)
+            checks += content_findings(trainer, reading.rendered, given, remake=remake)
+            shown = as_read(reading.rendered, count=tokenizer.count)
+            for check in checks:
+                if check.rule == "template":
+                    check.message += shown
+            return checks
 
         return await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
 
@@ -143,11 +155,61 @@ class TemplateChecker:
         return read_template(await anyio.to_thread.run_sync(template_files, folder))[0]
 
 
+def _remaker(trainer: str, first: dict[str, Any], form: Format) -> Remake:
+    def remake(row: dict[str, Any]) -> list[str]:
+        reading = read_rows(trainer, [first, row], form)
+        made = [one for one in reading.rendered if one.number == 1]
+        if not made:
+            raise ValueError("the row cannot be rendered")
+        return texts_of(trainer, made[0], row)
+
+    return remake
+
+
+def _left_out(made: Prepared, total: int) -> Iterator[Check]:
+    if made.errors:
+        number, why = next(iter(made.errors.items()))
+        others = f" (and {len(made.errors) - 1} more)" if len(made.errors) > 1 else ""
+        yield Check(
+            rule="prepare_fails",
+            severity="error",
+            message=f"Row {number}{others}: {why}. The script would stop there.",
+            fix="Let the function return None for rows that it cannot use; that leaves them out.",
+        )
+    if made.dropped:
+        yield Check(
+            rule="rows_left_out",
+            severity="note" if made.rows else "error",
+            message=f"{made.dropped} of the first {total} rows are left out by `filter` or `prepare`.",
+            fix="" if made.rows else "Nothing would be left to train on: change them.",
+        )
+
+
+def _token_rows(rows: Sequence[Mapping[str, Any]], settings: Settings) -> Iterator[Check]:
+    """Rows that are token ids already: no template is used, only their lengths count."""
+    lengths = [len(row.get("input_ids") or ()) for row in rows]
+    most = settings.max_length
+    yield Check(
+        rule="template",
+        severity="note",
+        message=f"The rows are token ids (`input_ids`): TRL takes them as they are. Longest of {len(rows)}: "
+        f"{max(lengths)} tokens.",
+    )
+    if most is not None and (cut := sum(length > most for length in lengths)):
+        yield Check(
+            rule="truncation",
+            severity="warning",
+            message=f"{cut} of {len(rows)} rows are longer than max_length {most} and are cut.",
+            fix="Set max_length in hyperparameters.",
+        )
+
+
 def _counter(folder: Path) -> tuple[Count | None, str]:
     try:
         tokenizer = load_tokenizer(folder)
     except (BadInput, MissingDependency) as error:
         return None, str(error)
+
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), ""
 
 
@@ -260,6 +322,6 @@ def _unprepared() -> Check:
     return Check(
         rule="prepare_not_run",
         severity="warning",
-        message="The rows were not rendered: they go through a function of the script, and this level runs no code.",
+        message="The rows were not rendered: they go through code that is more than a plain function of a row.",
         fix='Use level "dry_run", which runs it.',
     )

@@ -296,7 +296,7 @@ async def test_a_preparation_that_we_offered_ourselves_is_run(desk: Desk, worksp
         offered = judge_formats(table, ("sft",))["sft"].prepare
     assert offered
     result = await desk.check(rows, prepare=offered)
-    assert found(result, "empty_answer").message.startswith("Row 1:")
+    assert "1 of the first 2 rows are left out" in found(result, "rows_left_out").message
 
 
 async def test_an_edited_script_is_checked_by_what_stands_at_its_top(desk: Desk) -> None:

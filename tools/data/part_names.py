@@ -1,0 +1,319 @@
+"""Names that columns have in people's data, by the part that each plays; the likeliest first."""
+
+from __future__ import annotations
+
+QUESTIONS = tuple(
+    [
+        "prompt",
+        "question",
+        "instruction",
+        "query",
+        "problem",
+        "user",
+        "inputs",
+        "input",
+        "task",
+        "problem_statement",
+        "user_prompt",
+        "user_input",
+        "human",
+        "q",
+        "request",
+        "src",
+        "goal",
+        "prompt_text",
+        "original_prompt",
+    ]
+)
+ANSWERS = tuple(
+    [
+        "completion",
+        "response",
+        "solution",
+        "output",
+        "answer",
+        "assistant",
+        "target",
+        "targets",
+        "reply",
+        "generation",
+        "final_answer",
+        "a",
+        "ideal",
+        "gold",
+        "expected_output",
+        "model_response",
+        "answers",
+        "best_answer",
+        "bot",
+        "code",
+        "response_text",
+        "generated_solution",
+        "tgt",
+        "correct_answer",
+    ]
+)
+DOCUMENTS = tuple(
+    [
+        "article",
+        "document",
+        "dialogue",
+        "passage",
+        "report",
+        "transcript",
+        "source_text",
+        "source",
+        "content",
+        "text",
+        "body",
+        "meeting_transcript",
+        "abstract",
+    ]
+)
+SUMMARIES = tuple(["highlights", "summary", "tldr", "headline", "target_text", "abstract", "simplified"])
+CONTEXTS = tuple(
+    [
+        "context",
+        "input",
+        "passage",
+        "background",
+        "knowledge",
+        "evidence",
+        "inputs",
+        "document",
+        "article",
+        "additional_context",
+        "contexts",
+        "paragraph",
+        "sources_text",
+    ]
+)
+SYSTEMS = tuple(["system", "system_prompt", "system_message", "sys", "persona"])
+THOUGHTS = tuple(
+    [
+        "thinking",
+        "reasoning",
+        "reasoning_content",
+        "cot",
+        "complex_cot",
+        "chain_of_thought",
+        "rationale",
+        "thought",
+        "reasoning_trace",
+        "explanation",
+        "scratchpad",
+    ]
+)
+CHOSEN = tuple(
+    [
+        "chosen",
+        "chosen_response",
+        "response_chosen",
+        "preferred",
+        "accepted",
+        "better",
+        "winner_response",
+        "chosen_answer",
+        "positive",
+        "preferred_response",
+        "best",
+        "pos",
+        "answer_chosen",
+        "response_j",
+    ]
+)
+REJECTED = tuple(
+    [
+        "rejected",
+        "rejected_response",
+        "response_rejected",
+        "dispreferred",
+        "worse",
+        "loser",
+        "rejected_answer",
+        "negative",
+        "dispreferred_response",
+        "non_preferred",
+        "worst",
+        "neg",
+        "answer_rejected",
+        "response_k",
+    ]
+)
+SIDES = tuple(
+    tuple(pair.split("/"))
+    for pair in [
+        "response_a/response_b",
+        "answer_a/answer_b",
+        "completion_a/completion_b",
+        "output_a/output_b",
+        "response_0/response_1",
+        "response_1/response_2",
+        "answer_1/answer_2",
+        "output_1/output_2",
+        "response1/response2",
+        "answer1/answer2",
+        "model_a_response/model_b_response",
+        "completion_1/completion_2",
+        "answer_0/answer_1",
+        "conversation_a/conversation_b",
+        "a/b",
+    ]
+)
+VERDICTS = tuple(
+    [
+        "winner",
+        "preference",
+        "preferred",
+        "label",
+        "better_response",
+        "chosen",
+        "choice",
+        "better",
+        "human_label",
+        "overall_preference",
+        "safer_response_id",
+        "better_response_id",
+        "selected",
+        "best",
+    ]
+)
+SCORED = tuple(
+    [
+        "completions",
+        "responses",
+        "answers",
+        "outputs",
+        "output",
+        "candidates",
+        "generations",
+        "replies",
+        "response",
+        "answer",
+    ]
+)
+SCORES = tuple(
+    ["score", "scores", "rating", "ratings", "reward", "rewards", "overall_score", "rank", "ranks", "quality"]
+)
+SCORED_TEXTS = tuple(["text", "content", "response", "answer", "completion", "output", "value", "body"])
+LABELS = tuple(
+    [
+        "label",
+        "labels",
+        "rating",
+        "score",
+        "good",
+        "is_good",
+        "thumbs_up",
+        "thumbs",
+        "feedback",
+        "liked",
+        "correct",
+        "is_correct",
+        "kto_tag",
+        "desirable",
+        "is_desirable",
+        "vote",
+        "reaction",
+        "human_feedback",
+        "preference",
+        "accepted",
+        "reward",
+        "quality",
+    ]
+)
+TEXTS = tuple(
+    ["text", "content", "body", "document", "article", "code", "raw", "markdown", "story", "raw_content", "sentence"]
+)
+CHOICES = tuple(["choices", "options", "candidates", "endings", "alternatives"])
+INDEXES = tuple(
+    [
+        "answer",
+        "label",
+        "answer_index",
+        "answer_idx",
+        "gold",
+        "correct",
+        "correct_answer",
+        "target",
+        "answerkey",
+        "answer_key",
+        "correct_option",
+        "cop",
+        "gold_index",
+        "correct_index",
+        "answer_id",
+    ]
+)
+TRUTHS = tuple(
+    ["answer", "final_answer", "ground_truth", "solution", "label", "target", "expected_answer", "reference"]
+)
+GOOD = tuple(
+    [
+        "true",
+        "good",
+        "desirable",
+        "yes",
+        "positive",
+        "up",
+        "thumbs_up",
+        "thumbsup",
+        "liked",
+        "like",
+        "chosen",
+        "correct",
+        "1",
+        "👍",
+        "+1",
+        "upvote",
+        "accepted",
+        "accept",
+        "helpful",
+        "win",
+        "😀",
+        "😊",
+        "✅",
+        "❤️",
+        "❤",
+        "👍🏻",
+        "👍🏽",
+        "👍🏿",
+        "🙂",
+        "⭐",
+        "t",
+        "y",
+    ]
+)
+BAD = (
+    "",
+    *[
+        "false",
+        "bad",
+        "undesirable",
+        "no",
+        "negative",
+        "down",
+        "thumbs_down",
+        "thumbsdown",
+        "disliked",
+        "dislike",
+        "rejected",
+        "incorrect",
+        "wrong",
+        "0",
+        "-1",
+        "👎",
+        "downvote",
+        "reject",
+        "unhelpful",
+        "lose",
+        "❌",
+        "😞",
+        "🙁",
+        "👎🏻",
+        "👎🏽",
+        "👎🏿",
+        "f",
+        "n",
+    ],
+)
