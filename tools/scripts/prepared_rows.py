@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlintern.tools.data.filters import named_filter
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.snippet_process import is_plain, run_over
 from mlintern.tools.scripts.snippets import read_snippet
@@ -43,17 +44,14 @@ def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) ->
         if _CHANGES.search(loading):
             return None
         return Prepared(made, renamed, numbers, 0, {})
-    for field in ("filter", "prepare"):
-        source = recipe.get(field)
-        if not isinstance(source, str) or "def " not in source:
-            continue
-        try:
-            snippet = read_snippet(source, what=field, parameters=1, prefer=field)
-        except BadInput:
-            return None
+    try:
+        steps = _steps(recipe)
+    except BadInput:
+        return None
+    for field, source, function in steps:
         if not is_plain(source):
             return None
-        outcomes = run_over(source, snippet.function, made)
+        outcomes = run_over(source, function, made)
         if outcomes.failed:
             return Prepared([], renamed, [], 0, {0: f"{field}: {outcomes.failed}"})
         errors |= {numbers[at]: f"{field} raises {why}" for at, why in outcomes.errors.items()}
@@ -68,6 +66,24 @@ def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) ->
         return Prepared([], renamed, [], 0, {odd: "prepare returns no dictionary"})
     given = [renamed[number] for number in numbers]
     return Prepared(made, given, numbers, len(renamed) - len(made) - len(errors), errors)
+
+
+def _steps(recipe: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(field, source, function) in the order of the script: own filters, `prepare`, named filters."""
+    given = recipe.get("filter") or []
+    texts = [given] if isinstance(given, str) else list(given)
+    steps = [
+        ("filter", text, read_snippet(text, what="filter", parameters=1, prefer="keep"))
+        for text in texts
+        if "def " in text
+    ]
+    if isinstance(source := recipe.get("prepare"), str):
+        steps.append(("prepare", source, read_snippet(source, what="prepare", parameters=1, prefer="prepare")))
+    for text in texts:
+        if "def " not in text:
+            source = named_filter(text)
+            steps.append(("filter", source, read_snippet(source, what="filter", parameters=1)))
+    return [(field, text, snippet.function) for field, text, snippet in steps]
 
 
 def _renamed(row: Row, columns: Any, *, keeps_all: bool) -> Row:

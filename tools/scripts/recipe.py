@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.data_sources import normalise_source, read_source, splits_overlap
 from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationPlan
+from mlintern.tools.scripts.filter_snippets import FILTERS_HELP, read_filters
 from mlintern.tools.scripts.header import check_not_pinned, check_requirement
 from mlintern.tools.scripts.hyperparameters import (
     CONFIG_CLASSES,
@@ -76,7 +77,13 @@ class _Training(_Run):
     )
     prepare: str | None = Field(
         default=None,
-        description="Source of a function row -> row, applied after `columns`; what it returns is the new row.",
+        description="Source of a function row -> row, applied after `columns`; what it returns is the new row,"
+        " and None leaves the row out.",
+    )
+    filter: str | list[str] | None = Field(
+        default=None,
+        description="Rows to keep: the source of a function row -> bool, which sees the row before `prepare`, or"
+        f" the name of a filter of prepared rows ({FILTERS_HELP}), or a list of these. What is left out is counted.",
     )
     limit: int | None = Field(
         default=None, ge=1, description="Train on that many rows, drawn with the seed. None: all."
@@ -134,6 +141,7 @@ class _Training(_Run):
                 self.resume_from_checkpoint = normalise_source(self.resume_from_checkpoint, kind="model")
             if self.prepare is not None:
                 read_snippet(self.prepare, what="prepare", parameters=1, prefer="prepare")
+            read_filters(self.filter)
             if self.save_steps > 1 and self.save_steps != int(self.save_steps):
                 raise BadInput(
                     f"save_steps {self.save_steps} is no whole number.", next_step="Use one, or a share below 1."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlintern.tools.scripts.evaluation_program import plan_program
+from mlintern.tools.scripts.filter_snippets import read_filters
 from mlintern.tools.scripts.hyperparameters import SET_BY_SCRIPT
 from mlintern.tools.scripts.program import Program, source_names
 from mlintern.tools.scripts.recipe import GrpoRecipe, TrainingRecipe
@@ -25,6 +26,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
     """The script that trains, and measures the model at its end where the recipe plans that."""
     given = recipe.hyperparameters
     prepare = recipe.prepare and read_snippet(recipe.prepare, what="prepare", parameters=1, prefer="prepare")
+    filters = read_filters(recipe.filter)
     rewards = reward_functions(recipe.rewards if isinstance(recipe, GrpoRecipe) else ())
     packages = {"trl"} | ({"peft"} if recipe.lora else set()) | ({"huggingface_hub"} if recipe.push_to_hub else set())
     training = Program(
@@ -36,6 +38,8 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "config_class": recipe.config_class,
             "training_source": source_names(recipe.dataset),
             "prepare": prepare.function if prepare else None,
+            "own_filters": [snippet.function for snippet in filters.own],
+            "named_filters": [snippet.function for snippet in filters.named],
             "reward_list": rewards.argument,
             "renames": bool(recipe.columns),
             "keeps_only_renamed": recipe.trainer != "grpo",  # rewards may read the other columns
@@ -71,7 +75,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "USE_CPU": recipe.device_expression,
             **rewards.constants,
         },
-        snippets=((prepare,) if prepare else ()) + rewards.snippets,
+        snippets=(*((prepare,) if prepare else ()), *filters.own, *filters.named, *rewards.snippets),
         rewards=rewards.built_in,
         packages=frozenset(packages),
         requirements=tuple(recipe.requirements),
