@@ -65,13 +65,17 @@ def register(registry: Registry, lab: Lab) -> None:
         section: Annotated[
             str | None,
             Field(
-                description="Id, number or title from the outline, 'abstract' or 'references'; the outline if omitted"
+                description="Id, number, title or label (Table 3) from the outline, 'abstract' or 'references'; "
+                "the outline if omitted"
             ),
         ] = None,
         offset: Annotated[int, Field(ge=0, description="next_offset of the call before, to read on")] = 0,
         max_chars: Annotated[int, Field(ge=200, le=40_000, description="Longest text to return")] = 8_000,
         find: Annotated[str, Field(description="A phrase: gives the places where it stands, with section ids")] = "",
         subsections: Annotated[bool, Field(description="Read what is inside the section along with it")] = False,
+        format: Annotated[
+            Literal["text", "records"], Field(description="records: the tables of what was asked for, row by row")
+        ] = "text",
     ) -> ReadResult:
         """Read a paper: first its abstract and outline, then one section at a time, mathematics as LaTeX.
 
@@ -86,6 +90,7 @@ def register(registry: Registry, lab: Lab) -> None:
             max_chars=max_chars,
             find=find or None,
             subsections=subsections,
+            format=format,
         )
 
     @registry.tool(title="Walk citations", read_only=True, open_world=True)

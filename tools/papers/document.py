@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mlintern.common.text import nearest
 from mlintern.tools.errors import BadInput
+from mlintern.tools.papers.tables import Table
 
 _SOFTEST_CUT = 0.6
 """A page ends at a paragraph or a sentence if one ends in its last 40 %; else where it is full."""
@@ -49,6 +50,31 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Float:
+    """A table, figure, algorithm or listing with what it says.
+
+    Attributes:
+        kind: table, figure, algorithm, listing or other.
+        label: as printed, ``Table 3``; empty if it has none.
+        section: id of the section that it stands in.
+        text: caption and contents, as they stand in the section's text.
+        tables: the tables inside it, cell by cell.
+    """
+
+    id: str
+    kind: str
+    label: str
+    caption: str
+    section: str
+    text: str
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        return f"{self.label}: {self.caption}" if self.label and self.caption else self.label or self.caption
+
+
+@dataclass(frozen=True)
 class Reference:
     """An entry of the bibliography.
 
@@ -82,6 +108,7 @@ class Document:
     abstract: str
     sections: tuple[Section, ...]
     references: tuple[Reference, ...] = ()
+    floats: tuple[Float, ...] = ()
     version: int | None = None
     authors: tuple[str, ...] = ()
     license: str = ""
@@ -114,6 +141,8 @@ class Document:
         name = " ".join(wanted.split()).strip(" .:#")
         if found := self._by_id.get(name):
             return found, None
+        if standing := self.float_named(name):
+            return self._by_id[standing.section], Block(standing.id, standing.text)
         for section in self.sections:
             for block in section.blocks:
                 if block.id == name:
@@ -139,6 +168,19 @@ class Document:
                 listed = "; ".join(f"{section.id} ({section.heading})" for section in candidates[:_MOST_CANDIDATES])
                 raise BadInput(f"{wanted!r} fits several sections: {listed}.", next_step="Give one of these ids.")
         raise self._unknown(wanted)
+
+    def float_named(self, wanted: str) -> Float | None:
+        """The table, figure, algorithm or listing with this id or label: ``S1.T1``, ``Table 1``, ``fig. 2``."""
+        name = " ".join(wanted.split()).strip(" .:#")
+        label = re.match(r"(tab|fig|alg|list)[a-z]*\.?\s*([A-Z]?\.?\d+(?:\.\d+)*|[IVXL]+)$", name, re.IGNORECASE)
+        for one in self.floats:
+            if one.id == name or (one.label and one.label.casefold() == name.casefold()):
+                return one
+        for one in self.floats if label else ():
+            kind, _, number = one.label.rpartition(" ")
+            if label and kind.casefold().startswith(label[1].casefold()) and number.casefold() == label[2].casefold():
+                return one
+        return None
 
     def find(self, phrase: str, *, within: Section | None = None) -> Iterator[tuple[Section, Block, int, int]]:
         """Where ``phrase`` stands, case and spacing aside: section, block, start and end in the section's text."""

@@ -1,11 +1,14 @@
-"""Elements of LaTeXML's HTML as text: formulas, tables, lists, notes, citations."""
+"""Elements of LaTeXML's HTML as text: formulas, tables, lists, algorithms, code, notes, links, citations."""
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mlintern.tools.papers.classes import classes_of, with_class
+from mlintern.tools.papers.tables import Table, read_table
 
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
@@ -15,20 +18,13 @@ SKIPPED = frozenset(
     f"ltx_{name}"
     for name in (
         *("TOC", "page_footer", "page_header", "page_navbar", "page_logo", "pagination", "authors", "dates"),
-        *(
-            "title_document",
-            "abstract",
-            "bib_cited",
-            "rdf",
-            "tag_bibitem",
-            "note_mark",
-            "tag_note",
-            "role_creation",
-            "listing_data",
-        ),
+        *("title_document", "abstract", "bib_cited", "rdf", "tag_bibitem", "note_mark", "tag_note"),
+        *("role_creation", "listing_data"),
     )
 )
-_LINE_TAGS = frozenset(("p", "div", "li", "figure", "figcaption", "section", "dt", "dd", "blockquote", "table", "tr"))
+_LINE_TAGS = frozenset(("p", "div", "figure", "figcaption", "section", "blockquote", "table", "tr"))
+_SPACED_CLASSES = frozenset(("ltx_p", "ltx_para", "ltx_item"))
+"""Elements that LaTeXML writes as ``span`` where HTML allows no block, but that begin a line all the same."""
 DEEPEST = 200
 """Nesting beyond this is read as plain text."""
 _SPACE = re.compile(r"[ \t\r\n\f\v\u00a0\u2003\u2004\u2005\u2009\u200a]+")
@@ -36,8 +32,9 @@ _LONE_FORMULA = re.compile(r"\$+[^$]+\$+")
 _BREAK = "\x01"
 """A line break that is meant; one in the HTML is a space."""
 _KEPT_SPACE = "\x02"
-"""A space of code, which squeezing leaves alone."""
+"""A space of code or of an indentation, which squeezing leaves alone."""
 _LOOSE = " \t\r\n" + _BREAK
+_OWN_PAGES = re.compile(r"(?:^|//)(?:www\.|export\.)?(?:arxiv\.org/html|ar5iv\.(?:labs\.arxiv\.)?org/html)/")
 
 
 def text_of(element: HtmlElement | None) -> str:
@@ -49,9 +46,21 @@ def text_of(element: HtmlElement | None) -> str:
     return _laid_out(parts)
 
 
+def inside_of(element: HtmlElement) -> str:
+    """`text_of` for an element that is skipped where it stands in the text, such as a label."""
+    parts: list[str] = []
+    _inside(element, parts, 0)
+    return _laid_out(parts)
+
+
 def line_of(element: HtmlElement | None) -> str:
     """`text_of` in one line."""
     return " ".join(text_of(element).split())
+
+
+def table_of(element: HtmlElement) -> Table | None:
+    """The table in a ``ltx_tabular``, its cells in one line each."""
+    return read_table(element, _cell)
 
 
 def _render(element: HtmlElement, out: list[str], depth: int) -> None:
@@ -65,30 +74,22 @@ def _render(element: HtmlElement, out: list[str], depth: int) -> None:
     elif depth > DEEPEST:
         out.append(squeezed(element.text_content()))
     elif "ltx_note_content" in classes:
-        out.append(" [footnote: ")
-        _inside(element, out, depth)
-        out.append("]")
+        _note(element, out, depth)
     elif "ltx_eqn_table" in classes or ("ltx_equation" in classes and tag != "tr") or "ltx_equationgroup" in classes:
         out += (_BREAK, _BREAK.join(_equations(element)), _BREAK)
     elif "ltx_tabular" in classes:
-        out += (_BREAK, _BREAK.join(_rows(element)), _BREAK)
+        out += (_BREAK, _tabular(element), _BREAK)
     elif "ltx_listingline" in classes or tag == "pre":
-        code = "".join(element.itertext()).replace("\u00a0", " ").strip("\n").rstrip()
-        out += (_BREAK, code.replace(" ", _KEPT_SPACE).replace("\n", _BREAK), _BREAK)
-    elif tag == "li":
-        mark = next((line_of(child) for child in element if "ltx_tag_item" in classes_of(child)), "")
-        inside: list[str] = []
-        _inside(element, inside, depth)
-        bullet = mark if any(map(str.isalnum, mark)) else "-"
-        out += (_BREAK, f"{bullet} ", "".join(inside).strip(_LOOSE), _BREAK)
-    elif "ltx_tag_item" in classes:
-        pass
+        out += (_BREAK, _code(element, keep_lines=tag == "pre"), _BREAK)
+    elif tag in ("li", "dd"):
+        _item(element, out, depth)
+    elif "ltx_tag_item" in classes or (
+        tag == "dt" and (after := element.getnext()) is not None and after.tag == "dd"
+    ):
+        pass  # a label is printed with its item
     elif tag == "a":
-        _inside(element, out, depth)
-        key = element.get("href", "").rpartition("#")[2]
-        if key.startswith("bib."):
-            out.append(f" [#{key}]")
-    elif tag in _LINE_TAGS:
+        _link(element, out, depth)
+    elif tag in _LINE_TAGS or classes & _SPACED_CLASSES:
         out.append(_BREAK)
         _inside(element, out, depth)
         out.append(_BREAK)
@@ -103,6 +104,102 @@ def _inside(element: HtmlElement, out: list[str], depth: int) -> None:
         _render(child, out, depth + 1)
         if child.tail:
             out.append(child.tail)
+
+
+def _note(element: HtmlElement, out: list[str], depth: int) -> None:
+    """A footnote in brackets; the mark of one that stands elsewhere is nothing."""
+    inside: list[str] = []
+    _inside(element, inside, depth)
+    text = _laid_out(inside).replace("\n", " ")
+    if text and text != "footnotemark:":
+        out.append(f" [footnote: {text}]")
+
+
+def _link(element: HtmlElement, out: list[str], depth: int) -> None:
+    """A link with its address behind it, unless it shows the address itself; a citation with the key of its entry."""
+    inside: list[str] = []
+    _inside(element, inside, depth)
+    out += inside
+    address = element.get("href", "").strip()
+    target = address.rpartition("#")[2] if "#" in address else ""
+    if target.startswith("bib."):
+        out.append(f" [#{target}]")
+    elif outside := outside_address(address):
+        shown = squeezed("".join(inside).replace(_BREAK, " "))
+        if not shown:
+            out.append(outside)
+        elif _bare(outside) == _bare(shown):
+            if "://" not in shown and not outside.startswith("mailto:"):
+                out[-len(inside) :] = [outside]
+        elif outside not in shown:
+            out.append(f" ({outside})")
+
+
+def outside_address(address: str) -> str:
+    """``address`` if it leads out of the paper, else empty: a place on its own page is none, nor is inlined data."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return ""
+    if parts.scheme not in ("http", "https", "ftp", "mailto") or (parts.scheme != "mailto" and not parts.netloc):
+        return ""
+    return "" if _OWN_PAGES.search(address) and parts.fragment else address
+
+
+def _bare(text: str) -> str:
+    """An address as two spellings of it are compared: without scheme, spaces and what ends it."""
+    return re.sub(r"^(?:https?://|mailto:)?(?:www\.)?", "", "".join(text.split()).lower()).rstrip("/")
+
+
+def _item(element: HtmlElement, out: list[str], depth: int) -> None:
+    """An item of a list with its label; lists inside it stand in by two spaces."""
+    label = next((child for child in element if "ltx_tag_item" in classes_of(child)), None)
+    if label is None and element.tag == "dd":
+        term = element.getprevious()
+        if term is not None and term.tag == "dt":
+            label = next(iter(with_class(term, "ltx_tag_item")), term)
+    mark = " ".join(inside_of(label).split()) if label is not None else ""
+    if not any(map(str.isalnum, mark)):
+        mark = "-"
+    elif element.tag == "dd" and mark[-1] not in ".:;)!?":
+        mark += ":"
+    inside: list[str] = []
+    _inside(element, inside, depth)
+    first, *others = (
+        re.sub(r"^ +| {2,}", lambda found: _KEPT_SPACE * len(found[0]), line)
+        for line in _laid_out(inside).split("\n")
+    )
+    out += (_BREAK, f"{mark} {first}".rstrip(), *(f"{_BREAK}{2 * _KEPT_SPACE}{line}" for line in others), _BREAK)
+
+
+def _code(element: HtmlElement, *, keep_lines: bool) -> str:
+    """Code with its spaces; the formulas, links and citations of an algorithm as elsewhere, once each."""
+    parts: list[str] = []
+    _verbatim(element, parts, 0, keep_lines=keep_lines)
+    text = "".join(parts).replace("\u00a0", " ").replace("\u2003", "  ")
+    text = text.strip("\n").rstrip() if keep_lines else text.strip("\n").rstrip().replace("\n", " ")
+    return text.replace(" ", _KEPT_SPACE).replace("\n", _BREAK)
+
+
+def _verbatim(element: HtmlElement, out: list[str], depth: int, *, keep_lines: bool) -> None:
+    def take(text: str | None) -> None:
+        if text:
+            out.append(text if keep_lines or text.strip("\n") else "")
+
+    take(element.text)
+    for child in element:
+        classes = classes_of(child)
+        if child.tag == "math":
+            out.append(_formula(child))
+        elif child.tag == "a":
+            _link(child, out, depth)
+        elif child.tag == "br":
+            out.append("\n")
+        elif "ltx_note_content" in classes:
+            _note(child, out, depth)
+        elif not (child.tag in SKIPPED_TAGS or classes & SKIPPED):
+            _verbatim(child, out, depth + 1, keep_lines=keep_lines)
+        take(child.tail)
 
 
 def _formula(math: HtmlElement) -> str:
@@ -128,39 +225,27 @@ def _equations(element: HtmlElement) -> Iterator[str]:
             yield " ".join([*cells, number]).strip()
 
 
-def _rows(table: HtmlElement) -> Iterator[str]:
-    """Rows of a table, cells between bars; a table inside a cell stays inside it."""
-    for row in with_class(table, "ltx_tr"):
-        if _table_of(row) is not table:
-            continue
-        cells = [cell for cell in row if classes_of(cell) & {"ltx_td", "ltx_th"}]
-        texts = [text_of(cell).replace("\n", " / ") for cell in cells]
-        if any(texts):
-            yield " | ".join(texts)
+def _tabular(element: HtmlElement) -> str:
+    """A table as Markdown; one that sits in a cell of another as its rows in one line, one of one column as lines."""
+    table = table_of(element)
+    if table is None:
+        return ""
+    inside = any("ltx_tabular" in classes_of(ancestor) for ancestor in element.iterancestors())
+    rows = [row for row in (table.columns, *table.rows) if any(row)]
+    if inside or len(table.columns) == 1:
+        return (" " if inside else _BREAK).join(" ".join(filter(None, dict.fromkeys(row))) for row in rows)
+    return table.markdown().replace("\n", _BREAK)
 
 
-def _table_of(row: HtmlElement) -> HtmlElement | None:
-    for ancestor in row.iterancestors():
-        if "ltx_tabular" in classes_of(ancestor):
-            return ancestor
-    return None
+def _cell(cell: HtmlElement) -> str:
+    """A cell in one line; a number or a name that is set as a formula (``$32.1$``, ``$G$``) is written plainly."""
+    text = " / ".join(filter(None, (line.strip() for line in inside_of(cell).split("\n"))))
+    return re.sub(r"\$([A-Za-z0-9.,+%-]+)\$", r"\1", text)
 
 
 def title_of(element: HtmlElement) -> str:
     """The title of the paper without the thanks in it."""
-    parts: list[str] = []
-    _inside(element, parts, 0)
-    return " ".join(re.sub(r"\[footnote: .*?\]", "", _laid_out(parts)).split())
-
-
-def with_class(element: HtmlElement, name: str) -> list[HtmlElement]:
-    """`lxml`'s ``find_class``, which builds an XPath each time, for small elements."""
-    return [one for one in element.iter() if name in classes_of(one)]
-
-
-def classes_of(element: HtmlElement) -> frozenset[str]:
-    """The classes of ``element``."""
-    return _split(element.get("class") or "")
+    return " ".join(re.sub(r"\[footnote: .*?\]", "", inside_of(element)).split())
 
 
 def squeezed(text: str) -> str:
@@ -172,8 +257,3 @@ def _laid_out(parts: list[str]) -> str:
     text = _SPACE.sub(" ", "".join(parts))
     lines = (line.strip(" ") for line in text.split(_BREAK))
     return "\n".join(filter(None, lines)).replace(_KEPT_SPACE, " ")
-
-
-@functools.lru_cache(maxsize=4096)
-def _split(names: str) -> frozenset[str]:
-    return frozenset(names.split())

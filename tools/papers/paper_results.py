@@ -51,13 +51,26 @@ class SearchResult(NetworkedResult):
 
 
 class OutlineEntry(BaseModel):
-    """One section of a paper."""
+    """One section of a paper, or a table, figure, algorithm or listing in it."""
 
     id: str
     number: str
     title: str
     level: int = Field(description="1 for a section, 2 for what is inside one, and so on.")
     chars: int = Field(description="Length of its own text, without its subsections.")
+    kind: str = Field(default="section", description="section, table, figure, algorithm, listing or other.")
+
+
+class TableRecords(BaseModel):
+    """A table as rows by heading."""
+
+    id: str
+    label: str = Field(description="As printed, 'Table 3'; empty if it has none.")
+    caption: str
+    section: str
+    columns: list[str] = Field(description="Headings; those over several rows are joined, empty ones numbered.")
+    rows: list[dict[str, str]] = Field(description="What spans several columns or rows stands in each of them.")
+    rows_total: int
 
 
 class CitedWork(BaseModel):
@@ -107,6 +120,9 @@ class ReadResult(NetworkedResult):
     next_section: str | None = Field(default=None, description="Id of the section that follows in the paper.")
     references: list[CitedWork] = Field(description="Bibliography entries of the keys in `text`.")
     references_total: int = Field(default=0, description="Entries in the bibliography; read section 'references'.")
+    tables: list[TableRecords] = Field(
+        default_factory=list, description="With format='records': the tables of what was asked for."
+    )
     matches: list[Match] = Field(default_factory=list)
     matches_total: int | None = Field(default=None, description="How often the phrase stands there; null: not asked.")
     license: str = ""

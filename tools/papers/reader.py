@@ -6,17 +6,19 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mlintern.tools.papers.document import Block, Document, Reference, Section
+from mlintern.tools.papers.classes import classes_of, with_class
+from mlintern.tools.papers.document import Block, Document, Float, Reference, Section
 from mlintern.tools.papers.latexml import (
     DEEPEST,
     SKIPPED,
     SKIPPED_TAGS,
-    classes_of,
+    inside_of,
     line_of,
+    outside_address,
     squeezed,
+    table_of,
     text_of,
     title_of,
-    with_class,
 )
 from mlintern.tools.papers.references import reference_from_blocks
 
@@ -64,8 +66,9 @@ def is_paper(page: bytes) -> bool:
 def read_latexml(page: bytes, *, source: str) -> Document:
     """The paper in a LaTeXML ``page`` that `is_paper`.
 
-    Mathematics is kept once, as LaTeX between dollars; tables as rows of cells; figures and tables with their
-    captions; footnotes in place; citations with their key, ``[#bib.bib5]``, which `Document.references` resolves.
+    Mathematics is kept once, as LaTeX between dollars; tables as Markdown, on the grid that a browser would draw;
+    figures and tables with their captions; footnotes and the addresses of links in place; citations with their key,
+    ``[#bib.bib5]``, which `Document.references` resolves.
     """
     import lxml.html
 
@@ -79,7 +82,8 @@ def read_latexml(page: bytes, *, source: str) -> Document:
     reading = _Reading()
     reading.unit(article, unit_id="front", number="", title="Front matter", level=0, parent="")
     front = reading.sections[0]
-    notes = (Block(f"front.n{place}", text_of(note)) for place, note in enumerate(thanks, 1))
+    said = [*(squeezed(inside_of(note)) for note in thanks), *_author_notes(people)]
+    notes = (Block(f"front.n{place}", text) for place, text in enumerate(filter(None, said), 1))
     reading.sections[0] = replace(front, level=1, blocks=(*notes, *front.blocks))
     sections = tuple(section for section in reading.sections if section is not reading.sections[0] or section.blocks)
     version = _WATERMARK.search(page) or _BASE.search(page[:20_000])
@@ -89,10 +93,9 @@ def read_latexml(page: bytes, *, source: str) -> Document:
         abstract=_abstract(article),
         sections=sections,
         references=tuple(reading.references),
+        floats=tuple(one for one in reading.floats if any(one.section == section.id for section in sections)),
         version=int(version.group(1)) if version else None,
-        authors=()
-        if people is None
-        else tuple(filter(None, (line_of(name) for name in with_class(people, "ltx_personname")))),
+        authors=_authors(people),
         license=_license(root),
     )
 
@@ -103,6 +106,7 @@ class _Reading:
 
     sections: list[Section] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
+    floats: list[Float] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
 
     def unit(self, element: HtmlElement, *, unit_id: str, number: str, title: str, level: int, parent: str) -> None:
@@ -137,17 +141,45 @@ class _Reading:
             elif classes & _BLOCK_CLASSES or child.tag in _BLOCK_TAGS:
                 name = child.get("id") or self._place(unit, blocks)
                 blocks.append(Block(self._free(name), text_of(child)))
+                self._floats(child, blocks[-1], unit)
             else:
                 self._collect(child, blocks, unit, level, top=False, depth=depth + 1)
             self._loose(child.tail, blocks, unit)
 
+    def _floats(self, element: HtmlElement, block: Block, unit: str) -> None:
+        """The tables, figures, algorithms and listings in ``element``, which is ``block`` of the section ``unit``."""
+        grids = {
+            table: table_of(table)
+            for table in with_class(element, "ltx_tabular")
+            if not any("ltx_tabular" in classes_of(above) for above in table.iterancestors())
+        }
+        floating: set[HtmlElement] = set()
+        for one in element.iter("figure", "div", "span"):
+            kind = _kind_of(classes_of(one))
+            if kind is None:
+                continue
+            inside = [table for table in with_class(one, "ltx_tabular") if table in grids]
+            floating.update(inside)
+            caption = next((child for child in one if "ltx_caption" in classes_of(child)), None)
+            tag = None if caption is None else next(iter(with_class(caption, "ltx_tag")), None)
+            label = "" if tag is None else squeezed(inside_of(tag)).rstrip(_AFTER_LABEL)
+            words = squeezed(line_of(caption)).removeprefix(label).strip(_AFTER_LABEL)
+            tables = tuple(table for table in map(grids.get, inside) if table is not None)
+            text = block.text if one is element else text_of(one)
+            self.floats.append(Float(one.get("id") or block.id, kind, label, words, unit, text, tables))
+        for place, (element_of_table, table) in enumerate(grids.items(), 1):
+            if element_of_table not in floating and table is not None and len(table.columns) > 1:
+                name = element_of_table.get("id") or f"{block.id}.t{place}"
+                self.floats.append(Float(name, "table", "", "", unit, text_of(element_of_table), (table,)))
+
     def _bibliography(self, element: HtmlElement, blocks: list[Block]) -> None:
         for item in with_class(element, "ltx_bibitem"):
             key = item.get("id") or f"bib.bib{len(blocks) + 1}"
-            label = line_of(next(iter(with_class(item, "ltx_tag_bibitem")), None))
+            tag = next(iter(with_class(item, "ltx_tag_bibitem")), None)
+            label = "" if tag is None else squeezed(inside_of(tag))
             parts = [line_of(block) for block in with_class(item, "ltx_bibblock")] or [line_of(item)]
             title = line_of(next(iter(with_class(item, "ltx_bib_title")), None))
-            links = [link.get("href", "") for link in item.iter("a")]
+            links = [href for link in item.iter("a") if (href := outside_address(link.get("href", "")))]
             entry = reference_from_blocks(key, list(filter(None, parts)), links=links, title=title, label=label)
             self.references.append(entry)
             blocks.append(Block(self._free(key), f"[#{key}] {entry.text}"))
@@ -185,6 +217,50 @@ def _front(article: HtmlElement, name: str) -> HtmlElement | None:
     """A part of the front matter: a child of the article, or wherever it stands."""
     child = next((child for child in article if name in classes_of(child)), None)
     return child if child is not None else next(iter(article.find_class(name)), None)
+
+
+_AFTER_LABEL = " :.|—–-"
+_KINDS = {
+    "ltx_float_algorithm": "algorithm",
+    "ltx_algorithm": "algorithm",
+    "ltx_lstlisting": "listing",
+    "ltx_table": "table",
+    "ltx_figure": "figure",
+    "ltx_float": "other",
+}
+
+
+def _kind_of(classes: frozenset[str]) -> str | None:
+    """What a float is, by its classes; None for what is no float."""
+    if "ltx_listing" in classes:
+        return None  # the lines inside a float, not the float
+    return next((kind for name, kind in _KINDS.items() if name in classes), None)
+
+
+def _authors(people: HtmlElement | None) -> tuple[str, ...]:
+    """Names without marks and footnotes; of a name over several lines the first, the rest are addresses."""
+    if people is None:
+        return ()
+    names: list[str] = []
+    for written in with_class(people, "ltx_personname"):
+        bare = re.sub(r"\[footnote: [^\]]*\]|\$[^$]*\$|\S*@\S+", " ", inside_of(written))
+        lines = [line for line in bare.split("\n") if re.search(r"[^\W\d]", line)]
+        for name in re.split(r"\s+&\s+|\s{2,}", lines[0]) if lines else ():
+            names.append(" ".join(name.strip(" ,;*†‡§¶&0123456789").split()))
+    return tuple(filter(None, names))
+
+
+def _author_notes(people: HtmlElement | None) -> list[str]:
+    """What stands beside each name: addresses, e-mail, "equal contribution", where the code is."""
+    said: list[str] = []
+    for creator in () if people is None else with_class(people, "ltx_role_author"):
+        names = [squeezed(title_of(name)) for name in with_class(creator, "ltx_personname")]
+        beside = [squeezed(inside_of(note)) for note in with_class(creator, "ltx_author_notes")]
+        beside += [squeezed(inside_of(note)) for note in with_class(creator, "ltx_note_content")]
+        text = "; ".join(dict.fromkeys(note.replace("\n", " ") for note in beside if re.search(r"[^\W\d]", note)))
+        if text:
+            said.append(f"{', '.join(filter(None, names))}: {text}" if any(names) else text)
+    return said
 
 
 def _abstract(article: HtmlElement) -> str:

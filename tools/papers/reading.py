@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 
+from mlintern.common.text import cut_line
 from mlintern.tools.errors import BadInput
-from mlintern.tools.papers.document import Block, Document, Reference, Section, page
-from mlintern.tools.papers.paper_results import CitedWork, Match, OutlineEntry, ReadResult, shown_authors
+from mlintern.tools.papers.document import Block, Document, Float, Reference, Section, page
+from mlintern.tools.papers.paper_results import (
+    CitedWork,
+    Match,
+    OutlineEntry,
+    ReadResult,
+    TableRecords,
+    shown_authors,
+)
+from mlintern.tools.papers.tables import Table
 from mlintern.tools.papers.text_sources import Text
 from mlintern.tools.service_status import SourceReport, Status, overall
 
@@ -14,14 +23,22 @@ _MOST_MATCHES = 20
 _MOST_OUTLINE = 300
 _AROUND = 120
 _LONGEST_REFERENCE = 400
+_LONGEST_CAPTION = 120
 _CITED_KEY = re.compile(r"\[#([^\]\s]+)\]")
 _ROADBLOCKS = ("rate_limited", "offline", "blocked", "error")
 
 
 def read_document(
-    text: Text, *, section: str | None, offset: int, max_chars: int, find: str | None, subsections: bool
+    text: Text,
+    *,
+    section: str | None,
+    offset: int,
+    max_chars: int,
+    find: str | None,
+    subsections: bool,
+    records: bool = False,
 ) -> ReadResult:
-    """The part of ``text`` that was asked for.
+    """The part of ``text`` that was asked for; with ``records`` its tables by heading.
 
     Raises:
         BadInput: the section is unknown or ambiguous, the offset lies outside it, or ``find`` is empty.
@@ -47,6 +64,8 @@ def read_document(
     )
     if find is not None:
         return _found(result, document, find, section)
+    if records:
+        return _recorded(result, document, section, offset=offset, max_chars=max_chars)
     if section is None:
         return _outlined(result, document)
     return _paged(result, document, section, offset=offset, max_chars=max_chars, subsections=subsections)
@@ -71,14 +90,76 @@ def cited_work(reference: Reference) -> CitedWork:
 
 
 def _outlined(result: ReadResult, document: Document) -> ReadResult:
-    result.outline = [_entry(section) for section in document.sections[:_MOST_OUTLINE]]
-    if len(document.sections) > _MOST_OUTLINE:
-        result.notes.append(
-            f"Cut: the outline has {len(document.sections)} entries; the first {_MOST_OUTLINE} are here."
-        )
+    entries: list[OutlineEntry] = []
+    for section in document.sections:
+        inside = [one for one in document.floats if one.section == section.id and one.heading]
+        entries += [_entry(section), *(_float_entry(one, section.level + 1) for one in inside)]
+    result.outline = entries[:_MOST_OUTLINE]
+    if len(entries) > _MOST_OUTLINE:
+        result.notes.append(f"Cut: the outline has {len(entries)} entries; the first {_MOST_OUTLINE} are here.")
     if document.sections:
-        result.notes.append("Read a section by its id or number: read_paper(paper_id, section='...').")
+        result.notes.append(
+            "Read a section by its id or number, a table by its label: read_paper(paper_id, section='Table 1')."
+        )
     return result
+
+
+def _recorded(
+    result: ReadResult, document: Document, wanted: str | None, *, offset: int, max_chars: int
+) -> ReadResult:
+    """The tables of the paper, of a section or of one label as records; ``offset`` counts rows over all of them."""
+    chosen = [one for one in document.floats if one.tables]
+    if wanted is not None:
+        section, block = document.locate(wanted)
+        named = document.float_named(wanted)
+        within = {section.id, *(one.id for one in document.sections if _is_inside(document, one, section))}
+        chosen = [one for one in chosen if (one == named if named else one.section in within)]
+        result.section, result.section_title = block.id if block else section.id, section.heading
+    seen, left = 0, max_chars
+    told: list[Table] = []
+    for one in chosen:
+        for table in one.tables:
+            if any(table is other for other in told):
+                continue  # of a part of a figure that was told with the whole
+            told.append(table)
+            rows = table.records()
+            begin = max(0, offset - seen)
+            shown: list[dict[str, str]] = []
+            for row in rows[begin:]:
+                left -= sum(len(key) + len(value) + 6 for key, value in row.items())
+                if left < 0 and (shown or result.tables):
+                    result.next_offset = seen + begin + len(shown)
+                    break
+                shown.append(row)
+            if shown or not rows:
+                result.tables.append(
+                    TableRecords(
+                        id=one.id,
+                        label=one.label,
+                        caption=one.caption,
+                        section=one.section,
+                        columns=list(table.keys),
+                        rows=shown,
+                        rows_total=len(rows),
+                    )
+                )
+            if result.next_offset is not None:
+                return result
+            seen += len(rows)
+    result.offset, result.total_chars = offset, sum(len(one.text) for one in chosen)
+    if not chosen:
+        where = "in this part of the paper" if wanted is not None else f"in the text from {document.source}"
+        result.notes.append(f"There is no table {where}.")
+    return result
+
+
+def _is_inside(document: Document, section: Section, outer: Section) -> bool:
+    above = section.parent
+    while above:
+        if above == outer.id:
+            return True
+        above = next((one.parent for one in document.sections if one.id == above), "")
+    return False
 
 
 def _paged(
@@ -109,8 +190,7 @@ def _paged(
                 "What is inside this section is read by its own id, or at once with subsections=true."
             )
     cited = set(_CITED_KEY.findall(result.text))
-    if section.id != "bib":
-        result.references = [cited_work(entry) for entry in document.references if entry.key in cited]
+    result.references = [cited_work(entry) for entry in document.references if entry.key in cited]
     return result
 
 
@@ -187,6 +267,17 @@ def _notes(text: Text, document: Document) -> list[str]:
 def _entry(section: Section) -> OutlineEntry:
     return OutlineEntry(
         id=section.id, number=section.number, title=section.title, level=section.level, chars=len(section.text)
+    )
+
+
+def _float_entry(one: Float, level: int) -> OutlineEntry:
+    return OutlineEntry(
+        id=one.id,
+        number="",
+        title=cut_line(one.heading, _LONGEST_CAPTION),
+        level=level,
+        chars=len(one.text),
+        kind=one.kind,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from mlintern.tools.papers.document import Reference
 from mlintern.tools.papers.ids import try_parse_id
@@ -14,7 +15,11 @@ _ARXIV = re.compile(
     re.IGNORECASE,
 )
 _DOI = re.compile(r"\b(10\.\d{4,9}/[^\s\"<>\]]+)")
-_YEAR = re.compile(r"\b(19[5-9]\d|20[0-4]\d)\b(?!\.\d{4})")
+_YEAR = re.compile(r"(?<![\d.:/-])(19[5-9]\d|20[0-4]\d)[a-z]?\b(?!\.\d)")
+_ENDING_YEAR = re.compile(r"[\s,.;:]*\(?\b(?:19[5-9]\d|20[0-4]\d)[a-z]?\)?[\s.,]*$")
+_LINK = re.compile(r"(?:https?://|www\.)\S+")
+_PAGES = re.compile(r"\b(?:pp?\.|pages?)\s*\d+(?:\s*[-–—]+\s*\d+)?|\b\d+\s*[-–—]+\s*\d+\b", re.IGNORECASE)
+_LOOKED_AT = re.compile(r"\(?(?:accessed|retrieved|visited)\b[^.)]*[.)]?", re.IGNORECASE)
 
 
 def reference_from_blocks(
@@ -25,7 +30,7 @@ def reference_from_blocks(
     With fewer than three blocks the title is not told apart by the style and is guessed from the sentences.
     """
     text = " ".join(blocks)
-    joined = f"{text} {' '.join(links)}"
+    joined = f"{text} {' '.join(map(unquote, links))}"
     authors = ""
     if not title and len(blocks) >= 3:
         authors, title = blocks[0], blocks[1]
@@ -33,7 +38,6 @@ def reference_from_blocks(
         authors, title = _guess(text)
     elif blocks:
         authors = blocks[0]
-    years = _YEAR.findall(_ARXIV.sub(" ", _DOI.sub(" ", text))) or _YEAR.findall(label)
     arxiv, doi = find_ids(joined)
     outside = [link for link in links if link.startswith(("http://", "https://"))]
     return Reference(
@@ -41,11 +45,24 @@ def reference_from_blocks(
         text=text,
         title=_trim(title),
         authors=_names(authors),
-        year=int(years[-1]) if years else None,
+        year=_year(text, title=title, label=label),
         arxiv=arxiv,
         doi=doi,
         url=outside[0] if outside else "",
     )
+
+
+def _year(text: str, *, title: str, label: str) -> int | None:
+    """The year of publication: of the label ("Shao et al. (2024a)"), else the last one that is not part of a title,
+    of page numbers, of an id, of an address or of the day on which a page was looked at."""
+    named = _YEAR.findall(label)
+    if named:
+        return int(named[-1])
+    bare = text.replace(title, " ") if title and not _ENDING_YEAR.search(title) else text
+    for other in (_LINK, _ARXIV, _DOI, _PAGES, _LOOKED_AT):
+        bare = other.sub(" ", bare)
+    years = re.findall(r"\((19[5-9]\d|20[0-4]\d)[a-z]?\)", bare) or _YEAR.findall(bare)
+    return int(years[-1]) if years else None
 
 
 def find_ids(text: str) -> tuple[str, str]:
@@ -82,9 +99,13 @@ def _guess(text: str) -> tuple[str, str]:
 def _names(text: str) -> tuple[str, ...]:
     bare = re.sub(r"\(?\b(?:19|20)\d\d[a-z]?\)?", "", text)
     parts = re.split(r"\s*(?:,\s*and\s+|\band\s+|&|;)\s*|,\s+(?=\S+\s+\S|[A-Z]\.\s*\S)", bare)
-    return tuple(name for part in parts if (name := part.strip(" .,:")) and re.search(r"[^\W\d]", name))[:30]
+    named = (part.strip(" .,:") for part in parts)
+    return tuple(name for name in named if re.search(r"[^\W\d]", name) and name not in ("others", "et al"))[:30]
 
 
 def _trim(title: str) -> str:
-    bare = " ".join(title.split()).strip(" .,;:\"“”'")
+    """A title without the year and the marks that a style puts behind it; a title that is a year stays."""
+    whole = " ".join(title.split()).strip(" .,;:\"“”'")
+    # "Evaluation campaign 2016" keeps its year: a style sets one apart by a comma, a period or brackets.
+    bare = re.sub(r"(?:[,.;:]\s*|\s*\()(?:19[5-9]\d|20[0-4]\d)[a-z]?\)?$", "", whole).strip(" .,;:") or whole
     return bare if len(bare) <= 300 else bare[:300].rsplit(" ", 1)[0]

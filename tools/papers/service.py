@@ -35,6 +35,7 @@ from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 
 Mode = Literal["papers", "passages"]
+Format = Literal["text", "records"]
 SEARCH_DEADLINE = 20.0
 """Seconds after which a search goes on with the sources that have answered."""
 WALK_DEADLINE = 40.0
@@ -149,6 +150,7 @@ class PaperService:
         max_chars: int = 8000,
         find: str | None = None,
         subsections: bool = False,
+        format: Format = "text",
     ) -> paper_results.ReadResult:
         """Read a paper by section.
 
@@ -159,20 +161,29 @@ class PaperService:
             paper_id: an arXiv id with or without version (``2305.18290v2``), a DOI, a Semantic Scholar or OpenAlex
                 id, or a URL of one of them.
             section: id (``S3.SS2``), number (``3.2``), title or its unique beginning, a paragraph's id
-                (``S3.p2``), "abstract" or "references".
-            offset: where in the section to begin, in characters: ``next_offset`` of the page before.
+                (``S3.p2``), a table, figure or algorithm by its label (``Table 3``), "abstract" or "references".
+            offset: where in the section to begin, in characters (in rows with records): ``next_offset`` of the page
+                before.
             max_chars: the most characters of text to give, 200 to 40,000.
             find: a phrase; gives the places where it stands, with section ids (within ``section`` if that is given).
             subsections: read what is inside the section along with it.
+            format: "text", or "records" for the tables of the paper, of a section or of one label as rows by heading.
 
         Raises:
             BadInput: the id is none, or the section is unknown or ambiguous.
         """
         check_range("max_chars", max_chars, 200, 40_000)
+        check_choice("format", format, get_args(Format))
         name = parse_id(paper_id)
         text = await self._texts.get(name)
         return read_document(
-            text, section=section, offset=offset, max_chars=max_chars, find=find, subsections=subsections
+            text,
+            section=section,
+            offset=offset,
+            max_chars=max_chars,
+            find=find,
+            subsections=subsections,
+            records=format == "records",
         )
 
     async def walk(

@@ -8,6 +8,7 @@ substitution is never made.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zlib
 from collections import OrderedDict
@@ -146,7 +147,18 @@ class Texts:
                 next_step="Another source is tried.",
             )
         document = await anyio.to_thread.run_sync(lambda: read_latexml(answer.body, source=source))
-        return replace(document, version=document.version or name.version)
+        if not any(section.text for section in document.sections if section.id not in ("bib", "front")):
+            raise NotFound(
+                f"{source} has a page for {name.versioned} without a text: the conversion lost it.",
+                next_step="Another source is tried.",
+            )
+        version = document.version or _version_in(answer.url)
+        if name.version is not None and version not in (None, name.version):
+            raise NotFound(
+                f"{source} has version {version} of {name.value}, not version {name.version}.",
+                next_step="Another source is tried.",
+            )
+        return replace(document, version=version or name.version)
 
     async def _markdown(self, name: PaperId) -> Document:
         answer = await self._web.get("huggingface", f"papers/{name.value}.md", cache=DAY)
@@ -181,6 +193,12 @@ class Texts:
         if not found:
             raise NotFound(f"arXiv has no paper {name.versioned}.", next_step="Check the id, or use search_papers.")
         return replace(_only_abstract(found[0]), version=name.version)
+
+
+def _version_in(url: str) -> int | None:
+    """The version in the address that a page came from, where the site led to one."""
+    found = re.search(r"\d{4}\.\d{4,5}v(\d+)", url)
+    return int(found[1]) if found else None
 
 
 def _only_abstract(paper: Paper) -> Document:

@@ -80,9 +80,10 @@ def test_mathematics_is_kept_once_as_latex(paper: Document) -> None:
 def test_tables_are_rows_under_their_caption(paper: Document) -> None:
     assert text_of(paper, "S3.T1").splitlines() == [
         "Table 1: Accuracy by model, in percent.",
-        "Model | Base | Tuned",
-        "Tiny | 10.0 | 32.1",
-        r"Small | 26.0 | $35.5\pm 2.2$",
+        "| Model | Base | Tuned |",
+        "| --- | --- | --- |",
+        "| Tiny | 10.0 | 32.1 |",
+        r"| Small | 26.0 | $35.5\pm 2.2$ |",
     ]
 
 
