@@ -216,7 +216,7 @@ def _equations(element: HtmlElement) -> Iterator[str]:
     """Displayed equations, a line each, with their number."""
     for row in list(element.iter("tr")) or [element]:
         cells = [line_of(cell) for cell in row if "ltx_eqn_eqno" not in classes_of(cell)]
-        number = " ".join(line_of(cell) for cell in with_class(row, "ltx_eqn_eqno"))
+        number = " ".join(line_of(cell) for cell in row.iter("td", "span") if "ltx_eqn_eqno" in classes_of(cell))
         cells = list(filter(None, cells))
         if cells and all(_LONE_FORMULA.fullmatch(cell) for cell in cells):
             tex = " ".join(cell.strip("$") for cell in cells)

@@ -79,7 +79,7 @@ def read_latexml(page: bytes, *, source: str) -> Document:
     title = _front(article, "ltx_title_document")
     thanks = [] if title is None else with_class(title, "ltx_note")
     people = _front(article, "ltx_authors")
-    reading = _Reading()
+    reading = _Reading(holders=_holders(article))
     reading.unit(article, unit_id="front", number="", title="Front matter", level=0, parent="")
     front = reading.sections[0]
     said = [*(squeezed(inside_of(note)) for note in thanks), *_author_notes(people)]
@@ -107,6 +107,7 @@ class _Reading:
     sections: list[Section] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
     floats: list[Float] = field(default_factory=list)
+    holders: set[HtmlElement] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
 
     def unit(self, element: HtmlElement, *, unit_id: str, number: str, title: str, level: int, parent: str) -> None:
@@ -141,7 +142,8 @@ class _Reading:
             elif classes & _BLOCK_CLASSES or child.tag in _BLOCK_TAGS:
                 name = child.get("id") or self._place(unit, blocks)
                 blocks.append(Block(self._free(name), text_of(child)))
-                self._floats(child, blocks[-1], unit)
+                if child in self.holders:
+                    self._floats(child, blocks[-1], unit)
             else:
                 self._collect(child, blocks, unit, level, top=False, depth=depth + 1)
             self._loose(child.tail, blocks, unit)
@@ -150,15 +152,16 @@ class _Reading:
         """The tables, figures, algorithms and listings in ``element``, which is ``block`` of the section ``unit``."""
         grids = {
             table: table_of(table)
-            for table in with_class(element, "ltx_tabular")
-            if not any("ltx_tabular" in classes_of(above) for above in table.iterancestors())
+            for table in element.iter("table", "span", "div")
+            if "ltx_tabular" in classes_of(table)
+            and not any("ltx_tabular" in classes_of(above) for above in table.iterancestors())
         }
         floating: set[HtmlElement] = set()
         for one in element.iter("figure", "div", "span"):
             kind = _kind_of(classes_of(one))
             if kind is None:
                 continue
-            inside = [table for table in with_class(one, "ltx_tabular") if table in grids]
+            inside = [table for table in grids if one in table.iterancestors()]
             floating.update(inside)
             caption = next((child for child in one if "ltx_caption" in classes_of(child)), None)
             tag = None if caption is None else next(iter(with_class(caption, "ltx_tag")), None)
@@ -228,6 +231,17 @@ _KINDS = {
     "ltx_figure": "figure",
     "ltx_float": "other",
 }
+
+
+def _holders(article: HtmlElement) -> set[HtmlElement]:
+    """The elements that are a float or a table, or hold one: the others need not be looked through."""
+    found: set[HtmlElement] = set()
+    for one in article.xpath('.//*[contains(@class, "ltx_tabular") or contains(@class, "ltx_caption")]'):
+        element: HtmlElement | None = one
+        while element is not None and element is not article and element not in found:
+            found.add(element)
+            element = element.getparent()
+    return found
 
 
 def _kind_of(classes: frozenset[str]) -> str | None:

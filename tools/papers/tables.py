@@ -149,12 +149,11 @@ def _groups(element: HtmlElement) -> Iterator[list[HtmlElement]]:
 
 def _span(cell: HtmlElement, name: str) -> int:
     """A span from its attribute, or from the class that LaTeXML writes where a table is made of ``span``."""
-    found = re.match(r"\d+", (cell.get(name) or "").strip())
-    if found is None:
-        found = next((one for one in map(re.compile(rf"ltx_{name}_(\d+)").fullmatch, classes_of(cell)) if one), None)
-        value = int(found[1]) if found else 1
-    else:
-        value = int(found[0])
+    written = cell.get(name)
+    found = re.match(r"\s*(\d+)", written) if written else None
+    value = int(found[1]) if found else 1
+    if written is None and f"ltx_{name}" in classes_of(cell):
+        value = next((int(one.rpartition("_")[2]) for one in classes_of(cell) if one.startswith(f"ltx_{name}_")), 1)
     return value if name == "rowspan" else min(value, MOST_COLUMNS)
 
 
