@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from tests.services.boolean import matches
 from tests.services.corpus import Corpus, Entry
 from tests.services.listed import Call, like, listed, one_of, whole
 from tests.services.standin import StandIn
@@ -111,12 +112,11 @@ class ArxivApi(StandIn):
         return _atom("".join(map(_entry, page)), total=len(hits), start=start, size=size)
 
     def _matching(self, expression: str) -> list[Entry]:
-        words = " ".join(
-            quoted or bare for quoted, bare in re.findall(r'(?:all|ti|abs):(?:"([^"]+)"|([^\s()]+))', expression)
-        )
         categories = re.findall(r"cat:([\w.*-]+)", expression)
         years = re.search(r"submittedDate:\[(\d{4})\d* TO (\d{4})", expression)
-        hits = self.corpus.matching(words)
+        bare = re.sub(r"\(cat:[^)]*\)|(?<=\bAND )cat:\S+|submittedDate:\[[^\]]*\]", "", expression)
+        bare = re.sub(r"(?:^\s*AND\b|\bAND\b(?=\s*(?:AND\b|$|\))))", "", bare).strip()
+        hits = [one for one in self.corpus.ranked(bare) if not bare or matches(bare, one.fields)]
         if categories:
             hits = [entry for entry in hits if any(fnmatchcase(entry.category, name) for name in categories)]
         if years:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from dataclasses import dataclass, field
+
+from tests.services.boolean import plain
 
 _SUBJECTS = (
     "preference",
@@ -42,6 +45,13 @@ class Entry:
     doi: str = ""
     category: str = "cs.CL"
     references: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def fields(self) -> dict[str, str]:
+        """Its texts by arXiv's names of fields, as `boolean.matches` compares them."""
+        title, abstract = plain(self.title), plain(self.abstract)
+        names = plain(" ".join(self.authors))
+        return {"ti": title, "abs": abstract, "au": names, "all": f"{title} | {abstract} | {names}"}
 
     @property
     def corpus_id(self) -> int:
@@ -113,6 +123,18 @@ class Corpus:
         texts = {entry.number: f"{entry.title} {entry.abstract}".lower().replace("-", " ") for entry in self.entries}
         found = [entry for entry in self.entries if all(word in texts[entry.number] for word in wanted)]
         return sorted(found, key=lambda entry: -entry.citations)
+
+    def relevant(self, words: str) -> list[Entry]:
+        """What a relevance search that wants every word gives."""
+        return self.matching(words)
+
+    def ranked(self, words: str) -> list[Entry]:
+        """All papers in the order of a search engine: those with most of the words first, then the most cited."""
+        wanted = set(plain(words).split()) - {"all", "ti", "abs", "au", "and", "or", "andnot", "not"}
+        return sorted(
+            self.entries,
+            key=lambda one: (-len(wanted & set(one.fields["all"].split())), -one.citations),
+        )
 
     def citing(self, number: int) -> list[Entry]:
         return [entry for entry in self.entries if number in entry.references]

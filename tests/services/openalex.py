@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from tests.services.boolean import matches
 from tests.services.corpus import Corpus, Entry
 from tests.services.listed import Call, like, listed, some_of, text, whole
 from tests.services.standin import StandIn
@@ -86,7 +87,11 @@ class OpenAlex(StandIn):
         size = int(query.get("per_page", 25))
         filters = dict(part.split(":", 1) for part in query.get("filter", "").split(",") if part)
         asked = query.get("search") or query.get("search.semantic")
-        hits = self.corpus.matching(asked) if asked else list(self.corpus.entries)
+        hits = list(self.corpus.entries)
+        if "search" in query:
+            hits = [one for one in self.corpus.ranked(query["search"]) if matches(query["search"], one.fields)]
+        elif asked:
+            hits = self.corpus.ranked(asked)[:50]
         if "cites" in filters:
             works = filters["cites"].split("|")
             cited = {entry.number for work in works if (entry := self.corpus.named(work)) is not None}

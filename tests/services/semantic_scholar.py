@@ -127,7 +127,7 @@ class SemanticScholar(StandIn):
     async def _search(self, request: Request) -> Response:
         query = request.query_params
         offset, limit = int(query.get("offset", 0)), int(query.get("limit", 100))
-        hits = self._filtered(request, self.corpus.matching(query["query"]))
+        hits = self._filtered(request, self.corpus.relevant(query["query"]))
         if not hits:
             return JSONResponse({"total": 0, "offset": 0})
         if self.shifting:

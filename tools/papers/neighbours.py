@@ -96,7 +96,12 @@ class Neighbours:
         call = getattr(self._semantic_scholar, task.direction)
         size = _SEED_PAGE if walk.nodes[task.node].depth == 0 else _NEIGHBOUR_PAGE
         try:
-            page = await call(_known_to_semantic_scholar(paper), offset=int(task.position or 0), limit=size)
+            page = await call(
+                _known_to_semantic_scholar(paper),
+                offset=int(task.position or 0),
+                limit=size,
+                abstracts=bool(walk.request.query),  # a query is answered by abstracts
+            )
         except (ServiceError, NotFound) as error:
             _report(reports, failed("semantic_scholar", error))
             raise

@@ -21,6 +21,7 @@ class Paper:
         keys: all its canonical keys, strongest first; empty for a reference that has only a title.
         published: ISO date, or just the year.
         found_in: the sources that told of it.
+        why: which terms of a question it holds, and where.
         score: by which it is ordered where it came from (fused rank, or closeness in a walk).
     """
 
@@ -39,6 +40,7 @@ class Paper:
     found_in: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     score: float = 0.0
+    why: str = ""
 
     @property
     def key(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
+
+from mlintern.tools.papers.terms import Terms, terms_of
 
 Sort = Literal["relevance", "citations", "date"]
 
@@ -39,7 +42,11 @@ _STOP_WORDS = frozenset(
         "via was what when where which why will with without",
     )
 )
+_FEW_TERMS = 4
+"""So many terms are searched for together first, whatever the sentence around them."""
 _MOST_TERMS = 12
+_MOST_PAIRED = 5
+"""Specific terms of which two must occur: ten pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,21 @@ class Query:
         return frozenset(name for name, is_set in chosen.items() if is_set)
 
     @property
+    def terms(self) -> Terms:
+        """The terms of the question, without the fields of arXiv's language and operators."""
+        return terms_of(_OPERATORS.sub(" ", _without_fields(self.words)))
+
+    @property
+    def is_question(self) -> bool:
+        """Whether no paper can be expected to hold all of its words."""
+        return self.terms.asks and len(self.terms.key) > _FEW_TERMS
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is asked as it is written: with operators, quotes or fields, or in an order of its own."""
+        return self.is_boolean or bool(_ARXIV_FIELD.search(self.words)) or self.sort != "relevance"
+
+    @property
     def is_boolean(self) -> bool:
         """Whether the user wrote operators or quotes and so means them."""
         return bool(_OPERATORS.search(self.words)) or self.words.count('"') >= 2
@@ -99,14 +121,23 @@ def for_arxiv(query: Query) -> str:
     Without operators arXiv reads "low rank adaptation" as "low OR rank OR adaptation", and a bare hyphen splits a
     word; a query that already speaks the language (``ti:``, ``AND``) is left as it is.
     """
-    clauses = [_arxiv_terms(query.words)] if query.words else []
-    if query.categories:
-        # "cs" stands for all of cs.*, which arXiv takes only when it is written so; "hep-th" has nothing below it.
-        names = [form for name in query.categories for form in ([name] if "." in name else [name, f"{name}.*"])]
-        clauses.append("(" + " OR ".join(f"cat:{name}" for name in names) + ")")
-    if "year" in query.filters:
-        clauses.append(f"submittedDate:[{query.year_from or 1991}01010000 TO {query.year_to or 2999}12312359]")
-    return " AND ".join(filter(None, clauses))
+    return _with_filters(_arxiv_terms(query.words) if query.words else "", query)
+
+
+def forms_for_arxiv(query: Query) -> list[str]:
+    """What to ask arXiv, the first that finds enough: all words, two of the specific ones, any of them.
+
+    A question is never asked with all of its words: no paper holds them.
+    """
+    terms = query.terms
+    if query.is_fixed or len(terms.key) < 2:
+        return [for_arxiv(query)]
+    named = [_all(term) for term in terms.specific[:_MOST_PAIRED]]
+    pairs = [f"({one} AND {other})" for one, other in itertools.combinations(named, 2)]
+    pairs += [_all(phrase) for phrase in (*terms.phrases, *terms.synonyms)][:_MOST_PAIRED]
+    anything = [_all(term) for term in (*terms.synonyms, *terms.specific)][:_MOST_TERMS]
+    relaxed = [_with_filters(f"({' OR '.join(part)})", query) for part in (pairs, anything)]
+    return relaxed if query.is_question else [for_arxiv(query), *relaxed]
 
 
 def for_semantic_scholar(query: Query) -> str:
@@ -129,15 +160,55 @@ def for_openalex(query: Query) -> str:
     return " ".join(re.sub(r"[?*~,|:]|(?<=\w)[-‐-―](?=\w)", " ", text).split())
 
 
+def forms_for_semantic_scholar(query: Query) -> list[str]:
+    """What to ask the relevance search: it wants most of the words, so long questions are asked with fewer."""
+    terms = query.terms
+    plain = for_semantic_scholar(query)
+    if query.is_fixed or len(terms.key) < 3:
+        return [plain]
+    shorter = [" ".join(_in_order(terms, most)) for most in (8, 4, 2)]
+    forms = shorter if query.is_question else [plain, *shorter[1:]]
+    return list(dict.fromkeys(forms))
+
+
+def forms_for_openalex(query: Query) -> list[str]:
+    """What to ask OpenAlex, which joins plain words by AND: all words, two of the specific ones, then fewer words."""
+    terms = query.terms
+    plain = for_openalex(query)
+    if query.is_fixed or len(terms.key) < 2:
+        return [plain]
+    named = terms.specific[:_MOST_PAIRED]
+    pairs = " OR ".join(f"({one} AND {other})" for one, other in itertools.combinations(named, 2))
+    shorter = [" ".join(_in_order(terms, most)) for most in (3, 2)]
+    forms = [pairs, *shorter] if query.is_question else [plain, pairs, *shorter]
+    return list(dict.fromkeys(filter(None, forms)))
+
+
 def for_hugging_face(query: Query) -> str:
     """``query`` for the semantic search of Hugging Face: the sentence itself, cut to the 250 characters it takes."""
     plain = " ".join(_OPERATORS.sub(" ", _without_fields(query.text).replace('"', " ")).split())
     return plain if len(plain) <= 250 else plain[:250].rsplit(" ", 1)[0]
 
 
-def terms(text: str) -> frozenset[str]:
-    """The words of ``text`` that carry meaning, lower case, for measuring closeness."""
-    return frozenset(word for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in _STOP_WORDS)
+def _with_filters(expression: str, query: Query) -> str:
+    clauses = [expression]
+    if query.categories:
+        # "cs" stands for all of cs.*, which arXiv takes only when it is written so; "hep-th" has nothing below it.
+        names = [form for name in query.categories for form in ([name] if "." in name else [name, f"{name}.*"])]
+        clauses.append("(" + " OR ".join(f"cat:{name}" for name in names) + ")")
+    if "year" in query.filters:
+        clauses.append(f"submittedDate:[{query.year_from or 1991}01010000 TO {query.year_to or 2999}12312359]")
+    return " AND ".join(filter(None, clauses))
+
+
+def _all(term: str) -> str:
+    return f'all:"{term}"' if re.search(r"[^\w]", term) else f"all:{term}"
+
+
+def _in_order(terms: Terms, most: int) -> list[str]:
+    """The ``most`` specific key terms as they follow each other in the question."""
+    chosen = set(terms.specific[:most])
+    return [term for term in terms.key if term in chosen]
 
 
 def _without_fields(words: str) -> str:

@@ -1,8 +1,8 @@
 """How well papers answer a question: BM25 over title and abstract, stemmed, and small priors.
 
-The statistics are those of the papers at hand. SQLite's FTS5 does the counting: its ``bm25`` weighs the columns of one
-document as BM25F does (Robertson, Zaragoza, Taylor, CIKM 2004), its tokenizer is Porter's stemmer. A second round adds
-the terms that the best papers share (pseudo relevance feedback; Lavrenko and Croft, SIGIR 2001).
+The statistics are those of the papers at hand. SQLite's FTS5 does the counting: its ``bm25`` weighs the columns of a
+document as BM25F does (Robertson, Zaragoza, Taylor, CIKM 2004), its tokenizer is Porter's stemmer. A second round
+adds the terms that the best papers share (pseudo relevance feedback; Lavrenko and Croft, SIGIR 2001).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import math
 import re
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -93,9 +93,9 @@ class _Index:
             ((place, _spelled(title), _spelled(body)) for place, (title, body) in enumerate(documents)),
         )
 
-    def scored(self, terms: Terms) -> Counter[int]:
+    def scored(self, terms: Terms) -> dict[int, float]:
         """Scores by place: key terms, and less for weak ones, phrases and synonyms."""
-        scores: Counter[int] = Counter()
+        scores: dict[int, float] = defaultdict(float)
         for words, weight in (
             (terms.key, 1.0),
             (terms.weak, _WEAK_WEIGHT),
@@ -106,16 +106,16 @@ class _Index:
                 scores[place] += weight * score
         return scores
 
-    def score(self, words: Iterable[str]) -> Counter[int]:
+    def score(self, words: Iterable[str]) -> dict[int, float]:
         """BM25 of any of ``words`` (a word of several is a phrase), by place."""
         asked = " OR ".join(f'"{_spelled(word)}"' for word in words)
         if not asked:
-            return Counter()
+            return {}
         rows = self._database.execute(
             "SELECT rowid, -bm25(texts, ?, 1.0) FROM texts WHERE texts MATCH ?", (TITLE_WEIGHT, asked)
         )
         # FTS5 gives a term that most documents hold an IDF just above zero, never below.
-        return Counter({place: score for place, score in rows})
+        return dict(rows)
 
     def holding(self, words: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
         """Which of ``words`` stand in each title and in each body."""
@@ -134,17 +134,18 @@ def _spelled(text: str) -> str:
     return re.sub(r"(?<=\d)[.,](?=\d)", "p", text.lower()).replace('"', " ")
 
 
-def _shared_terms(terms: Terms, papers: Sequence[Paper], scores: Counter[int]) -> list[str]:
+def _shared_terms(terms: Terms, papers: Sequence[Paper], scores: dict[int, float]) -> list[str]:
     """Words that the best papers have in common and the others have not."""
     known = {*terms.key, *terms.weak}
-    words = {place: list(_words(papers[place])) for place, _ in scores.most_common(_FEEDBACK_PAPERS)}
+    top = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:_FEEDBACK_PAPERS]
+    words = {place: list(_words(papers[place])) for place, _ in top}
     spread = Counter(word for paper in papers for word in set(_words(paper)))
-    weights: Counter[str] = Counter()
+    weights: dict[str, float] = defaultdict(float)
     for place, listed in words.items():
         for word, count in Counter(listed).items():
             rarity = math.log(len(papers) / spread[word])
-            weights[word] += scores[place] * count / len(listed) * rarity  # type: ignore[assignment]
-    return [word for word, _ in weights.most_common(_FEEDBACK_TERMS + len(known)) if word not in known][
+            weights[word] += scores[place] * count / len(listed) * rarity
+    return sorted((word for word in weights if word not in known), key=lambda word: (-weights[word], word))[
         :_FEEDBACK_TERMS
     ]
 

@@ -18,6 +18,7 @@ from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceErro
 from mlintern.tools.papers import paper_cursors
 from mlintern.tools.papers.paper import Paper, Passage, group, merge
 from mlintern.tools.papers.query import Query
+from mlintern.tools.papers.ranking import answers
 from mlintern.tools.papers.sources import Found, SearchSource
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.semantic_scholar import BATCH_SIZE, SemanticScholarSource
@@ -28,6 +29,10 @@ RANK_CONSTANT = 60
 MOST_ROUNDS = 3
 """How often the sources are asked for one page when filters leave too little of what they give."""
 _BATCH = 30
+_POOL = 100
+"""Papers that each source is asked for at once: what is ranked here must first be here."""
+SOURCES_WEIGHT = 0.1
+"""What the ranks that the sources give count beside how well title and abstract answer."""
 Given = TypeVar("Given")
 _LOOK_UP = 100
 
@@ -67,7 +72,9 @@ class Search:
         arxiv: ArxivSource,
         semantic_scholar: SemanticScholarSource,
         deadline: float,
+        year: int | None = None,
     ) -> None:
+        self._year = year
         self._sources = {source.name: source for source in sources}
         self._arxiv = arxiv
         self._semantic_scholar = semantic_scholar
@@ -80,7 +87,8 @@ class Search:
             names = [name for name in ranking.open if reports.get(name, answered(name)).status == "ok"]
             if len(ranking.papers) >= wanted or not names:
                 break
-            size = min(100, max(_BATCH, 2 * (wanted - len(ranking.papers))))
+            size = _POOL if ranking.query.sort == "relevance" else max(_BATCH, 2 * (wanted - len(ranking.papers)))
+            size = min(_POOL, size)
             found = await self._round(ranking, names, size, reports)
             fresh = fuse(found, ranking)
             for name, page in found.items():
@@ -90,8 +98,24 @@ class Search:
                     ranking.totals[name] = page.total
             unapplied = frozenset[str]().union(*(page.unapplied for page in found.values()))
             kept = await self._filtered(ranking, fresh, unapplied)
-            ranking.papers += in_order(kept, ranking.query)
+            ranking.papers += await self._ordered(kept, ranking.query)
         ranking.reports.update(reports)
+
+    async def _ordered(self, papers: list[Paper], query: Query) -> list[Paper]:
+        """``papers`` by how well they answer; how high the sources rank them decides where that is equal."""
+        import anyio
+
+        if query.sort != "relevance" or not papers:
+            return in_order(papers, query)
+        found = await anyio.to_thread.run_sync(lambda: answers(query.text, papers, year=self._year))
+        highest = max(paper.score for paper in papers) or 1.0
+        judged = [
+            dataclasses.replace(
+                paper, why=how.why, score=round(how.score + SOURCES_WEIGHT * paper.score / highest, 6)
+            )
+            for paper, how in zip(papers, found, strict=True)
+        ]
+        return sorted(judged, key=lambda paper: -paper.score)
 
     async def _round(
         self, ranking: Ranking, names: Sequence[str], size: int, reports: dict[str, SourceReport]

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from mlintern.common.clock import Clock
+from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers import paper_results
@@ -20,7 +20,8 @@ from mlintern.tools.papers.graph import WalkGraph, draw
 from mlintern.tools.papers.ids import parse_id
 from mlintern.tools.papers.neighbours import Neighbours
 from mlintern.tools.papers.paper import Paper
-from mlintern.tools.papers.query import Query, Sort, terms
+from mlintern.tools.papers.query import Query, Sort
+from mlintern.tools.papers.ranking import answers
 from mlintern.tools.papers.reading import read_document
 from mlintern.tools.papers.search import Ranking, Search, fuse, load_ranking, passes, save_ranking, side_by_side
 from mlintern.tools.papers.sources import Found
@@ -73,6 +74,7 @@ class PaperService:
             arxiv=self._arxiv,
             semantic_scholar=self._semantic_scholar,
             deadline=search_deadline,
+            year=int(iso(clock.now())[:4]),
         )
         self._texts = Texts(web, arxiv=self._arxiv, semantic_scholar=self._semantic_scholar, openalex=openalex)
         neighbours = Neighbours(
@@ -317,7 +319,7 @@ class PaperService:
 
     async def _trending(self, query: Query, limit: int) -> paper_results.SearchResult:
         """The daily papers; with a query, those that hold any of its words, closest first."""
-        wanted = terms(query.words)
+        wanted = query.terms.key
         pages = range(_DAILY_PAGES if wanted or query.filters else 1)
         papers: list[Paper] = []
         report: SourceReport = answered("hf_papers")
@@ -332,8 +334,12 @@ class PaperService:
                 break
         papers = [paper for paper in papers if all(passes(paper, query, name) for name in query.filters)]
         if wanted:
-            closeness = {paper.key: len(wanted & terms(f"{paper.title} {paper.abstract}")) for paper in papers}
-            papers = sorted((one for one in papers if closeness[one.key]), key=lambda one: -closeness[one.key])
+            judged = answers(query.text, papers)
+            papers = [
+                dataclasses.replace(paper, why=how.why)
+                for paper, how in sorted(zip(papers, judged, strict=True), key=lambda pair: -pair[1].score)
+                if how.why
+            ]
         notes = ["The daily papers are arXiv papers that people submitted to Hugging Face."]
         unknown = query.filters & {"min_citations", "categories"}
         if unknown:

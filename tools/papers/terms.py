@@ -47,12 +47,13 @@ _WEAK = frozenset(
 _COMMON = frozenset(
     re.findall(
         r"\w+",
-        """accuracy adaptive agent agents ai algorithm algorithms artificial attention automated automatic classification
-        complex computer deep design detection domain domains evaluation feature features generate generated generation
-        human image images inference information intelligence knowledge language large learn learning llm llms long
-        machine model modeling modelling models natural network networks neural performance pre prediction process
-        processing quality representation representations scale small system systems task tasks text time train trained
-        training understanding vision""",
+        """accuracy adaptive agent agents ai algorithm algorithms artificial attention automated automatic
+        classification complex computer deep design detection domain domains evaluation feature features
+        generate generated generation human image images inference information intelligence knowledge
+        language large learn learning llm llms long machine model modeling modelling models natural
+        network networks neural performance pre prediction process processing quality representation
+        representations scale small system systems task tasks text time train trained training
+        understanding vision""",
     )
 )
 """Words that every other paper of the field holds: alone they find nothing."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mlintern.tools.papers.paper import Paper
@@ -26,6 +27,36 @@ class Found:
     next_position: str | None = None
     unapplied: frozenset[str] = frozenset()
     from_cache: bool = False
+
+
+ENOUGH = 10
+"""Papers of one form of a query from which no broader form is asked."""
+
+
+async def by_forms(forms: Sequence[str], position: str, ask: Callable[[str, str], Awaitable[Found]]) -> Found:
+    """The page at ``position`` of the first form of a query that finds enough, with those of the forms before it.
+
+    ``ask(form, position)`` gives a page of one form. A position is that of the form, with the number of the form
+    before it except for the first: ``30`` or ``1|30``.
+    """
+    number, _, within = position.rpartition("|")
+    place = int(number or 0)
+    papers: list[Paper] = []
+    total: int | None = None
+    following: str | None
+    while True:
+        found = await ask(forms[place], within)
+        papers += [paper for paper in found.papers if paper.title]
+        if found.total is not None:
+            total = max(total or 0, found.total)
+        if found.next_position is not None:
+            following = f"{place}|{found.next_position}" if place else found.next_position
+            break
+        following = None
+        if len(papers) >= ENOUGH or (position and not number) or place + 1 >= len(forms):
+            break
+        place, within = place + 1, ""
+    return replace(found, papers=tuple(papers), total=total, next_position=following)
 
 
 class SearchSource(Protocol):

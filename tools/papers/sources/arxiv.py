@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import parse_id, try_parse_id
 from mlintern.tools.papers.paper import Paper
-from mlintern.tools.papers.query import Query, for_arxiv
-from mlintern.tools.papers.sources import Found
+from mlintern.tools.papers.query import Query, forms_for_arxiv
+from mlintern.tools.papers.sources import Found, by_forms
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Parameters, Web
 
 if TYPE_CHECKING:
@@ -45,10 +45,19 @@ class ArxivSource:
         self._web = web
 
     async def search(self, query: Query, *, position: str, limit: int) -> Found:
-        start = int(position or 0)
+        """In the forms of `forms_for_arxiv`, each by arXiv's relevance or by date."""
+        forms = list(filter(None, forms_for_arxiv(query)))
+        if not forms:
+            return Found((), unapplied=query.filters)
+
+        async def ask(form: str, start: str) -> Found:
+            return await self._search(query, form, start=int(start or 0), limit=limit)
+
+        return await by_forms(forms, position, ask)
+
+    async def _search(self, query: Query, expression: str, *, start: int, limit: int) -> Found:
         wanted = min(limit, _FARTHEST - start)
-        expression = for_arxiv(query)
-        if wanted <= 0 or not expression:
+        if wanted <= 0:
             return Found((), unapplied=query.filters)
         order = "submittedDate" if query.sort == "date" else "relevance"
         feed = await self._page(

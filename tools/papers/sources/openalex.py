@@ -13,8 +13,8 @@ from urllib.parse import quote
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import try_parse_id
 from mlintern.tools.papers.paper import Paper, page_of, title_key
-from mlintern.tools.papers.query import Query, for_openalex
-from mlintern.tools.papers.sources import Found
+from mlintern.tools.papers.query import Query, forms_for_openalex
+from mlintern.tools.papers.sources import Found, by_forms
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Parameters, Web
 
 _SERVICE = "openalex"
@@ -26,6 +26,9 @@ PAGE_SIZE = 100
 MOST_DOIS = 50
 """Values that one filter may join with ``|``."""
 _DEEPEST = 10_000
+_SEMANTIC = "search.semantic"
+"""Stands for the semantic search among the forms of a query; it has one page here."""
+_LONGEST_SEMANTIC = 2_000
 
 
 class OpenAlexSource:
@@ -37,14 +40,23 @@ class OpenAlexSource:
         self._web = web
 
     async def search(self, query: Query, *, position: str, limit: int) -> Found:
-        page = int(position or 1)
-        size = min(limit, PAGE_SIZE)
-        words = for_openalex(query)
-        if not words:
+        """In the forms of `forms_for_openalex`; a question, where a key pays for it, by the semantic search first."""
+        forms = list(filter(None, forms_for_openalex(query)))
+        if not forms:
             return Found((), unapplied=query.filters)
+        if query.is_question and not query.is_fixed and not query.filters and self._web.endpoint(_SERVICE).token:
+            forms.insert(0, _SEMANTIC)
+
+        async def ask(form: str, page: str) -> Found:
+            return await self._search(query, form, page=int(page or 1), size=min(limit, PAGE_SIZE))
+
+        return await by_forms(forms, position, ask)
+
+    async def _search(self, query: Query, words: str, *, page: int, size: int) -> Found:
         order = {"citations": "cited_by_count:desc", "date": "publication_date:desc"}.get(query.sort)
         params = {
-            "search": words,
+            "search": words if words != _SEMANTIC else None,
+            "search.semantic": query.text[:_LONGEST_SEMANTIC] if words == _SEMANTIC else None,
             "filter": ",".join(_filters(query)) or None,
             "sort": order,
             "per_page": size,
@@ -53,7 +65,7 @@ class OpenAlexSource:
         }
         answer = await self._web.get(_SERVICE, "works", params=params, expect="json", cache=SEARCH_AGE)
         papers, total, _ = _page(answer)
-        more = papers and page * size < min(total, _DEEPEST)
+        more = papers and page * size < min(total, _DEEPEST) and words != _SEMANTIC
         following = str(page + 1) if more else None
         return Found(tuple(papers), total, following, query.filters & {"categories"}, answer.from_cache)
 

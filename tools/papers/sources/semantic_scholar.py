@@ -13,8 +13,13 @@ from typing import Any
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import PaperId
 from mlintern.tools.papers.paper import Paper, Passage, page_of
-from mlintern.tools.papers.query import Query, for_semantic_scholar, for_semantic_scholar_bulk
-from mlintern.tools.papers.sources import Found
+from mlintern.tools.papers.query import (
+    Query,
+    for_semantic_scholar,
+    for_semantic_scholar_bulk,
+    forms_for_semantic_scholar,
+)
+from mlintern.tools.papers.sources import Found, by_forms
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Web
 
 _SERVICE = "semantic_scholar"
@@ -72,10 +77,18 @@ class SemanticScholarSource:
         """
         if query.sort != "relevance" or query.is_boolean:
             return await self._bulk(query, position=position, limit=limit)
-        offset = int(position or 0)
+        forms = list(filter(None, forms_for_semantic_scholar(query)))
+        if not forms:
+            return Found((), unapplied=query.filters)
+
+        async def ask(form: str, offset: str) -> Found:
+            return await self._by_relevance(query, form, offset=int(offset or 0), limit=limit)
+
+        return await by_forms(forms, position, ask)
+
+    async def _by_relevance(self, query: Query, words: str, *, offset: int, limit: int) -> Found:
         size = min(limit, 100, _DEEPEST_SEARCH - offset)
-        words = for_semantic_scholar(query)
-        if size <= 0 or not words:
+        if size <= 0:
             return Found((), unapplied=query.filters)
         params = {"query": words, "fields": PAPER_FIELDS, "offset": offset, "limit": size, **_filters(query)}
         answer = await self._web.get(
@@ -151,13 +164,15 @@ class SemanticScholarSource:
             raise _unexpected(answer)
         return [paper_of(item) if item else None for item in body], 0 if answer.from_cache else 1
 
-    async def references(self, key: str, *, offset: int = 0, limit: int = PAGE_SIZE) -> Edges:
+    async def references(
+        self, key: str, *, offset: int = 0, limit: int = PAGE_SIZE, abstracts: bool = False
+    ) -> Edges:
         """The papers that ``key`` cites."""
-        return await self._edges(key, "references", "citedPaper", offset, limit)
+        return await self._edges(key, "references", offset=offset, limit=limit, abstracts=abstracts)
 
-    async def citations(self, key: str, *, offset: int = 0, limit: int = PAGE_SIZE) -> Edges:
+    async def citations(self, key: str, *, offset: int = 0, limit: int = PAGE_SIZE, abstracts: bool = False) -> Edges:
         """The papers that cite ``key``, newest first; Semantic Scholar shows 9,999 of them at most."""
-        return await self._edges(key, "citations", "citingPaper", offset, limit)
+        return await self._edges(key, "citations", offset=offset, limit=limit, abstracts=abstracts)
 
     async def recommendations(self, key: str, *, limit: int) -> tuple[list[Paper], bool]:
         """Papers like ``key``, of all of computer science (the default pool holds new papers only)."""
@@ -169,11 +184,12 @@ class SemanticScholarSource:
         )
         return [paper_of(item) for item in _object(answer).get("recommendedPapers") or []], answer.from_cache
 
-    async def _edges(self, key: str, call: str, end: str, offset: int, limit: int) -> Edges:
+    async def _edges(self, key: str, call: str, *, offset: int, limit: int, abstracts: bool) -> Edges:
+        end = "citedPaper" if call == "references" else "citingPaper"
         size = min(limit, PAGE_SIZE, _DEEPEST_EDGE - offset)
         if size <= 0:
             return Edges((), None, True, cut=True)
-        fields = f"{_EDGE_FIELDS},{_BASE_FIELDS},influentialCitationCount"
+        fields = f"{_EDGE_FIELDS},{_BASE_FIELDS},influentialCitationCount{',abstract' if abstracts else ''}"
         answer = await self._web.get(
             _SERVICE,
             f"graph/v1/paper/{reference(key)}/{call}",
