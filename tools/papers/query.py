@@ -42,6 +42,8 @@ _STOP_WORDS = frozenset(
         "via was what when where which why will with without",
     )
 )
+ENOUGH, ENOUGH_FOR_A_QUESTION = 10, 60
+"""Papers of one form of a query from which no broader form is asked; a question is answered by ranking many."""
 _FEW_TERMS = 4
 """So many terms are searched for together first, whatever the sentence around them."""
 _MOST_TERMS = 12
@@ -86,6 +88,11 @@ class Query:
     def is_question(self) -> bool:
         """Whether no paper can be expected to hold all of its words."""
         return self.terms.asks and len(self.terms.key) > _FEW_TERMS
+
+    @property
+    def enough(self) -> int:
+        """Papers from which no broader form of it is asked."""
+        return ENOUGH_FOR_A_QUESTION if self.is_question else ENOUGH
 
     @property
     def is_fixed(self) -> bool:

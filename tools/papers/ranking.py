@@ -1,8 +1,9 @@
-"""How well papers answer a question: BM25 over title and abstract, stemmed, and small priors.
+"""How well papers answer a question: BM25F over title and abstract, stemmed, and small priors.
 
-The statistics are those of the papers at hand. SQLite's FTS5 does the counting: its ``bm25`` weighs the columns of a
-document as BM25F does (Robertson, Zaragoza, Taylor, CIKM 2004), its tokenizer is Porter's stemmer. A second round
-adds the terms that the best papers share (pseudo relevance feedback; Lavrenko and Croft, SIGIR 2001).
+BM25F as Robertson, Zaragoza and Taylor give it (CIKM 2004). SQLite's FTS5 cuts, stems (Porter) and counts. The
+papers at hand are hits, so a word of the question stands in most of them and would count for nothing: its rarity is
+taken over the hits and a background of papers that do not hold it. A second round adds the terms that the best papers
+share (pseudo relevance feedback; Lavrenko and Croft, SIGIR 2001).
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import math
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlintern.tools.papers.paper import Paper, title_key
-from mlintern.tools.papers.terms import Terms, is_content, terms_of
+from mlintern.tools.papers.terms import Terms, is_common, is_content, terms_of
 
 TITLE_WEIGHT = 3.0
 """A term in the title counts as three in the abstract."""
+_K1, _B = 1.2, (0.5, 0.75)
+"""BM25F's saturation, and how much the length of title and abstract counts."""
+_BACKGROUND, _COMMON_SHARE = 2_000, 0.2
+"""Papers that are not at hand, and the share of them that holds a common word."""
 _WEAK_WEIGHT, _PHRASE_WEIGHT, _SYNONYM_WEIGHT, _FEEDBACK_WEIGHT = 0.2, 0.3, 0.5, 0.2
 _FEEDBACK_PAPERS, _FEEDBACK_TERMS = 5, 10
 _LEAST_FOR_FEEDBACK = 20
@@ -87,10 +92,18 @@ class _Index:
     def __init__(self, database: sqlite3.Connection, documents: Sequence[tuple[str, str]]) -> None:
         self._database = database
         self._size = len(documents)
+        self._stems: dict[str, str] = {}
+        spelled = [(_spelled(title), _spelled(body)) for title, body in documents]
+        self._lengths = [(len(title.split()), len(body.split())) for title, body in spelled]
+        total = [max(1.0, sum(lengths) / max(1, self._size)) for lengths in zip(*self._lengths, strict=True)]
+        self._mean = (total[0], total[1])
         database.execute("CREATE VIRTUAL TABLE texts USING fts5 (title, body, tokenize = 'porter unicode61')")
+        database.execute("CREATE VIRTUAL TABLE words USING fts5vocab (texts, instance)")
+        database.execute("CREATE VIRTUAL TABLE alone USING fts5 (word, tokenize = 'porter unicode61')")
+        database.execute("CREATE VIRTUAL TABLE alone_words USING fts5vocab (alone, instance)")
         database.executemany(
             "INSERT INTO texts (rowid, title, body) VALUES (?, ?, ?)",
-            ((place, _spelled(title), _spelled(body)) for place, (title, body) in enumerate(documents)),
+            ((place, title, body) for place, (title, body) in enumerate(spelled)),
         )
 
     def scored(self, terms: Terms) -> dict[int, float]:
@@ -107,26 +120,57 @@ class _Index:
         return scores
 
     def score(self, words: Iterable[str]) -> dict[int, float]:
-        """BM25 of any of ``words`` (a word of several is a phrase), by place."""
-        asked = " OR ".join(f'"{_spelled(word)}"' for word in words)
-        if not asked:
-            return {}
-        rows = self._database.execute(
-            "SELECT rowid, -bm25(texts, ?, 1.0) FROM texts WHERE texts MATCH ?", (TITLE_WEIGHT, asked)
-        )
-        # FTS5 gives a term that most documents hold an IDF just above zero, never below.
-        return dict(rows)
+        """BM25F of ``words`` (a word of several is a phrase), by place."""
+        scores: dict[int, float] = defaultdict(float)
+        for word in words:
+            found = self._standing(word)
+            common = _COMMON_SHARE * _BACKGROUND if is_common(word) else 0.0
+            papers, holding = self._size + _BACKGROUND, len(found) + common
+            rarity = math.log(1 + (papers - holding + 0.5) / (holding + 0.5))
+            for place, (in_title, in_body) in found.items():
+                counted = TITLE_WEIGHT * in_title / self._stretch(place, 0) + in_body / self._stretch(place, 1)
+                scores[place] += rarity * counted / (_K1 + counted)
+        return scores
+
+    def _stretch(self, place: int, column: int) -> float:
+        return 1 - _B[column] + _B[column] * self._lengths[place][column] / self._mean[column]
+
+    def _standing(self, word: str) -> dict[int, tuple[int, int]]:
+        """How often ``word`` stands in title and body, by place."""
+        asked = f'"{_spelled(word)}"'
+        found: dict[int, tuple[int, int]] = {}
+        if " " in word:
+            rows = self._database.execute("SELECT rowid FROM texts WHERE texts MATCH ?", (f"title : {asked}",))
+            titles = {place for (place,) in rows}
+            rows = self._database.execute("SELECT rowid FROM texts WHERE texts MATCH ?", (asked,))
+            return {place: (int(place in titles), 1) for (place,) in rows}
+        stem = self._stem(word)
+        query = "SELECT doc, col, count(*) FROM words WHERE term = ? GROUP BY doc, col"
+        for place, column, count in self._database.execute(query, (stem,)):
+            before = found.get(place, (0, 0))
+            found[place] = (before[0] + count, before[1]) if column == "title" else (before[0], before[1] + count)
+        return found
+
+    def _stem(self, word: str) -> str:
+        """``word`` as the tokenizer writes it, by what it writes for a text of that word alone."""
+        if word not in self._stems:
+            number = len(self._stems)
+            self._database.execute("INSERT INTO alone (rowid, word) VALUES (?, ?)", (number, _spelled(word)))
+            row = self._database.execute("SELECT term FROM alone_words WHERE doc = ?", (number,)).fetchone()
+            self._stems[word] = row[0] if row else word
+        return self._stems[word]
 
     def holding(self, words: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
         """Which of ``words`` stand in each title and in each body."""
-        found: tuple[list[list[str]], list[list[str]]] = ([], [])
-        for column, listed in zip(("title", "body"), found, strict=True):
-            listed += [[] for _ in range(self._size)]
-            for word in words:
-                asked = f'{column} : "{_spelled(word)}"'
-                for (place,) in self._database.execute("SELECT rowid FROM texts WHERE texts MATCH ?", (asked,)):
-                    listed[place].append(word)
-        return found
+        titles: list[list[str]] = [[] for _ in range(self._size)]
+        bodies: list[list[str]] = [[] for _ in range(self._size)]
+        for word in words:
+            for place, (in_title, in_body) in self._standing(word).items():
+                if in_title:
+                    titles[place].append(word)
+                if in_body:
+                    bodies[place].append(word)
+        return titles, bodies
 
 
 def _spelled(text: str) -> str:
@@ -136,25 +180,21 @@ def _spelled(text: str) -> str:
 
 def _shared_terms(terms: Terms, papers: Sequence[Paper], scores: dict[int, float]) -> list[str]:
     """Words that the best papers have in common and the others have not."""
-    known = {*terms.key, *terms.weak}
     top = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:_FEEDBACK_PAPERS]
-    words = {place: list(_words(papers[place])) for place, _ in top}
-    spread = Counter(word for paper in papers for word in set(_words(paper)))
+    words = {place: [word for word in _words(papers[place]) if is_content(word)] for place, _ in top}
+    candidates = {word for listed in words.values() for word in listed} - {*terms.key, *terms.weak}
+    spread = Counter(word for paper in papers for word in candidates.intersection(_words(paper)))
     weights: dict[str, float] = defaultdict(float)
     for place, listed in words.items():
         for word, count in Counter(listed).items():
-            rarity = math.log(len(papers) / spread[word])
-            weights[word] += scores[place] * count / len(listed) * rarity
-    return sorted((word for word in weights if word not in known), key=lambda word: (-weights[word], word))[
-        :_FEEDBACK_TERMS
-    ]
+            if word in candidates:
+                weights[word] += scores[place] * count / len(listed) * math.log(len(papers) / spread[word])
+    return sorted(weights, key=lambda word: (-weights[word], word))[:_FEEDBACK_TERMS]
 
 
-def _words(paper: Paper) -> Iterator[str]:
-    """The content words of a paper, those of the title twice."""
-    for word in re.findall(r"[^\W_]{3,}", f"{paper.title} {paper.title} {paper.abstract}".lower()):
-        if is_content(word) and not word.isdigit():
-            yield word
+def _words(paper: Paper) -> list[str]:
+    """The words of a paper, those of the title twice."""
+    return re.findall(r"[^\W\d_]{3,}", f"{paper.title} {paper.title} {paper.abstract}".lower())
 
 
 def _prior(paper: Paper, year: int | None) -> float:

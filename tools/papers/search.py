@@ -31,7 +31,7 @@ MOST_ROUNDS = 3
 _BATCH = 30
 _POOL = 100
 """Papers that each source is asked for at once: what is ranked here must first be here."""
-SOURCES_WEIGHT = 0.1
+SOURCES_WEIGHT = 0.03
 """What the ranks that the sources give count beside how well title and abstract answer."""
 Given = TypeVar("Given")
 _LOOK_UP = 100

@@ -164,5 +164,10 @@ def is_content(word: str) -> bool:
     return word not in _STOP and word not in _WEAK
 
 
+def is_common(word: str) -> bool:
+    """Whether every other paper of the field holds ``word``, in lower case; of a phrase, every word of it."""
+    return all(part in _COMMON for part in word.split())
+
+
 def _each(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))

@@ -29,11 +29,9 @@ class Found:
     from_cache: bool = False
 
 
-ENOUGH = 10
-"""Papers of one form of a query from which no broader form is asked."""
-
-
-async def by_forms(forms: Sequence[str], position: str, ask: Callable[[str, str], Awaitable[Found]]) -> Found:
+async def by_forms(
+    forms: Sequence[str], position: str, ask: Callable[[str, str], Awaitable[Found]], *, enough: int
+) -> Found:
     """The page at ``position`` of the first form of a query that finds enough, with those of the forms before it.
 
     ``ask(form, position)`` gives a page of one form. A position is that of the form, with the number of the form
@@ -53,7 +51,7 @@ async def by_forms(forms: Sequence[str], position: str, ask: Callable[[str, str]
             following = f"{place}|{found.next_position}" if place else found.next_position
             break
         following = None
-        if len(papers) >= ENOUGH or (position and not number) or place + 1 >= len(forms):
+        if len(papers) >= enough or (position and not number) or place + 1 >= len(forms):
             break
         place, within = place + 1, ""
     return replace(found, papers=tuple(papers), total=total, next_position=following)
