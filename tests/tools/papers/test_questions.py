@@ -107,7 +107,7 @@ def paper(title: str, abstract: str = "", **known: object) -> Paper:
 
 def test_papers_are_ranked_by_what_they_say_and_not_by_who_cites_them() -> None:
     papers = [
-        paper("A survey of all of machine learning", "Learning systems are applied in many fields.", citations=90_000),
+        paper("A survey of all of machine learning", "Systems are applied in many fields.", citations=90_000),
         paper("Trading with agents", "Reinforcement learning trades in financial markets.", citations=2),
         paper("Markets", "Financial markets explained.", citations=500),
     ]  # fmt: skip
