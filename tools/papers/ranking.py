@@ -133,7 +133,8 @@ class _Index:
         return scores
 
     def _stretch(self, place: int, column: int) -> float:
-        return 1 - _B[column] + _B[column] * self._lengths[place][column] / self._mean[column]
+        share: float = _B[column]
+        return 1 - share + share * self._lengths[place][column] / self._mean[column]
 
     def _standing(self, word: str) -> dict[int, tuple[int, int]]:
         """How often ``word`` stands in title and body, by place."""
