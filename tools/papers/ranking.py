@@ -94,9 +94,9 @@ class _Index:
         self._size = len(documents)
         self._stems: dict[str, str] = {}
         spelled = [(_spelled(title), _spelled(body)) for title, body in documents]
-        self._lengths = [(len(title.split()), len(body.split())) for title, body in spelled]
+        self._lengths: list[tuple[int, int]] = [(len(title.split()), len(body.split())) for title, body in spelled]
         total = [max(1.0, sum(lengths) / max(1, self._size)) for lengths in zip(*self._lengths, strict=True)]
-        self._mean = (total[0], total[1])
+        self._mean: tuple[float, float] = (float(total[0]), float(total[1]))
         database.execute("CREATE VIRTUAL TABLE texts USING fts5 (title, body, tokenize = 'porter unicode61')")
         database.execute("CREATE VIRTUAL TABLE words USING fts5vocab (texts, instance)")
         database.execute("CREATE VIRTUAL TABLE alone USING fts5 (word, tokenize = 'porter unicode61')")
@@ -134,7 +134,7 @@ class _Index:
 
     def _stretch(self, place: int, column: int) -> float:
         share: float = _B[column]
-        return 1 - share + share * self._lengths[place][column] / self._mean[column]
+        return float(1 - share + share * self._lengths[place][column] / self._mean[column])
 
     def _standing(self, word: str) -> dict[int, tuple[int, int]]:
         """How often ``word`` stands in title and body, by place."""
