@@ -121,6 +121,14 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX publications_by_repo ON publications(repo_type, repo_id, attempted_at DESC);
     """,
+    """
+    CREATE TABLE comparisons (
+        baseline TEXT NOT NULL,
+        candidate TEXT NOT NULL,
+        at REAL NOT NULL,
+        PRIMARY KEY (baseline, candidate)
+    ) STRICT;
+    """,
 )
 """Schema version n is reached by applying the first n entries. Entries are never edited, only added."""
 

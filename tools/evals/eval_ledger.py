@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -43,6 +44,23 @@ def of_jobs(ledger: Ledger, job_ids: Sequence[str]) -> dict[str, list[EvalRow]]:
             ):
                 found[job_id].append(EvalRow.model_validate_json(text))
     return found
+
+
+def candidates_tried(ledger: Ledger, *, baseline: Sequence[EvalRow], candidate: Sequence[EvalRow], now: float) -> int:
+    """Remember that these were compared, and tell with how many candidates this baseline has been by now.
+
+    A side is known by the contents of its result files. The same comparison again counts once.
+    """
+    sides = [
+        hashlib.sha256(",".join(sorted({row.sha256 for row in side})).encode()).hexdigest()
+        for side in (baseline, candidate)
+    ]
+    with ledger.transaction() as connection:
+        connection.execute(
+            "INSERT OR IGNORE INTO comparisons (baseline, candidate, at) VALUES (?, ?, ?)", (*sides, now)
+        )
+        found = connection.execute("SELECT count(*) FROM comparisons WHERE baseline = ?", sides[:1]).fetchone()
+    return int(found[0])
 
 
 def _text(row: EvalRow) -> str:

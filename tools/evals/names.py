@@ -56,3 +56,18 @@ def direction(metric: str) -> bool | None:
 def is_proportion(metric: str) -> bool:
     """Whether ``metric`` is by definition the share of items that came out right, so that it lies in [0, 1]."""
     return _PROPORTION.match(metric.lower()) is not None
+
+
+_CORRECTNESS = re.compile(
+    r"^(?:inspect_\w+/)?(?:match|includes|exact|f1|choice|answer|pattern|math|expression_equivalence|verify|accuracy"
+    r"|model_graded_(?:qa|fact)|multi_scorer|bleu|rouge\w*|correct\w*|(?:.*_)?scorer)$",
+    re.I,
+)
+
+
+def direction_of_score(metric: str, *, scorer: str) -> bool | None:
+    """As `direction`; the mean of a scorer that says how right an answer is has the direction of being right."""
+    known = direction(metric)
+    if (known is None and metric in ("mean", "score")) or metric.startswith(("pass_at_", "at_least_")):
+        return True if _CORRECTNESS.search(scorer) else direction(scorer)
+    return known

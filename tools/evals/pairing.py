@@ -11,6 +11,9 @@ from mlintern.tools.evals.names import UNNAMED_METRIC
 from mlintern.tools.evals.protocol import differences
 from mlintern.tools.evals.result_rows import EvalRow
 
+NUMBER_OF_ITEMS = "different number of items"
+"""How the one obstacle begins that scores of single items remove: what both sides answered can be compared."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -89,7 +92,7 @@ def obstacles(a: EvalRow, b: EvalRow) -> Iterable[str]:
     if None not in (a.fewshot, b.fewshot) and a.fewshot != b.fewshot:
         yield f"different number of few-shot examples ({a.fewshot}, {b.fewshot})"
     if None not in (a.n, b.n) and a.n != b.n:
-        yield f"different number of items ({a.n}, {b.n})"
+        yield f"{NUMBER_OF_ITEMS} ({a.n}, {b.n})"
     if a.suite == b.suite:
         yield from differences(a, b)
     unknown = [f"{row.value:g} ({side})" for side, row in (("baseline", a), ("candidate", b)) if not row.scale_known]

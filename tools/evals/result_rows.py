@@ -95,6 +95,7 @@ class Sample(BaseModel):
     target: str | None = Field(default=None, description="The right answer.")
     finish_reason: str | None = Field(default=None, description="stop, or length where it was cut off.")
     tokens: int | None = None
+    cluster: str | None = Field(default=None, description="Items of one cluster (one passage) are alike.")
     answers: list[dict[str, Any]] = Field(default=[], description="All answers, where an item has several.")
     other_score: float | None = Field(default=None, description="samples=flipped: the score in `against`.")
     other_answer: str | None = Field(default=None, description="samples=flipped: the answer in `against`.")

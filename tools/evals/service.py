@@ -184,7 +184,7 @@ class EvalService:
         else:
             rows = [_one_side(side, name, task=task, metric=metric) for name, side in sides.items()]
             samples = SampleFiles({root: at for side in sides.values() for root, at in side.roots.items()})
-            found = await anyio.to_thread.run_sync(lambda: compare_rows(*rows, samples=samples))
+            found = await anyio.to_thread.run_sync(lambda: self._compare(rows[0], rows[1], samples))
         found.sources = [
             report.model_copy(update={"name": f"{name}: {report.name}"})
             for name, side in sides.items()
@@ -194,6 +194,13 @@ class EvalService:
         found.status = overall(unread or found.sources)
         found.partial = [f"{name}: {said}" for name, side in sides.items() for said in side.partial]
         return found
+
+    def _compare(self, baseline: list[EvalRow], candidate: list[EvalRow], samples: SampleFiles) -> Comparison:
+        both = {"baseline": baseline, "candidate": candidate}
+        tried = (
+            eval_ledger.candidates_tried(self.ledger, **both, now=self.clock.now()) if baseline and candidate else 1
+        )
+        return compare_rows(baseline, candidate, samples=samples, items=samples.items, tried=tried)
 
     async def collect(self, job_id: str) -> list[EvalRow]:
         """Read what the job has measured and keep it in the ledger; an empty list if it measured nothing.

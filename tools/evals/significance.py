@@ -31,7 +31,8 @@ def paired(baseline: Sequence[float], candidate: Sequence[float]) -> Difference:
     """Compare two systems on the same items, given item by item in the same order.
 
     Scores that are all 0 or 1: exact McNemar test (McNemar 1947, Psychometrika 12) and Newcombe's hybrid score
-    interval for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635, method 10). Else: paired t-test.
+    interval for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635, method 10), widened to 0 where the
+    test finds no difference: one answer, not two. Else: paired t-test.
 
     Raises:
         ValueError: the sequences differ in length or have fewer than two items.
@@ -41,6 +42,46 @@ def paired(baseline: Sequence[float], candidate: Sequence[float]) -> Difference:
     if all(score in (0.0, 1.0) for score in (*baseline, *candidate)):
         return _paired_binary(baseline, candidate)
     return _paired_mean(baseline, candidate)
+
+
+def paired_in_clusters(baseline: Sequence[float], candidate: Sequence[float], clusters: Sequence[str]) -> Difference:
+    """Compare two systems on the same items when items of one cluster are alike: attempts, questions on one text.
+
+    t-test with the variance between clusters (Liang & Zeger 1986, Biometrika 73:13, with G/(G-1) for few clusters;
+    Miller 2024, arXiv:2411.00640, 2.2) and as many degrees of freedom as there are clusters, less one.
+
+    Args:
+        clusters: the cluster of each item.
+
+    Raises:
+        ValueError: the sequences differ in length, or there is only one cluster.
+    """
+    sums: dict[str, list[float]] = {}
+    for before, after, cluster in zip(baseline, candidate, clusters, strict=True):
+        sums.setdefault(cluster, []).append(after - before)
+    count, n = len(sums), len(clusters)
+    if count < 2:
+        raise ValueError("a comparison in clusters needs two clusters or more")
+    delta = math.fsum(math.fsum(gains) for gains in sums.values()) / n
+    between = math.fsum((math.fsum(gains) - len(gains) * delta) ** 2 for gains in sums.values())
+    stderr = math.sqrt(between * count / (count - 1)) / n
+    return _by_t(delta, stderr, count, f"paired, t-test and interval over {count} clusters of {n} items")
+
+
+def stratified(strata: Sequence[tuple[float, Sequence[float]]]) -> Difference:
+    """Compare the weighted mean of several tasks, item by item within each; z-test on the pooled variance.
+
+    Args:
+        strata: of each task its weight (they sum to 1) and the gains of its items, two or more.
+    """
+    delta = variance = 0.0
+    for weight, gains in strata:
+        mean = math.fsum(gains) / len(gains)
+        delta += weight * mean
+        variance += weight**2 * math.fsum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains)
+    items = sum(len(gains) for _, gains in strata)
+    method = f"paired over the {items} items of {len(strata)} tasks, t-test and interval"
+    return _by_t(delta, math.sqrt(variance), items - len(strata) + 1, method)
 
 
 def unpaired(baseline: float, baseline_stderr: float, candidate: float, candidate_stderr: float) -> Difference:
@@ -135,13 +176,17 @@ def _paired_binary(baseline: Sequence[float], candidate: Sequence[float]) -> Dif
     both, neither = pairs.count((1.0, 1.0)), pairs.count((0.0, 0.0))
     only_baseline, only_candidate = pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0))
     low, high = newcombe(both, only_baseline, only_candidate, neither)
+    p_value = mcnemar(only_baseline, only_candidate)
+    interval = "Newcombe score interval"
+    if p_value >= ALPHA and not low <= 0 <= high:
+        low, high = min(low, 0.0), max(high, 0.0)
+        interval += ", widened to 0 as the exact test demands"
     return Difference(
         delta=(only_candidate - only_baseline) / len(pairs),
         ci_low=low,
         ci_high=high,
-        p_value=mcnemar(only_baseline, only_candidate),
-        method=f"paired, exact McNemar test ({only_candidate} items gained, {only_baseline} lost), "
-        "Newcombe score interval",
+        p_value=p_value,
+        method=f"paired, exact McNemar test ({only_candidate} items gained, {only_baseline} lost), {interval}",
     )
 
 
@@ -153,10 +198,15 @@ def _paired_mean(baseline: Sequence[float], candidate: Sequence[float]) -> Diffe
     if stderr <= 1e-12 * max(1.0, abs(delta)):  # every item moved by the same amount: only the signs can be tested
         p_value = 1.0 if abs(delta) <= 1e-12 else min(1.0, 2.0 * 0.5**n)
         return Difference(delta, delta, delta, p_value, "paired, sign test (all items differ by the same amount)")
+    return _by_t(delta, stderr, n, "paired t-test, t interval")
+
+
+def _by_t(delta: float, stderr: float, n: int, method: str) -> Difference:
+    if stderr <= 1e-12 * max(1.0, abs(delta)):  # no spread at all: as many equal signs as there are units
+        p_value = 1.0 if abs(delta) <= 1e-12 else min(1.0, 2.0 * 0.5**n)
+        return Difference(delta, delta, delta, p_value, method)
     half = student_t_quantile(n - 1) * stderr
-    return Difference(
-        delta, delta - half, delta + half, student_t_p(delta / stderr, n - 1), "paired t-test, t interval"
-    )
+    return Difference(delta, delta - half, delta + half, student_t_p(delta / stderr, n - 1), method)
 
 
 def _phi(both: int, only_baseline: int, only_candidate: int, neither: int) -> float:

@@ -53,6 +53,48 @@ def test_wilson_agrees_with_the_value_that_newcombe_published() -> None:
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
+def test_the_paired_interval_agrees_with_the_value_that_newcombe_published() -> None:
+    """Newcombe 1998, Statistics in Medicine 17:2635: (36, 12, 2, 0), method 10, in both directions."""
+    assert newcombe(36, 2, 12, 0) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    assert newcombe(36, 12, 2, 0) == pytest.approx((-0.3404, -0.0569), abs=5e-5)
+
+
+@pytest.mark.parametrize("cells", [(30, 5, 9, 16), (5, 20, 25, 3), (0, 7, 4, 0), (40, 0, 0, 10), (3, 1, 1, 2)])
+def test_the_paired_interval_agrees_with_its_formula_worked_out_by_scipy(cells: tuple[int, int, int, int]) -> None:
+    """Both signs of the correlation: only a positive one is corrected, by n / 2, and not below 0."""
+    stats = pytest.importorskip("scipy.stats")
+    both, lost, gained, neither = cells
+    n = sum(cells)
+    right_b, right_c = both + lost, both + gained
+    low_b, high_b = stats.binomtest(right_b, n).proportion_ci(method="wilson")
+    low_c, high_c = stats.binomtest(right_c, n).proportion_ci(method="wilson")
+    product = both * neither - lost * gained
+    corrected = max(product - n / 2, 0) if product > 0 else product
+    margins = right_b * (n - right_b) * right_c * (n - right_c)
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+    p_b, p_c = right_b / n, right_c / n
+    down = math.sqrt((p_c - low_c) ** 2 - 2 * phi * (p_c - low_c) * (high_b - p_b) + (high_b - p_b) ** 2)
+    up = math.sqrt((high_c - p_c) ** 2 - 2 * phi * (high_c - p_c) * (p_b - low_b) + (p_b - low_b) ** 2)
+    assert newcombe(*cells) == pytest.approx((p_c - p_b - down, p_c - p_b + up), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12, 200])
+def test_the_paired_t_test_agrees_with_scipy(n: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    source = random.Random(n)
+    before, after = ([source.gauss(0, 1) for _ in range(n)] for _ in range(2))
+    expected = stats.ttest_rel(after, before)
+    found, interval = paired(before, after), expected.confidence_interval(0.95)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-11)
+    assert (found.ci_low, found.ci_high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+def test_mcnemar_agrees_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for lost, gained in ((3, 11), (40, 61), (0, 6), (500, 430)):
+        assert mcnemar(lost, gained) == pytest.approx(stats.binomtest(lost, lost + gained).pvalue, abs=1e-11)
+
+
 @pytest.mark.parametrize(
     ("t", "freedom", "p"),
     [

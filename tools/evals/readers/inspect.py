@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from statistics import fmean, median, mode
 from typing import Any
 
 from pydantic import Field
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.archives import read_member
+from mlintern.tools.evals.clusters import cluster_in
 from mlintern.tools.evals.documents import Reading, ResultFile, parse_json
 from mlintern.tools.evals.fields import (
     ByName,
@@ -27,6 +30,7 @@ from mlintern.tools.evals.fields import (
     listed,
     mapping,
 )
+from mlintern.tools.evals.names import direction_of_score
 from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "inspect"
@@ -119,6 +123,7 @@ class Summary(Document):
     choices: Listed[Any]
     target: Any
     scores: ByName[Any]
+    metadata: Object
 
 
 class Results(Document):
@@ -183,16 +188,44 @@ def read(file: ResultFile) -> Reading:
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
-    """Scores by sample id, averaged over epochs as Inspect's default reducer does."""
-    scorer = (row.filter or "").partition("/")[0]
+    """Scores by sample id, reduced over epochs as the row's reducer does."""
+    name, _, reducer = (row.filter or "").partition("/")
     grades: dict[str, list[float]] = {}
     for summary in _summaries(file):
-        value = mapping(mapping(summary.get("scores")).get(scorer)).get("value")
-        grade = GRADES.get(value) if isinstance(value, str) else _as_float(value)
+        grade = _grade(_value(mapping(summary.get("scores")), name))
         if grade is None:
             return None
         grades.setdefault(str(summary.get("id")), []).append(grade)
-    return {identity: math.fsum(values) / len(values) for identity, values in grades.items()} or None
+    reduced = {identity: _reduced(values, reducer or "mean") for identity, values in grades.items()}
+    known = {identity: score for identity, score in reduced.items() if score is not None}
+    return known if known and len(known) == len(reduced) else None
+
+
+def _value(scores: dict[str, Any], name: str) -> Any:
+    """The value of a score: of the scorer of that name, or that name among the values of one that gives several."""
+    if name in scores:
+        return mapping(scores[name]).get("value")
+    several = (mapping(mapping(score).get("value")) for score in scores.values())
+    return next((values[name] for values in several if name in values), None)
+
+
+def _grade(value: Any) -> float | None:
+    return GRADES.get(value) if isinstance(value, str) else _as_float(value)
+
+
+def _reduced(values: list[float], reducer: str) -> float | None:
+    """One score of an item's attempts, as Inspect's reducers compute it; None for one that is not known."""
+    plain: dict[str, Callable[[list[float]], float]] = {"mean": fmean, "median": median, "mode": mode, "max": max}
+    if reducer in plain:
+        return float(plain[reducer](values))
+    match = re.fullmatch(r"(pass_at|at_least)_(\d+)", reducer)
+    if match is None:
+        return None
+    right, k = sum(value >= 1 for value in values), int(match[2])
+    if match[1] == "at_least":
+        return float(right >= k)
+    wrong = len(values) - right
+    return None if k > len(values) else 1 - math.comb(wrong, k) / math.comb(len(values), k)
 
 
 def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
@@ -202,8 +235,7 @@ def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
     for raw in _summaries(file):
         summary = Summary.model_validate(raw)
         score = mapping(summary.scores.get(scorer))
-        value = score.get("value")
-        grade = GRADES.get(value) if isinstance(value, str) else _as_float(value)
+        grade = _grade(_value(summary.scores, scorer))
         one = {"epoch": summary.epoch, "score": grade, "extracted": score.get("answer")}
         if summary.id in found:
             found[summary.id].answers.append(one)
@@ -217,6 +249,7 @@ def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
             options=[str(choice) for choice in summary.choices],
             extracted=None if score.get("answer") is None else str(score["answer"]),
             answer=_completion(raw),
+            cluster=cluster_in(summary.metadata),
             answers=[one],
         )
     means = samples(file, row) or {}
@@ -280,6 +313,7 @@ def _rows(file: ResultFile, log: Log, score: Scores) -> Iterator[EvalRow | EvalP
             value=value,
             stderr=score.stderr(key),
             n=log.items_scored(score),
+            higher_is_better=direction_of_score(key, scorer=str(score.scorer or score.name)),
             model=log.eval.model,
             date=log.eval.created,
             version=log.eval.task_version,

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mlintern.common.clock import iso
 from mlintern.tools.errors import BadInput
+from mlintern.tools.evals.clusters import cluster_in
 from mlintern.tools.evals.documents import Reading, ResultFile, json_lines
 from mlintern.tools.evals.fields import (
     ByName,
@@ -160,6 +161,7 @@ def _item(line: dict[str, Any], metric: str) -> Sample:
         answer=written,
         extracted=str(filtered[0]) if filtered and written is not None else None,
         target=None if line.get("target") is None else str(line["target"]),
+        cluster=cluster_in(mapping(line.get("doc"))),
     )
 
 

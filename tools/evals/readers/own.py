@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.evals.clusters import cluster_in
 from mlintern.tools.evals.documents import LINES, Reading, ResultFile, json_lines
 from mlintern.tools.evals.fields import (
     Count,
@@ -145,6 +146,7 @@ def _item(line: Line, raw: dict[str, Any], metric: str) -> Sample:
         target=line.target,
         finish_reason=first.finish_reason,
         tokens=first.tokens,
+        cluster=cluster_in(raw),
         answers=[mapping(answer) for answer in line.answers] if len(line.answers) > 1 else [],
     )
 
