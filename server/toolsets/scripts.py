@@ -70,7 +70,10 @@ ScriptId = Annotated[str, Field(description="script_id of a rendered or edited s
 def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="Describe trainer", read_only=True, open_world=False)
     async def describe_trainer(
-        trainer: Annotated[str, Field(description="sft, dpo, grpo, or another TRL trainer")],
+        trainer: Annotated[
+            str,
+            Field(description="sft, dpo, grpo, another TRL trainer, evaluation (search finds suites), generate"),
+        ],
         search: Annotated[str, Field(description="Only fields whose name or help contains this")] = "",
         fields: Annotated[list[str] | None, Field(description="Only these fields, in full")] = None,
     ) -> TrainerDescription:
@@ -86,10 +89,10 @@ def register(registry: Registry, lab: Lab) -> None:
         recipe: Annotated[
             Recipe,
             BeforeValidator(_read),
-            Field(description='The run as data; trainer is "sft", "dpo", "grpo" or "evaluation"'),
+            Field(description='The run as data; trainer is "sft", "dpo", "grpo", "evaluation" or "generate"'),
         ],
     ) -> ScriptResult:
-        """Write one self-contained Python script from a recipe: training with TRL, or an evaluation of a model.
+        """Write one self-contained Python script from a recipe: training, evaluation, or data that a model writes.
 
         The script names exact package versions, shows its hyperparameters at the top, reports telemetry, sets seeds
         and saves checkpoints; the same file runs on every backend. Fields that TRL does not have are refused with

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, SET_BY_SCRIPT
 from mlintern.tools.scripts.recipe import RENDERED, EvaluationRecipe
 from mlintern.tools.scripts.trainers import removed
@@ -61,7 +63,7 @@ class TrainerDescription(BaseModel):
 def describe_trainer(
     trainer: str, *, search: str | None = None, fields: Sequence[str] | None = None
 ) -> TrainerDescription:
-    """Describe ``trainer`` (sft, dpo, grpo, rloo, kto, reward, distillation, evaluation).
+    """Describe ``trainer`` (sft, dpo, grpo, rloo, kto, reward, distillation, evaluation, generate).
 
     Without ``search`` and ``fields``: the key fields, each with our advice, and the names of the others.
 
@@ -73,8 +75,8 @@ def describe_trainer(
         BadInput: there is no such trainer or field; the message names what is near, or what replaced it.
     """
     name = trainer.strip().lower().removesuffix("trainer").removesuffix("config")
-    if name == "evaluation":
-        return _evaluation(search, fields)
+    if name in OWN:
+        return _own(name, search, fields)
     if name not in TRAINERS:
         raise BadInput(f"There is no trainer {trainer!r:.60}.", next_step=_instead(name))
     known, schema = TRAINERS[name], config_schema(CONFIG_CLASSES[name])
@@ -154,7 +156,9 @@ def _removed(class_name: str) -> list[RemovedField]:
     ]
 
 
-def _evaluation(search: str | None, fields: Sequence[str] | None) -> TrainerDescription:
+def _own(trainer: str, search: str | None, fields: Sequence[str] | None) -> TrainerDescription:
+    """A recipe that is ours rather than a library's."""
+    kind = OWN[trainer]
     described = {
         name: FieldDescription(
             name=name,
@@ -162,34 +166,66 @@ def _evaluation(search: str | None, fields: Sequence[str] | None) -> TrainerDesc
             default=None if field.is_required() else field.default,
             help=field.description or "",
         )
-        for name, field in EvaluationRecipe.model_fields.items()
+        for name, field in kind.recipe.model_fields.items()
     }
     chosen = list(described.values())
     if fields:
         unknown = next((name for name in fields if name not in described), None)
         if unknown is not None:
             hint = did_you_mean(unknown, described) or f"Fields: {', '.join(described)}."
-            raise BadInput(f"An evaluation recipe has no field {unknown!r:.60}.", next_step=hint)
+            raise BadInput(f"{kind.called} has no field {unknown!r:.60}.", next_step=hint)
         chosen = [described[name] for name in fields]
     elif search:
         chosen = [field for field in chosen if _holds(f"{field.name} {field.help}", search)]
     return TrainerDescription(
-        trainer="evaluation",
-        summary="Measure a model: multiple choice by the likelihood of the options, or exact match of its answer.",
+        trainer=trainer,
+        summary=kind.summary,
         library="mlintern",
         rendered=True,
-        data=[
-            "question, choices (list), answer (index from 0, letter or text), id if there is one: multiple choice",
-            "question, answer, id if there is one: exact match",
-        ],
+        data=list(kind.data),
         fields=chosen,
-        notes=["These are fields of the recipe itself; a training recipe takes them under `evaluation`."],
+        notes=list(kind.notes),
     )
+
+
+@dataclass(frozen=True)
+class _Own:
+    recipe: type[BaseModel]
+    called: str
+    summary: str
+    data: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+OWN: Mapping[str, _Own] = {
+    "evaluation": _Own(
+        EvaluationRecipe,
+        "An evaluation recipe",
+        "Measure a model: multiple choice by the likelihood of the options, or answers that it writes, by a scorer.",
+        (
+            "question, choices (list), answer (index from 0, letter or text), id if there is one: multiple choice",
+            "question, answer, id if there is one: written answers (exact, numeric, math_verify, regex, json, code, "
+            "judge, or a function)",
+        ),
+        ("These are fields of the recipe itself; a training recipe takes them under `evaluation`.",),
+    ),
+    "generate": _Own(
+        GenerateRecipe,
+        "A recipe to generate",
+        "Let a model or an endpoint answer prompts, verify the answers, and keep them as a dataset for training.",
+        ("prompt (text or chat messages), answer for the verifier, id if there is one; or a list of prompts",),
+        (
+            "The dataset is output/dataset of the job, with a card; samples.jsonl holds every answer.",
+            'Rejection sampling: keep "correct" or "best", then sft. Pairs for dpo: keep "pairs". Prompts that teach '
+            "grpo something: pass_rate (0.01, 0.99).",
+        ),
+    ),
+}
 
 
 def _instead(name: str) -> str:
     if name in removed.TRAINERS:
         gone = removed.TRAINERS[name]
         return f"It is no stable trainer of {gone.since}. Use {gone.use}."
-    known = [*TRAINERS, "evaluation"]
+    known = [*TRAINERS, *OWN]
     return did_you_mean(name, known) or f"One of: {', '.join(known)}."

@@ -259,6 +259,22 @@ class EvaluationPlan(Asking):
             raise BadInput("json_schema is for the scorer json.", next_step='Give "scorer": "json".')
 
 
+def check_engine(engine: Engine, endpoint: Endpoint | None, *, dtype: str | None) -> None:
+    """Refuse an engine without what it needs.
+
+    Raises:
+        BadInput: ``endpoint`` and engine do not go together, or the engine takes no such ``dtype``.
+    """
+    if engine == "endpoint" and endpoint is None:
+        raise BadInput("The engine endpoint needs an address.", next_step='Give "endpoint": {"url": ...}.')
+    if endpoint is not None and engine not in ("auto", "endpoint"):
+        raise BadInput(
+            f"Both the engine {engine} and an endpoint are given.", next_step="Keep one: leave `engine` out."
+        )
+    if endpoint is not None and dtype is not None:
+        raise BadInput("An endpoint chooses its own precision.", next_step="Leave `dtype` out.")
+
+
 def check_scorer_source(source: str) -> None:
     """Refuse a scorer that is neither a name nor the source of a function.
 

@@ -19,8 +19,8 @@ ENGINES: Mapping[str, frozenset[str]] = {
     "vllm": frozenset({"datasets"}),
     "endpoint": frozenset({"datasets"}),
 }
-VLLM = ("vllm==0.31.0", "accelerate", "torch", "transformers")
-"""vLLM pins the torch and transformers that it works with. The newest that TRL 1.16 takes."""
+VLLM = ("vllm==0.31.0", "accelerate==1.15.0", "torch==2.13.0", "transformers==5.17.0")
+"""The newest vLLM that TRL 1.16 takes, with the torch and a transformers (below 5.18) that it asks for."""
 PACKAGES = ("torch", "transformers", "vllm", "peft", "datasets", "math-verify")
 """Whose versions a result names."""
 
@@ -95,6 +95,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
             "shows_choices": "{choices}" in prompt,
             "fills_prompt": prompt != "{question}",
             "reports_progress": False,
+            "result_file": "evaluation.json",
             "engine": "transformers",
         },
         constants={

@@ -35,12 +35,18 @@ class Program:
     base: frozenset[str] = frozenset({"accelerate", "datasets", "torch", "transformers"})
     requirements: tuple[str, ...] = ()
 
-    def including(self, part: Program) -> Program:
-        """This program with ``part`` in the same file; its own template is kept, and its constants come first."""
+    def including(self, part: Program, **switches: Any) -> Program:
+        """This program with ``part`` in the same file; its own template is kept, and its constants come first.
+
+        Its own switches and constants win over those of ``part``, and ``switches`` over both.
+        """
         return Program(
             template=self.template,
-            switches={**part.switches, **self.switches},
-            constants={**self.constants, **part.constants},
+            switches={**part.switches, **self.switches, **switches},
+            constants={
+                **self.constants,
+                **{name: part.constants[name] for name in part.constants if name not in self.constants},
+            },
             snippets=self.snippets + part.snippets,
             rewards=self.rewards + part.rewards,
             packages=self.packages | part.packages,

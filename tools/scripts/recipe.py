@@ -8,64 +8,26 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.data_sources import normalise_source, read_source, splits_overlap
-from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationPlan
+from mlintern.tools.scripts.data_sources import normalise_source, splits_overlap
+from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationPlan, check_engine
 from mlintern.tools.scripts.filter_snippets import FILTERS_HELP, read_filters
-from mlintern.tools.scripts.header import check_not_pinned, check_requirement
+from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import (
     CONFIG_CLASSES,
     check_hyperparameters,
     hoist_recipe_fields,
 )
-from mlintern.tools.scripts.literals import Expression
-from mlintern.tools.scripts.recipe_parts import Lora, Source, Strict, read_dataset_fields, validation_errors
+from mlintern.tools.scripts.recipe_parts import Lora, Source, read_dataset_fields, validation_errors
 from mlintern.tools.scripts.rewards import Reward
+from mlintern.tools.scripts.run_recipe import Dtype, RunRecipe
 from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.trainers.removed import TRAINERS
 from mlintern.tools.scripts.trainers.schema import did_you_mean
 
-Dtype = Literal["float32", "bfloat16", "float16", "auto"]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 HUB_REPOSITORY = r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$"
 
 
-class _Run(Strict):
-    """What every script needs."""
-
-    name: str = Field(
-        default="", max_length=120, description="How people will call the script; default: trainer and model."
-    )
-    model: Source = Field(description="Hub id, or the folder of a saved model such as <job>/output/model.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit of a Hub model.")
-    seed: Seed = 0
-    use_cpu: bool | None = Field(default=None, description="None: the GPU if there is one when the script runs.")
-    requirements: list[str] = Field(
-        default=[], description="Further packages that your snippets import, as 'name==version'."
-    )
-
-    @property
-    def title(self) -> str:
-        trainer = str(getattr(self, "trainer", "script"))
-        return self.name or f"{trainer}-{self.model.rstrip('/').rsplit('/', 1)[-1]}"
-
-    @property
-    def device_expression(self) -> bool | Expression:
-        """Whether the processor is used, as a script says it."""
-        return Expression("not torch.accelerator.is_available()") if self.use_cpu is None else self.use_cpu
-
-    @model_validator(mode="after")
-    def _run_fits(self) -> Self:
-        with validation_errors():
-            if getattr(self, "endpoint", None) is None:  # else it is a name there
-                model = read_source(self.model, kind="model", revision=self.revision)
-                self.model, self.revision = model.name, model.revision
-            for requirement in self.requirements:
-                check_requirement(requirement)
-                check_not_pinned(requirement)
-        return self
-
-
-class _Training(_Run):
+class _Training(RunRecipe):
     """What every trainer shares."""
 
     dataset: Source = Field(description="Hub id, or a local parquet, jsonl, csv or saved dataset.")
@@ -201,7 +163,7 @@ class GrpoRecipe(_Training):
         return self
 
 
-class EvaluationRecipe(EvaluationPlan, _Run):
+class EvaluationRecipe(EvaluationPlan, RunRecipe):
     """Measure a model; the same plan can stand in a training recipe's `evaluation`."""
 
     trainer: Literal["evaluation"]
@@ -230,24 +192,8 @@ class EvaluationRecipe(EvaluationPlan, _Run):
         return self
 
 
-def check_engine(engine: Engine, endpoint: Endpoint | None, *, dtype: Dtype | None) -> None:
-    """Refuse an engine without what it needs.
-
-    Raises:
-        BadInput: ``endpoint`` and engine do not go together, or the engine takes no such ``dtype``.
-    """
-    if engine == "endpoint" and endpoint is None:
-        raise BadInput("The engine endpoint needs an address.", next_step='Give "endpoint": {"url": ...}.')
-    if endpoint is not None and engine not in ("auto", "endpoint"):
-        raise BadInput(
-            f"Both the engine {engine} and an endpoint are given.", next_step="Keep one: leave `engine` out."
-        )
-    if endpoint is not None and dtype is not None:
-        raise BadInput("An endpoint chooses its own precision.", next_step="Leave `dtype` out.")
-
-
 TrainingRecipe = SftRecipe | DpoRecipe | GrpoRecipe
-AnyRecipe = TrainingRecipe | EvaluationRecipe
+AnyRecipe = TrainingRecipe | EvaluationRecipe | GenerateRecipe
 """Every kind of recipe. A new one: its class here or in a module beside, its program in `render.program_of`."""
 
 Recipe = Annotated[AnyRecipe, Field(discriminator="trainer")]

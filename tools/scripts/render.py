@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.evaluation_program import evaluation_program
+from mlintern.tools.scripts.generate_program import generate_program
+from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.header import TESTED, write_header
 from mlintern.tools.scripts.imports import import_block, names_used
 from mlintern.tools.scripts.literals import assignment
@@ -42,6 +44,8 @@ def program_of(recipe: AnyRecipe) -> Program:
     """The recipe, read."""
     if isinstance(recipe, EvaluationRecipe):
         return evaluation_program(recipe)
+    if isinstance(recipe, GenerateRecipe):
+        return generate_program(recipe)
     return training_program(recipe)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from mlintern.tools.ledger import Ledger
 from mlintern.tools.scripts.checks import static_checks
 from mlintern.tools.scripts.data_sources import check_dataset, is_local
 from mlintern.tools.scripts.editing import replace_once
+from mlintern.tools.scripts.evaluation_plan import EvaluationPlan
+from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.header import read_header
-from mlintern.tools.scripts.recipe import EvaluationRecipe, TrainingRecipe, parse_recipe
+from mlintern.tools.scripts.recipe import AnyRecipe, EvaluationRecipe, parse_recipe
 from mlintern.tools.scripts.render import recipe_json, render
 from mlintern.tools.scripts.script_results import Check, ScriptResult
 from mlintern.tools.workspace import Workspace
@@ -56,7 +58,7 @@ class ScriptStore:
         self._ledger = ledger
         self._clock = clock
 
-    def render(self, recipe: TrainingRecipe | EvaluationRecipe | Mapping[str, Any]) -> ScriptResult:
+    def render(self, recipe: AnyRecipe | Mapping[str, Any]) -> ScriptResult:
         """Write the script of ``recipe`` (a recipe, or its JSON) and store it.
 
         Raises:
@@ -64,12 +66,8 @@ class ScriptStore:
         """
         if isinstance(recipe, Mapping):
             recipe = parse_recipe(recipe)
-        plans = [recipe] if isinstance(recipe, EvaluationRecipe) else [recipe, recipe.evaluation]
-        for plan in plans:
-            if plan is not None:
-                check_dataset(
-                    plan.dataset, split=plan.split, config=plan.dataset_config, revision=plan.dataset_revision
-                )
+        for name, split, config, revision in _datasets(recipe):
+            check_dataset(name, split=split, config=config, revision=revision)
         return self._store(render(recipe).text, name=recipe.title, recipe=recipe_json(recipe))
 
     def edit(
@@ -216,3 +214,27 @@ def _model_checks(recipe: Mapping[str, Any]) -> list[Check]:
             fix="Wait for the job that makes it, or mend the path.",
         )
     ]
+
+
+def _datasets(recipe: AnyRecipe) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """Name, split, configuration and revision of each dataset that a recipe names."""
+    if isinstance(recipe, GenerateRecipe):
+        if isinstance(recipe.prompts, str):
+            yield recipe.prompts, recipe.split, recipe.prompts_config, recipe.prompts_revision
+    elif isinstance(recipe, EvaluationRecipe):
+        yield from _measured(recipe)
+    else:
+        yield recipe.dataset, recipe.split, recipe.dataset_config, recipe.dataset_revision
+        if recipe.evaluation is not None:
+            yield from _measured(recipe.evaluation)
+
+
+def _measured(plan: EvaluationPlan) -> Iterator[tuple[str, str, str | None, str | None]]:
+    yield plan.dataset, plan.scored_split, plan.dataset_config, plan.dataset_revision
+    if plan.examples_from is not None:
+        same = plan.examples_from[0] == plan.dataset
+        yield (
+            *plan.examples_from,
+            plan.dataset_config if same else None,
+            plan.dataset_revision if same else None,
+        )
