@@ -55,6 +55,7 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     server = StrictServer(
         "mlintern",
         tools=registry.tools,
+        known_secrets=lambda: lab.known_secrets(),  # built when it is first needed
         title="mlintern",
         version=metadata.version("mlintern"),
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlintern.server.inside_job import refuse_inside_job
 from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, MlinternError
@@ -203,6 +204,7 @@ def _approvals(options: argparse.Namespace) -> int:
     from mlintern.common.clock import iso
 
     if options.web:
+        refuse_inside_job("approvals --web")
         import anyio
 
         from mlintern.server.web.serve import serve_page
@@ -224,6 +226,7 @@ def _approvals(options: argparse.Namespace) -> int:
 
 
 def _approve(options: argparse.Namespace) -> int:
+    refuse_inside_job("approve")
     decision = _lab(options).approvals.approve(options.digest, note=options.note, via="command line")
     if decision.state == "used":
         print(f"Approved before, and done: {decision.action.headline}")
@@ -234,6 +237,7 @@ def _approve(options: argparse.Namespace) -> int:
 
 
 def _deny(options: argparse.Namespace) -> int:
+    refuse_inside_job("deny")
     decision = _lab(options).approvals.deny(options.digest, note=options.note, via="command line")
     print(f"Denied: {decision.action.headline}")
     return 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlintern.tools.hub.search import HubSearcher
     from mlintern.tools.jobs.backend import Backend
     from mlintern.tools.jobs.foreign_jobs import ForeignJobs
+    from mlintern.tools.jobs.passed_secrets import PassedSecrets
     from mlintern.tools.jobs.service import JobService
     from mlintern.tools.papers.service import PaperService
     from mlintern.tools.publish.service import Publisher
@@ -86,6 +87,18 @@ class Lab:
         from mlintern.server.apps.approval_card import CardTokens
 
         return CardTokens()
+
+    @cached_property
+    def known_secrets(self) -> PassedSecrets:
+        """The values that no answer may hold."""
+        import os
+
+        from mlintern.tools.jobs.passed_secrets import PassedSecrets
+        from mlintern.tools.jobs.planning import secret_value
+
+        return PassedSecrets(
+            ledger=self.ledger, environ=os.environ, value_of=lambda name: secret_value(name, os.environ)
+        )
 
     def script_text(self, script_id: str) -> str:
         """The text of a script for the person who decides, or why it cannot be shown."""

@@ -1,8 +1,9 @@
-"""`MCPServer` with the three rules that hold for every tool here, each in one place.
+"""`MCPServer` with the rules that hold for every tool here, each in one place.
 
 * An argument that a tool does not have is refused by name (the SDK would ignore it).
 * An error of `mlintern.tools.errors` reaches the model in full, with what to do next. Any other exception is a bug:
   the model is told that the tool failed, the traceback goes to the log.
+* What jobs were given as secrets stands in no answer.
 * Text and structured content carry the same answer, for hosts that show the model only one of them. The text is
   compact JSON without empty fields.
 """
@@ -10,7 +11,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from mcp.server import MCPServer
@@ -21,6 +23,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import AnyUrl, ValidationError
 
+from mlintern.common.redact import MARK
 from mlintern.common.text import did_you_mean
 from mlintern.server.arguments import explain, refuse_unknown
 from mlintern.tools.errors import MlinternError, NotFound
@@ -29,9 +32,13 @@ from mlintern.tools.errors import MlinternError, NotFound
 class StrictServer(MCPServer[Any]):
     """An `MCPServer` over ``tools`` that refuses, explains and answers as the module says."""
 
-    def __init__(self, name: str, *, tools: list[Tool], **options: Any) -> None:
+    def __init__(
+        self, name: str, *, tools: list[Tool], known_secrets: Callable[[], Iterable[str]] = tuple, **options: Any
+    ) -> None:
+        """``known_secrets`` are values that no result, error or resource may hold."""
         super().__init__(name, tools=tools, **options)
         self._tools = {tool.name: tool for tool in tools}
+        self._known_secrets = known_secrets
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -46,26 +53,33 @@ class StrictServer(MCPServer[Any]):
             result = await super().call_tool(name, arguments, context)
         except ToolError as error:
             if isinstance(error.__cause__, MlinternError):
-                raise ToolError(str(error.__cause__)) from error
+                raise ToolError(self._without_secrets(str(error.__cause__))) from error
             if isinstance(error.__cause__, ValidationError) and type(error) is ToolError:
                 full_schema = tool.fn_metadata.arg_model.model_json_schema()
                 raise ToolError(explain(name, error.__cause__, full_schema)) from error.__cause__
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
-            return as_result(result.structured_content, meta=result.meta)
+            return as_result(self._without_secrets(result.structured_content), meta=result.meta)
         return result
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         try:
-            return await super().read_resource(uri, context)
+            found = await super().read_resource(uri, context)
+            if isinstance(found, InputRequiredResult):
+                return found
+            return [replace(each, content=self._without_secrets(each.content)) for each in found]
         except ResourceError as error:
             if isinstance(error.__cause__, NotFound):
                 raise ResourceNotFoundError(str(error.__cause__)) from error
             if isinstance(error.__cause__, MlinternError):
                 raise ResourceError(str(error.__cause__)) from error
             raise
+
+    def _without_secrets(self, value: Any) -> Any:
+        known = tuple(self._known_secrets())
+        return _hidden(value, known) if known else value
 
     def _no_such_tool(self, name: str) -> str:
         return f"There is no tool {name!r}. {did_you_mean(name, self._tools, otherwise='')}".rstrip()
@@ -75,6 +89,17 @@ def as_result(structured: dict[str, Any], *, meta: dict[str, Any] | None = None)
     """``structured`` (JSON values) on both channels; ``meta`` is for the host and its pages, not for the model."""
     text = json.dumps(_without_empty(structured), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured, _meta=meta)
+
+
+def _hidden(value: Any, known: tuple[str, ...]) -> Any:
+    """``value`` (JSON) with every one of ``known`` replaced; nothing else is looked for, so code stays as it is."""
+    if isinstance(value, str):
+        for secret in known:
+            value = value.replace(secret, MARK)
+        return value
+    if isinstance(value, dict):
+        return {key: _hidden(item, known) for key, item in value.items()}
+    return [_hidden(item, known) for item in value] if isinstance(value, list) else value
 
 
 def _without_empty(value: Any) -> Any:

@@ -13,7 +13,7 @@ from mlintern.server.job_question import starting
 from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.jobs.spec import JobSpec
-from tests.server.asking import NO, Person
+from tests.server.asking import NO, YES, Person
 from tests.server.test_jobs import QUICK, answer, desk, store
 
 pytestmark = pytest.mark.anyio
@@ -112,3 +112,24 @@ def test_no_name_can_push_the_price_out_of_sight_or_pose_as_it(home: Path, name:
     assert first.isascii() and first.isprintable()
     quoted = first.split(': Run script "', 1)[1].removesuffix('"?')
     assert len(quoted) <= 40 and '"' not in quoted
+
+
+async def test_what_was_passed_as_a_secret_is_in_no_answer_whatever_its_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SETTING", "correct horse battery staple")
+    code = QUICK + "import os\nprint('it is', os.environ['MY_SETTING'])\nraise SystemExit(os.environ['MY_SETTING'])\n"
+    async with desk(home, person=Person(YES)) as client:
+        script_id = await store(client, code)
+        submitted = await answer(client, "submit_job", script_id=script_id, timeout="2m", secrets=["MY_SETTING"])
+        job_id = submitted["job_id"]
+        state: dict[str, Any] = {"state": "queued"}
+        while state["state"] in ("queued", "running"):
+            state = await answer(client, "poll_job", job_id=job_id, wait_seconds=45)
+        log = await answer(client, "read_job_logs", job_id=job_id)
+        resource = await client.read_resource(f"mlintern://jobs/{job_id}")
+    assert "it is [REDACTED]" in log["text"]
+    for shown in (state, log, resource.model_dump()):
+        assert "correct horse" not in str(shown)
+    for file in home.glob("ledger*"):
+        assert b"correct horse" not in file.read_bytes()

@@ -9,7 +9,6 @@ import anyio
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
-from mlintern.common.redact import secrets_of
 from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Offline
 from mlintern.tools.jobs import cancellation, job_rows, job_views, logs, money
@@ -17,6 +16,7 @@ from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.job_results import JobPage, JobStatus, LogPage, Reconciled, SubmitResult
 from mlintern.tools.jobs.job_rows import JobRecord
+from mlintern.tools.jobs.passed_secrets import PassedSecrets
 from mlintern.tools.jobs.planning import Planner, secret_value
 from mlintern.tools.jobs.seen import Seen
 from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec
@@ -76,6 +76,9 @@ class JobService:
             secret_value=lambda name: secret_value(name, self._environ),
             budget_usd=budget_usd,
         )
+        self.known_secrets = PassedSecrets(
+            ledger=ledger, environ=self._environ, value_of=lambda name: secret_value(name, self._environ)
+        )
         self._watcher = Watcher(
             workspace=workspace,
             ledger=ledger,
@@ -84,7 +87,7 @@ class JobService:
             submitter=self._submitter,
             collect_evaluations=collect_evaluations,
             diagnose=diagnose,
-            known_secrets=lambda: secrets_of(self._environ),
+            known_secrets=self.known_secrets,
         )
 
     # A job
@@ -191,7 +194,7 @@ class JobService:
             raise BadInput("max_chars and tail must be at least 1, offset at least 0.", next_step="Correct them.")
         record = await self._watcher.refresh(job_id)
         path = self._workspace.job(job_id) / "log.txt"
-        known = secrets_of(self._environ)
+        known = self.known_secrets()
 
         def read() -> logs.Slice:
             if grep:
