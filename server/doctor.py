@@ -52,7 +52,7 @@ async def examine(lab: Lab) -> list[Finding]:
     findings = [_python(), _workspace(lab)]
     if findings[-1].blocks:
         return findings
-    findings += await anyio.to_thread.run_sync(lambda: list(_training(lab)))
+    findings += await anyio.to_thread.run_sync(lambda: [*_training(lab), _isolation()])
     findings += await _backends(lab)
     findings += [_key(name, use) for name, use in KEYS.items()]
     return findings
@@ -99,6 +99,19 @@ def _training(lab: Lab) -> Iterator[Finding]:
             f"{interpreter} lacks {', '.join(absent)}, so uv builds an environment when a script first needs one.",
             "To have them at once: pip install 'mlintern[train]'",
         )
+
+
+def _isolation() -> Finding:
+    """What keeps local jobs from the ledger, keys and other programs."""
+    from mlintern.tools.sandbox.isolation import HOW_TO_GET_IT, best_method
+
+    method = best_method()
+    if method is None:
+        return Finding("missing", "isolation", "nothing here can isolate local jobs, so none starts", HOW_TO_GET_IT)
+    if method == "landlock":
+        stronger = "bubblewrap (apt install bubblewrap) also hides other processes and cuts off all of the network."
+        return Finding("note", "isolation", "local jobs are isolated by Landlock", stronger)
+    return Finding("ok", "isolation", f"local jobs are isolated by {method}")
 
 
 @runtime_checkable

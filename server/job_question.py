@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mlintern.common.consent import Action
 from mlintern.common.text import cut_line, cut_list
 from mlintern.server.services import Lab
+from mlintern.server.settings import NOT_ISOLATED
+from mlintern.tools.jobs.backends.local.confinement import readable_data
 from mlintern.tools.jobs.risks import redirects_or_loads
 from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.scripts.store import Script
@@ -34,6 +37,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
         ("Billed to", plan.billed_to or ""),
         *(("Warning", warning) for warning in lab.jobs.planner.warnings(script, plan.backend)),
         *what_runs(script),
+        *(local_isolation(plan, script, lab) if plan.backend == "local" else ()),
         ("Arguments", shlex.join(plan.args)),
         *(("Variable", f"{name}={shlex.quote(value)}") for name, value in plan.env if (name, value) not in risky),
         ("Experiment", " / ".join(filter(None, (plan.experiment, plan.run_name)))),
@@ -54,6 +58,16 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
         script_id=plan.script_id,
         details=tuple((label, value) for label, value in details if value),
     )
+
+
+def local_isolation(plan: JobSpec, script: Script, lab: Lab) -> Iterator[tuple[str, str]]:
+    """What the job could reach on this machine."""
+    if lab.settings.unsandboxed:
+        yield "Not isolated", NOT_ISOLATED
+        return
+    data = readable_data(plan, script, workspace=lab.workspace.root, home=Path.home())
+    yield "Reads here", cut_list(data, MOST_SHOWN) or "nothing of yours but the Hugging Face cache"
+    yield "Network", "open"
 
 
 def what_runs(script: Script) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,9 @@ BACKENDS = ("local", "slurm", "ray", "hf_jobs")
 """Every backend that a workspace may have; `mlintern.server.backends` sets up those that it has."""
 
 
+NOT_ISOLATED = "the script can do everything here that you can: the server was started with --unsandboxed"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Attributes:

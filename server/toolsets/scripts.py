@@ -15,6 +15,7 @@ from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.job_question import what_runs
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
+from mlintern.server.settings import NOT_ISOLATED
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.describe import TrainerDescription
 from mlintern.tools.scripts.describe import describe_trainer as describe
@@ -52,6 +53,7 @@ def trying(script_id: str, level: str, lab: Lab) -> Action | None:
         digest=digest_of_trial(script.sha256, limit_seconds=limit),
         details=(
             *what_runs(script),
+            *([("Not isolated", NOT_ISOLATED)] if lab.settings.unsandboxed else []),
             ("What happens", "two steps with a tiny random model and a few rows, without secrets; nothing is kept"),
         ),
     )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.jobs.backend import Submission
+from mlintern.tools.jobs.backend import ScriptFile, Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.interpreter import Interpreter
+from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.sandbox.policy import SYSTEM, Method, Policy
 
 CACHES = ("hub", "datasets", "xet", "assets", "modules", "evaluate", "metrics")
@@ -76,7 +77,7 @@ def policy_of(
         readable += map(str, caches)
     for path in writable:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    named = guard.admitted(named_paths(submission))
+    named = guard.admitted(named_paths(submission.spec, submission.script, also=submission.names))
     changed = _outermost(_real(writable))
     return Policy(
         method=isolation.method,
@@ -89,18 +90,18 @@ def policy_of(
     )
 
 
-def named_paths(submission: Submission) -> list[str]:
+def readable_data(spec: JobSpec, script: ScriptFile, *, workspace: Path, home: Path) -> list[str]:
+    """The files and folders of this machine that an isolated job of ``script`` could read because it names them."""
+    named = Guard(workspace=workspace, home=Path(os.path.realpath(home))).admitted(named_paths(spec, script))
+    return _outermost(os.path.realpath(path) for path in named)
+
+
+def named_paths(spec: JobSpec, script: ScriptFile, *, also: Iterable[str] = ()) -> list[str]:
     """Absolute paths that the recipe, the arguments, the environment or the text of the script names."""
-    spec = submission.spec
-    found = [
-        *_texts(submission.script.recipe or {}),
-        *spec.args,
-        *(value for _, value in spec.env),
-        *submission.names,
-    ]
+    found = [*_texts(script.recipe or {}), *also, *spec.args, *(text for _, text in spec.env)]
     expanded = (text if not text.startswith("~/") else str(Path(text).expanduser()) for text in found)
     paths = (text for text in expanded if text.startswith("/") and "\0" not in text)
-    return list(dict.fromkeys([*paths, *paths_in(submission.script.text)]))
+    return list(dict.fromkeys([*paths, *paths_in(script.text)]))
 
 
 class Guard:
