@@ -1,0 +1,85 @@
+"""The other process of `worker`: reads a request, runs the function, answers, until its standard input is closed.
+
+python -m mlintern.tools.sandbox.worker_process MEMORY_BYTES
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import pickle
+import resource
+import struct
+import sys
+from typing import Any, BinaryIO
+
+from mlintern.tools.errors import MlinternError
+from mlintern.tools.sandbox.worker import LARGEST_ANSWER, TooMuch, restored_error
+
+_HEADER = struct.Struct("!Q")
+
+
+def main(memory_bytes: int) -> None:
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1):  # what a library prints must not pass for an answer
+        os.dup2(nothing, descriptor)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    while header := requests.read(_HEADER.size):
+        (size,) = _HEADER.unpack(header)
+        answer = serve(requests.read(size))
+        _write(answers, answer)
+
+
+def serve(request: bytes) -> bytes:
+    """The pickled answer: ("result", value) or ("error", an error of ours), and the most memory held so far."""
+    name, args, kwargs, cpu_seconds = pickle.loads(request)
+    _allow_more(cpu_seconds)
+    module, _, path = name.partition(":")
+    function = importlib.import_module(module)
+    for part in path.split("."):
+        function = getattr(function, part)
+    try:
+        answer = _pickled("result", function(*args, **kwargs))  # type: ignore[operator]
+    except MlinternError as error:
+        return _pickled("error", error)
+    except (MemoryError, RecursionError) as error:
+        what = "memory than reading may" if isinstance(error, MemoryError) else "levels than can be read"
+        return _pickled("error", TooMuch(f"It takes more {what}.", next_step="Give a part of it, or a smaller file."))
+    if len(answer) > LARGEST_ANSWER:
+        return _pickled("error", TooMuch("What was found is too large to show.", next_step="Give a part of it."))
+    return answer
+
+
+def _pickled(kind: str, value: Any) -> bytes:
+    buffer = io.BytesIO()
+    held_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if sys.platform == "linux" else 1)
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((kind, value, held_bytes))
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, MlinternError):
+            return restored_error, (type(value), value.args, dict(value.__dict__))
+        return NotImplemented
+
+
+def _allow_more(seconds: int) -> None:
+    """Let this call use so much processor time on top of what was used before."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def _write(answers: BinaryIO, answer: bytes) -> None:
+    answers.write(_HEADER.pack(len(answer)))
+    answers.write(answer)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
