@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="RULE",
-        help="start what the model wrote without asking you: 'local<=30m' (any number of free jobs on this machine, each"
-        " up to that time), 'hf<=5usd' (jobs on Hugging Face that cost up to that together)",
+        help="start what the model wrote without asking you: 'local<=30m' (any number of free jobs on this machine,"
+        " each up to that time), 'hf<=5usd' (jobs on Hugging Face that cost up to that together)",
     )
     serving.add_argument(
         "--budget",
