@@ -21,6 +21,7 @@ from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.mcp_hosts import McpHosts
 from mlintern.orchestrator.options import Endpoint, Options, Sizes, settle
 from mlintern.orchestrator.paid_calls import PaidCalls
+from mlintern.orchestrator.pinned_rules import PinnedRules
 from mlintern.orchestrator.plan import Plan
 from mlintern.orchestrator.ports import LocalTool, Ui
 from mlintern.orchestrator.recovery import Recovered, adapted, recover, take_up
@@ -59,7 +60,7 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
     with _session(options, clock) as (session, recovered):
         approver = Approver(rules=list(options.allow), journal=session, ui=ui, person=person)
         saved = SavedResults(session.results)
-        plan = Plan()
+        plan = Plan(PinnedRules([*((recovered.header.get("rules") or ()) if recovered else ()), *options.rules]))
         own: list[LocalTool] = [plan, ReadSavedResult(saved)]
         header = recovered.header if recovered else {}
         endpoint = Endpoint.choose(options, header)
@@ -115,7 +116,7 @@ class _Building:
         self, model: AnthropicModel, hosts: McpHosts, own: Sequence[LocalTool], approver: Approver, plan: Plan
     ) -> Agent:
         budget = self._budget()
-        local = [*own, self._research(model, hosts, budget)]
+        local = [*own, self._research(model, hosts, budget, plan.rules)]
         tools = sorted((*hosts.tools, *(each.tool for each in local)), key=lambda tool: tool.name)
         calls = self._calls(model, budget)
         orchestrator = Orchestrator(
@@ -128,6 +129,7 @@ class _Building:
             clock=self.clock,
             plan=plan,
             denied=approver.denied if approver.person is None else (),
+            started=self.recovered.header.get("time") if self.recovered else None,
         )
         agent = Agent(orchestrator, self.session, hosts, approver, plan, self.recovered, self.sizes.window)
         if self.recovered is not None:
@@ -165,12 +167,14 @@ class _Building:
                 "thinking": self.settings.thinking,
                 "effort": self.settings.effort,
                 "window": self.sizes.window,
+                "hours": self.settings.hours,
             },
+            rules=list(self.options.rules),
             version=version("mlintern"),
         )
         return conversation
 
-    def _research(self, model: AnthropicModel, hosts: McpHosts, budget: ModelBudget) -> Research:
+    def _research(self, model: AnthropicModel, hosts: McpHosts, budget: ModelBudget, rules: PinnedRules) -> Research:
         settings = ResearchSettings.choose(
             self.endpoint.profile, main=self.settings, window=self.sizes.window, budget=budget
         )
@@ -180,6 +184,7 @@ class _Building:
             budget=budget,
             settings=settings,
             fallback_model=self.endpoint.fallback_model,
+            rules=rules,
             journal=self.session,
             journal_for=self.session.child,
             ui=self.ui,

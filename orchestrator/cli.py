@@ -118,6 +118,15 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
 def _add_limit_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-iterations", type=_count, default=300, metavar="N", help="replies (300)")
     group.add_argument("--max-minutes", type=_amount, metavar="N", help="wall clock")
+    group.add_argument(
+        "--hours",
+        type=_hours,
+        metavar="N",
+        help="time for the whole session (10, 90m): the agent is told what is left each turn, and asked to go on",
+    )
+    group.add_argument(
+        "--rule", action="append", default=[], metavar="TEXT", help="kept word for word to the end (repeatable)"
+    )
     group.add_argument("--budget-usd", type=_amount, metavar="USD", help="what the model may cost")
 
 
@@ -125,6 +134,19 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above zero")
     return int(text)
+
+
+def _hours(text: str) -> float:
+    """A number is hours; with a unit any duration."""
+    from mlintern.common.durations import BadDuration, parse_duration
+
+    try:
+        hours = parse_duration(text) / 3600 if not text.replace(".", "", 1).isdigit() else float(text)
+    except BadDuration as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if hours <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no time")
+    return hours
 
 
 def _amount(text: str) -> float:
@@ -225,6 +247,8 @@ def _options(chosen: argparse.Namespace) -> Options:
         max_tokens=chosen.max_tokens,
         max_iterations=chosen.max_iterations,
         max_minutes=chosen.max_minutes,
+        hours=chosen.hours,
+        rules=chosen.rule,
         budget_usd=chosen.budget_usd,
         prices=prices,
         compact_at=chosen.compact_at,

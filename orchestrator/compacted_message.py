@@ -18,19 +18,23 @@ PREAMBLE = (
     "differs. The latest turns follow unchanged. Carry on with the exact next step. Do not start over, do not plan "
     "anew what is planned, do not repeat what failed, and do not talk about this message."
 )
-GOAL, SAID, SUMMARY, PLAN, FACTS = "original_request", "user_message", "summary", "plan", "facts"
+GOAL, SAID, RULES, SUMMARY, PLAN, FACTS = (
+    *("original_request", "user_message", "rules", "summary", "plan", "facts"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handover:
     """What a compaction keeps of the turns that it removes.
 
-    ``goal`` is the first thing that the user said, ``said`` everything later, oldest first. ``summary`` is empty
+    ``goal`` is the first thing that the user said, ``said`` everything later, oldest first; ``rules`` hold for the
+    whole run. ``summary`` is empty
     where a compaction block of the service holds it.
     """
 
     goal: str
     said: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     summary: str = ""
     plan: str = ""
     sections: tuple[Section, ...] = ()
@@ -38,6 +42,7 @@ class Handover:
     def message(self) -> Message:
         """The user message that says all of it."""
         parts = [(GOAL, self.goal), *((SAID, text) for text in self.said)]
+        parts += [(RULES, "\n".join(f"- {rule}" for rule in self.rules))]
         parts += [(SUMMARY, self.summary), (PLAN, self.plan), (FACTS, render(self.sections))]
         texts = [PREAMBLE, *(f"<{tag}>\n{text}\n</{tag}>" for tag, text in parts if text)]
         return {"role": "user", "content": [{"type": "text", "text": text} for text in texts]}
@@ -60,6 +65,7 @@ class Handover:
         return cls(
             goal=single.get(GOAL, ""),
             said=tuple(text for tag, text in parts if tag == SAID),
+            rules=tuple(line[2:] for line in single.get(RULES, "").splitlines()),
             summary=single.get(SUMMARY, ""),
             plan=single.get(PLAN, ""),
             sections=parse(single.get(FACTS, "")),
@@ -120,7 +126,7 @@ def _latest_lines(section: Section, share: float) -> Section:
 
 
 def _part(text: str) -> tuple[str, str] | None:
-    for tag in (GOAL, SAID, SUMMARY, PLAN, FACTS):
+    for tag in (GOAL, SAID, RULES, SUMMARY, PLAN, FACTS):
         start, end = f"<{tag}>\n", f"\n</{tag}>"
         if text.startswith(start) and text.endswith(end):
             return tag, text[len(start) : -len(end)]

@@ -198,6 +198,7 @@ class HistoryCompactor:
         handover = Handover(
             goal="",
             said=tuple(words),
+            rules=self.plan.rules.texts if self.plan else (earlier.rules if earlier else ()),
             summary="" if summary.block is not None else shortened(summary.text, _characters(room // 5)),
             plan=self.plan.render() if self.plan else "",
             sections=of_at_most(room // 6, sections),

@@ -33,6 +33,7 @@ from mlintern.orchestrator.ports import Hosts, LocalTool
 from mlintern.orchestrator.running_jobs import RunningJobs
 from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.stops import Stop
+from mlintern.orchestrator.time_left import TimeLeft
 from mlintern.orchestrator.tool_runner import Batch, ToolRunner
 
 
@@ -51,6 +52,7 @@ class Orchestrator:
         local: Sequence[LocalTool] = (),
         plan: Plan | None = None,
         denied: Sequence[str] = (),
+        started: float | None = None,
     ) -> None:
         self.conversation = conversation
         self.settings = settings
@@ -75,6 +77,13 @@ class Orchestrator:
         self._clock = clock
         self._plan = plan
         self._started = clock.monotonic()
+        self.time_left = TimeLeft(
+            clock=clock,
+            budget=calls.budget,
+            jobs=self.jobs,
+            hours=settings.hours,
+            started=clock.now() if started is None else started,
+        )
         self._streaks = repeated_failures.Streaks()
         self._batch: Batch | None = None
         self._waiting: list[str] = []
@@ -136,6 +145,8 @@ class Orchestrator:
         limit = self.settings.max_minutes
         if limit is not None and self._clock.monotonic() - self._started >= limit * 60:
             return stops.max_minutes(limit)
+        if self.settings.hours is not None and self.time_left.seconds == 0:
+            return stops.hours_over(self.settings.hours)
         return None
 
     async def _step(self) -> Stop | None:
@@ -205,9 +216,10 @@ class Orchestrator:
         return self._add_results(batch)
 
     def _add_results(self, batch: Batch) -> Stop | None:
-        warning = self.budget.warning()
-        if warning:
-            batch.notes.append(warning)
+        for outcome in batch.outcomes.values():
+            if self._plan is not None:
+                self._plan.rules.observe(outcome.structured, outcome.text)
+        batch.notes += [note for note in (self.budget.warning(), self.time_left.note()) if note]
         self._journal.append("results", notes=batch.notes)
         self.conversation.add_results(batch.results())
         self._batch = None
@@ -233,6 +245,9 @@ class Orchestrator:
                 return stops.loop_detected(nudge.pattern)
             self._streaks.plan_prompts += 1
             self._prompt(repeated_failures.OPEN_PLAN.format(steps="; ".join(steps)))
+            return None
+        if not self.denied and (more := self.time_left.early_end()):
+            self._prompt(more)
             return None
         if self.denied:
             return stops.approval_denied(reply.text, list(self.denied))

@@ -42,6 +42,8 @@ class Options:
     max_tokens: int | None = None
     max_iterations: int = 300
     max_minutes: float | None = None
+    hours: float | None = None
+    rules: Sequence[str] = ()
     budget_usd: float | None = None
     prices: PriceTable = PRICES
     compact_at: int | None = None
@@ -100,6 +102,7 @@ async def settle(
         max_output_tokens=max(max_tokens, min(MAX_RAISED_TOKENS, longest)),
         max_iterations=options.max_iterations,
         max_minutes=options.max_minutes,
+        hours=options.hours or (header.get("settings") or {}).get("hours"),
         thinking=earlier.get("thinking", thinking),
         effort=options.effort or earlier.get("effort"),
         caching=endpoint.profile.caching,

@@ -10,6 +10,7 @@ from mlintern.common.text import did_you_mean
 from mlintern.orchestrator.compacted_message import Handover
 from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.model import Message
+from mlintern.orchestrator.pinned_rules import MAX_CHARACTERS, PinnedRules
 from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 StepState = Literal["pending", "in_progress", "done", "dropped"]
@@ -39,7 +40,8 @@ class Plan:
         name=NAME,
         description="Replace your plan. Give all its steps in order, also those that are done. At most one step may "
         "be in_progress; mark a step done only when it is, and dropped when you gave it up. Use it for work of three "
-        "or more steps, and before you start and after you finish each step.",
+        "or more steps, and before you start and after you finish each step. `rules` pins what must hold for the "
+        "whole run (how is measured, which items are held out, limits), word for word, also for research.",
         input_schema={
             "type": "object",
             "properties": {
@@ -55,7 +57,12 @@ class Plan:
                         "required": ["step", "state"],
                         "additionalProperties": False,
                     },
-                }
+                },
+                "rules": {
+                    "type": "array",
+                    "items": {"type": "string", "maxLength": MAX_CHARACTERS},
+                    "description": "Rules to pin, each a sentence. Those that are pinned stay.",
+                },
             },
             "required": ["steps"],
             "additionalProperties": False,
@@ -63,8 +70,9 @@ class Plan:
         side_effect="idempotent",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, rules: PinnedRules | None = None) -> None:
         self.steps: tuple[Step, ...] = ()
+        self.rules = rules if rules is not None else PinnedRules()
 
     async def call(self, arguments: dict[str, Any]) -> ToolOutcome:
         """Replace the steps; a plan that breaks a rule leaves the old one standing."""
@@ -72,7 +80,9 @@ class Plan:
             self.steps = steps_from(arguments)
         except PlanError as error:
             return ToolOutcome.error(f"The plan was not changed: {error}")
-        return ToolOutcome(content=[{"type": "text", "text": self.render() or "The plan is empty."}])
+        self.rules.add(arguments.get("rules") or ())
+        pinned = f"\n\nRules of the run:\n{self.rules.render()}" if self.rules.texts else ""
+        return ToolOutcome(content=[{"type": "text", "text": (self.render() or "The plan is empty.") + pinned}])
 
     def open_steps(self) -> list[str]:
         """Steps that are neither done nor given up."""
@@ -84,6 +94,7 @@ class Plan:
 
     def restore(self, messages: Sequence[Message]) -> None:
         """Take the plan from a history: from its last `update_plan` call, else from what a compaction restated."""
+        self.rules.restore(messages, tool=NAME)
         for message in reversed(messages):
             content = message["content"]
             if message["role"] != "assistant" or isinstance(content, str):
@@ -112,10 +123,16 @@ def steps_from(arguments: dict[str, Any]) -> tuple[Step, ...]:
     Raises:
         PlanError: they are no list of steps, a state is unknown, or more than one step is in progress.
     """
-    unknown = [name for name in arguments if name != "steps"]
+    unknown = [name for name in arguments if name not in ("steps", "rules")]
     given = arguments.get("steps")
     if unknown or not isinstance(given, list):
-        raise PlanError(f"the only argument is steps, a list{f'; unknown: {unknown[0]}' if unknown else ''}.")
+        named = f"; unknown: {unknown[0]}" if unknown else ""
+        raise PlanError(f"the arguments are steps, a list, and rules, a list of sentences{named}.")
+    rules = arguments.get("rules") or []
+    if not isinstance(rules, list) or not all(isinstance(rule, str) for rule in rules):
+        raise PlanError("rules must be a list of sentences.")
+    if any(len(rule) > MAX_CHARACTERS for rule in rules):
+        raise PlanError(f"a rule has at most {MAX_CHARACTERS} characters; say it shorter.")
     if len(given) > MAX_STEPS:
         raise PlanError(f"at most {MAX_STEPS} steps, not {len(given)}. Merge some.")
     steps = tuple(_step(number, each) for number, each in enumerate(given, start=1))

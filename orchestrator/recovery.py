@@ -158,7 +158,9 @@ async def take_up(found: Recovered, *, agent: Orchestrator, plan: Plan, hosts: N
     agent.turn = found.turn
     for event in found.events:
         if event["kind"] == "tool_end":
-            agent.jobs.observe(None, ToolOutcome(content=event["content"]).text)
+            text = ToolOutcome(content=event["content"]).text
+            agent.jobs.observe(None, text)
+            plan.rules.observe(None, text)
     unknown = found.open_calls.unknown if found.open_calls else []
     journal.append("resume", model=agent.settings.model, unknown=[use.id for use in unknown])
     if found.lost_usd:

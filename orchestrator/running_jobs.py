@@ -26,6 +26,11 @@ class RunningJobs:
             self._states[job_id] = state
 
     @property
+    def started(self) -> int:
+        """How many jobs there have been."""
+        return len(self._states)
+
+    @property
     def ids(self) -> list[str]:
         """Jobs that were running when they were last seen, in the order of their submission."""
         return [job_id for job_id, state in self._states.items() if state in RUNNING]

@@ -20,6 +20,9 @@ class LoopSettings:
 
     max_iterations: int = 300
     max_minutes: float | None = None
+    hours: float | None = None
+    """The user's time for the whole session, resumes included: it is to be used. See `time_left`."""
+
     thinking: Mapping[str, Any] | None = None
     effort: str | None = None
     caching: bool = False

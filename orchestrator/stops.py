@@ -52,6 +52,10 @@ def max_minutes(minutes: float) -> Stop:
     return Stop(name="max_minutes", reason=f"The limit of {minutes:g} minutes is reached.", exit_code=5)
 
 
+def hours_over(hours: float) -> Stop:
+    return Stop(name="hours_over", reason=f"The {hours:g} hours are over.", exit_code=5)
+
+
 def plan_unfinished(text: str, steps: list[str]) -> Stop:
     return Stop(
         name="plan_unfinished",

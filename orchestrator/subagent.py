@@ -6,6 +6,8 @@ gates. What it finds comes back as a report with sources; when it fails on the w
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import anyio
 
 from mlintern.common.clock import Clock
+from mlintern.common.text import did_you_mean
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.compacted_message import Handover, render
 from mlintern.orchestrator.compaction import HistoryCompactor, default_trigger, summarizers
@@ -24,6 +27,7 @@ from mlintern.orchestrator.loop import Orchestrator
 from mlintern.orchestrator.messages import reply_texts
 from mlintern.orchestrator.model import ANTHROPIC, EndpointProfile, ModelClient
 from mlintern.orchestrator.paid_calls import PaidCalls
+from mlintern.orchestrator.pinned_rules import PinnedRules
 from mlintern.orchestrator.ports import Hosts, Journal, Ui
 from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.stops import Stop
@@ -38,6 +42,20 @@ USD_EACH = 1.0
 MAX_TASK_CHARACTERS = 20_000
 MAX_REPORT_CHARACTERS = 40_000
 LAST_TURNS = 2
+FOCUS = {
+    "papers": "Look for what worked in papers and their code for this model size and task.",
+    "data": "Look at datasets: what each would add, its quality, licence and overlap with the evaluation.",
+    "failures": "Read the wrong answers of the latest evaluation (and what the model was asked), group them by "
+    "cause, and say which cause costs most.",
+}
+PROPOSE = """
+End the report with the one trial that you propose, as a block of this form:
+```json
+{"base": "recipe or run that it starts from", "change": {"field": "value"}, "reason": "why", "evidence": ["source"],
+ "expected": "what it brings, in numbers", "risk": "what may go wrong"}
+```"""
+NO_PROPOSAL = "[mlintern research] The report proposes no trial that can be read. Write only the block of JSON now."
+_BLOCK = re.compile(r"```json\s*\n(.*?)```", re.DOTALL)
 WRITE_NOW = (
     "[mlintern research] No turns are left for reading: {reason} Write the report now from what you have read, call "
     "no tool, and say what remained open."
@@ -90,6 +108,7 @@ class Research:
     ui: Ui
     clock: Clock
     fallback_model: str | None = None
+    rules: PinnedRules = field(default_factory=PinnedRules)
     _slots: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(MAX_AT_ONCE), init=False)
     _started: int = field(default=0, init=False)
 
@@ -98,7 +117,9 @@ class Research:
         description="Give a question to a research assistant that reads papers, datasets, models, documentation and "
         "code with the same read-only tools as you and comes back with a report and its sources, without filling "
         "your context. It knows nothing of this conversation: say what you need to know, for which model and task, "
-        "what you know already, and what the answer is for. Up to three run at once. It submits and changes nothing.",
+        "what you know already, and what the answer is for. Up to three run at once. It submits and changes nothing. "
+        "With a `focus` (papers, data, failures) it also proposes one trial with its reason: for the next ideas, ask "
+        "for all three in one turn.",
         input_schema={
             "type": "object",
             "properties": {
@@ -106,6 +127,11 @@ class Research:
                 "context": {
                     "type": "string",
                     "description": "What is known and need not be looked up.",
+                },
+                "focus": {
+                    "type": "string",
+                    "enum": list(FOCUS),
+                    "description": "Where to look for the next trial; the report then proposes one.",
                 },
             },
             "required": ["task"],
@@ -131,15 +157,25 @@ class Research:
         budget = self.budget.child(self.settings.usd_each)
         ui = _Aside(self.ui, name)
         agent = self._agent(conversation, reading, journal, budget, ui, self.settings.loop)
-        context = str(arguments.get("context") or "").strip()
-        agent.say(arguments["task"] + (f"\n\nKnown already:\n{context}" if context else ""))
+        agent.say(_task(arguments, self.rules))
         stop = await agent.run()
         if stop.name in ("max_iterations", "loop_detected"):
             last = self._agent(conversation, _Nothing(), journal, budget, ui, _short(self.settings.loop))
             last.say(WRITE_NOW.format(reason=stop.reason))
             end = await last.run()
             stop = replace(stop, details=end.details) if end.name == "done" else stop
-        return _outcome(stop, conversation, budget.spent_usd)
+        outcome = _outcome(stop, conversation, budget.spent_usd)
+        if arguments.get("focus") is None or outcome.is_error:
+            return outcome
+        proposal = proposed_trial(outcome.text)
+        if proposal is None:
+            last = self._agent(conversation, _Nothing(), journal, budget, ui, _short(self.settings.loop))
+            last.say(NO_PROPOSAL)
+            said = str((await last.run()).details.get("text") or "")
+            proposal = proposed_trial(said)
+            more = said if proposal is not None else "[no trial was proposed]"
+            outcome = replace(outcome, content=[*outcome.content, {"type": "text", "text": more}])
+        return replace(outcome, structured={"proposed_trial": proposal})
 
     def _agent(
         self,
@@ -238,10 +274,38 @@ def _prompt() -> str:
     return PROMPT.read_text(encoding="utf-8").partition("-->\n")[2].strip()
 
 
+def _task(arguments: Mapping[str, Any], rules: PinnedRules) -> str:
+    """What the sub-agent is told: the task, what is known, the rules of the run word for word, its focus."""
+    context = str(arguments.get("context") or "").strip()
+    focus = arguments.get("focus")
+    parts = [arguments["task"]]
+    if context:
+        parts.append(f"Known already:\n{context}")
+    if rules.texts:
+        parts.append(f"Rules of the run, which hold for every proposal:\n{rules.render()}")
+    if focus is not None:
+        parts.append(FOCUS[focus] + PROPOSE)
+    return "\n\n".join(parts)
+
+
+def proposed_trial(report: str) -> dict[str, Any] | None:
+    """The trial in the last block of JSON of ``report``; None without one that names its change and its reason."""
+    for block in reversed(_BLOCK.findall(report)):
+        try:
+            trial = json.loads(block)
+        except ValueError:
+            continue
+        if isinstance(trial, dict) and trial.get("change") and str(trial.get("reason") or "").strip():
+            return trial
+    return None
+
+
 def _complaint(arguments: Mapping[str, Any]) -> str | None:
-    unknown = sorted(set(arguments) - {"task", "context"})
+    unknown = sorted(set(arguments) - {"task", "context", "focus"})
     if unknown:
-        return f"research takes a task and, if need be, a context; unknown: {', '.join(unknown)}."
+        return f"research takes a task and, if need be, a context and a focus; unknown: {', '.join(unknown)}."
+    if arguments.get("focus") not in (None, *FOCUS):
+        return f"focus is one of {', '.join(FOCUS)}. {did_you_mean(str(arguments['focus']), FOCUS)}"
     texts = [arguments.get("task"), arguments.get("context", "")]
     if not all(isinstance(text, str) for text in texts) or not str(texts[0]).strip():
         return "Give the task as text: what to find out, for which model and purpose."

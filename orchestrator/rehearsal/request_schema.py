@@ -7,7 +7,6 @@ service with 400 ("Extra inputs are not permitted").
 from __future__ import annotations
 
 import functools
-import json
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,22 +16,18 @@ import typing_extensions
 
 
 def schema_complaints(request: Mapping[str, Any]) -> Iterator[str]:
-    """What in ``request`` the types of ``POST /v1/messages`` do not allow, each with its place."""
+    """What in ``request``, its messages apart, the types of ``POST /v1/messages`` do not allow, with its place."""
     from anthropic.types.beta.message_create_params import MessageCreateParamsStreaming
 
-    messages = request.get("messages")
-    whole = {**request, "messages": []} if isinstance(messages, list) else request
+    whole = {**request, "messages": []} if isinstance(request.get("messages"), list) else request
     yield from _of_dict(whole, MessageCreateParamsStreaming, "")
-    for index, message in enumerate(messages if isinstance(messages, list) else ()):
-        yield from (f"messages.{index}{found}" for found in _of_message(json.dumps(message)))
 
 
-@functools.lru_cache(maxsize=2048)
-def _of_message(text: str) -> tuple[str, ...]:
-    """The complaints about one message; a history is sent again and again."""
+def message_complaints(message: Any) -> Iterator[str]:
+    """What in one message the types do not allow, each from the name of its place inside the message on."""
     from anthropic.types.beta import BetaMessageParam
 
-    return tuple(found if found[0] == ":" else f".{found}" for found in _of(json.loads(text), BetaMessageParam, ""))
+    yield from (found if found[0] == ":" else f".{found}" for found in _of(message, BetaMessageParam, ""))
 
 
 def known_betas() -> frozenset[str]:

@@ -8,13 +8,14 @@ build-with-claude/compaction, build-with-claude/refusals-and-fallback, build-wit
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlintern.orchestrator.rehearsal.request_schema import known_betas, schema_complaints
+from mlintern.orchestrator.rehearsal.request_schema import known_betas, message_complaints, schema_complaints
 
 TOOL_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
 MAX_BREAKPOINTS = 4
@@ -78,11 +79,11 @@ def _complaints(request: Mapping[str, Any], headers: Mapping[str, str]) -> Itera
             if needed and not set(needed) & set(betas):
                 yield f"messages.{index}.content.{position}: Input tag '{block['type']}' is none of the expected tags"
     yield from schema_complaints(request)
-    yield from _sizes(request)
-    yield from _nulls(request)
     messages: list[dict[str, Any]] = request["messages"]
+    for index, message in enumerate(messages):
+        yield from (f"messages.{index}{found}" for found in _of_message(json.dumps(message)))
+    yield from _sizes(request)
     yield from _order(request, messages)
-    yield from _texts(request, messages)
     yield from _compaction(request, messages)
     yield from _fallbacks(request, messages)
     yield from _pairing(messages)
@@ -98,14 +99,8 @@ def _sizes(request: Mapping[str, Any]) -> Iterator[str]:
         yield "thinking.budget_tokens: must be at least 1024 and less than max_tokens"
     if len(request["messages"]) > 100_000:
         yield "messages: at most 100000 messages"
-
-
-def _nulls(request: Mapping[str, Any]) -> Iterator[str]:
-    for index, message in enumerate(request["messages"]):
-        for position, block in enumerate(blocks_of(message)):
-            for name, value in block.items():
-                if value is None and (block["type"], name) not in NULLABLE:
-                    yield f"messages.{index}.content.{position}.{block['type']}.{name}: Input should not be null"
+    if any(not block["text"].strip() for block in request.get("system") or () if isinstance(block, dict)):
+        yield "system: text content blocks must contain non-whitespace text"
 
 
 def _order(request: Mapping[str, Any], messages: list[dict[str, Any]]) -> Iterator[str]:
@@ -120,16 +115,22 @@ def _order(request: Mapping[str, Any], messages: list[dict[str, Any]]) -> Iterat
         yield "This model does not support assistant message prefill. The conversation must end with a user message."
 
 
-def _texts(request: Mapping[str, Any], messages: list[dict[str, Any]]) -> Iterator[str]:
-    for index, message in enumerate(messages):
-        for block in blocks_of(message):
-            inner = block.get("content") if block["type"] == "tool_result" else None
-            for each in (block, *(inner if isinstance(inner, list) else ())):
-                if each["type"] == "text" and not each["text"].strip():
-                    yield f"messages.{index}: text content blocks must contain non-whitespace text"
-    system = request.get("system") or ()
-    if any(not block["text"].strip() for block in system if isinstance(block, dict)):
-        yield "system: text content blocks must contain non-whitespace text"
+@functools.lru_cache(maxsize=4096)
+def _of_message(text: str) -> tuple[str, ...]:
+    """What is wrong with one message by itself, each from the name of its place on; a history is sent many times."""
+    message = json.loads(text)
+    found = list(message_complaints(message))
+    if found:
+        return tuple(found)
+    for position, block in enumerate(blocks_of(message)):
+        for name, value in block.items():
+            if value is None and (block["type"], name) not in NULLABLE:
+                found.append(f".content.{position}.{block['type']}.{name}: Input should not be null")
+        inner = block.get("content") if block["type"] == "tool_result" else None
+        for each in (block, *(inner if isinstance(inner, list) else ())):
+            if each["type"] == "text" and not each["text"].strip():
+                found.append(": text content blocks must contain non-whitespace text")
+    return tuple(found)
 
 
 def _compaction(request: Mapping[str, Any], messages: list[dict[str, Any]]) -> Iterator[str]:
@@ -244,7 +245,12 @@ def bare(value: Any) -> Any:
 def parts_of(request: Mapping[str, Any]) -> list[str]:
     """The prompt in the order in which it is cached: tools, system, then each message."""
     whole = [request.get("tools") or [], request.get("system") or [], *request["messages"]]
-    return [json.dumps(bare(part), ensure_ascii=False, sort_keys=True) for part in whole]
+    return [_text_of_part(part) for part in whole]
+
+
+def _text_of_part(part: Any) -> str:
+    text = json.dumps(part, ensure_ascii=False, sort_keys=True)
+    return json.dumps(bare(part), ensure_ascii=False, sort_keys=True) if '"cache_control"' in text else text
 
 
 def prefix_signatures(parts: list[str], *, summarized: str | None = None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -43,8 +44,8 @@ class Bench:
         self.journal = journal
         self.records: dict[str, Record] = {}
 
-    async def ask(self, task: str = "What works for math at 1B?") -> ToolOutcome:
-        return await self.research.call({"task": task})
+    async def ask(self, task: str = "What works for math at 1B?", **more: str) -> ToolOutcome:
+        return await self.research.call({"task": task, **more})
 
 
 @asynccontextmanager
@@ -96,6 +97,41 @@ async def test_it_runs_on_the_cheap_model_with_reading_tools_only_and_a_context_
     assert request.json["model"] == "claude-haiku-5-5"
     assert [tool["name"] for tool in request.json["tools"]] == ["read_paper", "search_papers"]
     assert texts(request.json) == "the task"
+
+
+TRIAL = {"base": "sft-short", "change": {"learning_rate": 1e-4}, "reason": "the loss swings"}
+PROPOSED = f"The report.\n```json\n{json.dumps(TRIAL)}\n```\nSources: none"
+
+
+async def test_the_rules_of_the_run_reach_it_word_for_word() -> None:
+    async with bench([says("report")]) as lab:
+        lab.research.rules.add(["Measured on decide.jsonl, greedy.", "confirm.jsonl stays closed."])
+        await lab.ask("the task")
+        said = texts(lab.server.requests[0].json)
+    assert "- Measured on decide.jsonl, greedy.\n- confirm.jsonl stays closed." in said
+
+
+async def test_with_a_focus_it_brings_back_a_proposed_trial_with_its_reason() -> None:
+    async with bench([says(PROPOSED)]) as lab:
+        outcome = await lab.ask(focus="failures")
+        assert "wrong answers" in texts(lab.server.requests[0].json)
+    assert outcome.structured == {"proposed_trial": TRIAL}
+    assert "the loss swings" in outcome.text
+
+
+async def test_a_report_without_a_trial_is_asked_for_one_once() -> None:
+    async with bench([says("Only a report."), says(PROPOSED)]) as lab:
+        outcome = await lab.ask(focus="papers")
+        assert outcome.structured == {"proposed_trial": TRIAL} and "the loss swings" in outcome.text
+    async with bench([says("Only a report."), says("I have none.")]) as lab:
+        outcome = await lab.ask(focus="data")
+        assert outcome.structured == {"proposed_trial": None} and "[no trial was proposed]" in outcome.text
+
+
+async def test_an_unknown_focus_is_said() -> None:
+    async with bench([]) as lab:
+        outcome = await lab.ask(focus="paper")
+    assert outcome.is_error and "'papers'" in outcome.text
 
 
 async def test_a_tool_that_changes_something_cannot_be_called() -> None:
