@@ -2,9 +2,8 @@
 
 Every tool's schema is sent with every request to the model. Generated titles repeat the name ("Script Id" of
 ``script_id``), ``anyOf [X, null], default null`` and an empty default say of an optional argument only that it may be
-left out, lengths are beyond what anybody gives, a discriminator repeats the constants of its branches, and a union of
-recipes repeats every field that its members share. Without all that the list is half as long. Arguments are validated
-as before, by the models themselves.
+left out, and lengths are beyond what anybody gives. Without all that the list is much shorter. Arguments are
+validated as before, by the models themselves.
 """
 
 from __future__ import annotations
@@ -17,17 +16,11 @@ Schema = dict[str, Any]
 NAMED = frozenset({"properties", "$defs", "patternProperties"})
 """Keywords whose keys are names, not keywords."""
 
-STRUCTURE = frozenset({"type", "items", "enum", "anyOf", "oneOf", "$ref", "additionalProperties"})
-"""What a field keeps that is told elsewhere: its shape, without defaults and bounds."""
-
 
 def input_schema(schema: Schema) -> Schema:
-    """What a tool takes: concise, the arguments' unions merged, and closed, which the server enforces."""
+    """What a tool takes: concise, and closed, which the server enforces."""
     short: Schema = _concise(schema, optional_nulls=False)
     definitions = short.get("$defs", {})
-    for name, argument in short.get("properties", {}).items():
-        short["properties"][name] = _merged(argument, definitions)
-    _forget_discriminators(short)
     used = _used(short["properties"], definitions)
     short.pop("$defs", None)
     kept = {name: definition for name, definition in definitions.items() if name in used}
@@ -67,71 +60,6 @@ def _without_null_branch(node: Schema) -> Schema:
     rest = [branch for branch in branches if branch != {"type": "null"}]
     others = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
     return {**rest[0], **others} if len(rest) == 1 else {"anyOf": rest, **others}
-
-
-def _merged(argument: Schema, definitions: Schema) -> Schema:
-    """A tagged union of objects as one object, each field saying which tags it is for unless it is for all.
-
-    A superset of the union: which fields go together is told by the descriptions and enforced by the models.
-    """
-    tag = argument.get("discriminator", {}).get("propertyName")
-    if tag is None:
-        return argument
-    branches = {
-        name: definitions[_name(reference)] for name, reference in argument["discriminator"]["mapping"].items()
-    }
-    plans = {title: other for title, other in definitions.items() if other not in branches.values()}
-    fields: Schema = {tag: {"enum": list(branches), "type": "string"}}
-    told: dict[str, set[str]] = {}
-    for name in dict.fromkeys(name for branch in branches.values() for name in branch["properties"]):
-        if name != tag:
-            holders = {
-                key: branch["properties"][name] for key, branch in branches.items() if name in branch["properties"]
-            }
-            fields[name] = _field_of(name, holders, among=len(branches), plans=plans, told=told)
-    if told:
-        fields[tag]["description"] = " ".join(
-            f"What is only marked ({only}) is told in {' and '.join(sorted(titles))}."
-            for only, titles in told.items()
-        )
-    required = [name for name in fields if all(name in branch.get("required", []) for branch in branches.values())]
-    merged = {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
-    return {**{key: value for key, value in argument.items() if key == "description"}, **merged}
-
-
-def _field_of(name: str, holders: Schema, *, among: int, plans: Schema, told: dict[str, set[str]]) -> Schema:
-    """One field of the merged object. What a plan tells of it already is left to the plan, and noted in ``told``."""
-    first, *others = holders.values()
-    plan = _told_in(name, first, plans)
-    if plan is not None and not others:
-        only = next(iter(holders))
-        told.setdefault(only, set()).add(plan)
-        return {key: value for key, value in first.items() if key in STRUCTURE} | {"description": f"({only})"}
-    field: Schema = dict(first)
-    if any(other.get("default") != first.get("default") for other in others):
-        field.pop("default", None)
-    meanings: dict[str, list[str]] = {}
-    for tag, holder in holders.items():
-        plan = _told_in(name, holder, plans)
-        meanings.setdefault(f"As in {plan}." if plan else holder.get("description", ""), []).append(tag)
-    if len(holders) < among or len(meanings) > 1:
-        field["description"] = " ".join(f"({', '.join(tags)}) {text}".rstrip() for text, tags in meanings.items())
-    return field
-
-
-def _told_in(name: str, field: Schema, plans: Schema) -> str | None:
-    """The definition that describes the same field already."""
-    for title, plan in plans.items():
-        if field.get("description") and plan.get("properties", {}).get(name) == field:
-            return title
-    return None
-
-
-def _forget_discriminators(node: Any) -> None:
-    if isinstance(node, dict):
-        node.pop("discriminator", None)
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _forget_discriminators(value)
 
 
 def _used(node: Any, definitions: Schema) -> set[str]:

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context, Resolve
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from mlintern.common.consent import Action
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.job_question import what_runs
+from mlintern.server.recipe_schema import RECIPE
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.settings import NOT_ISOLATED
@@ -91,7 +92,8 @@ def register(registry: Registry, lab: Lab) -> None:
         recipe: Annotated[
             Recipe,
             BeforeValidator(_read),
-            Field(description='The run as data; trainer is "sft", "dpo", "grpo", "evaluation" or "generate"'),
+            WithJsonSchema(RECIPE),
+            Field(description="The run as data; the fields that most recipes have, more in describe_trainer"),
         ],
     ) -> ScriptResult:
         """Write one self-contained Python script from a recipe: training, evaluation, or data that a model writes.

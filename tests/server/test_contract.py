@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from mcp import Client
@@ -17,6 +17,8 @@ from mcp.types import TextContent, Tool
 from mlintern.server.app import build_server
 from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.settings import TOOLSETS, Settings
+from mlintern.tools.scripts.describe import describe_trainer
+from mlintern.tools.scripts.recipe import RENDERED, AnyRecipe
 
 pytestmark = pytest.mark.anyio
 
@@ -176,13 +178,28 @@ async def test_every_tool_explains_arguments_of_the_wrong_kind() -> None:
             assert block.text != f"Error executing tool {tool.name}", f"{tool.name} crashed"
 
 
-async def test_the_list_of_tools_stays_within_forty_thousand_characters() -> None:
-    """About ten thousand tokens, in every request of a host that loads all tools."""
-    shown = [
-        {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
-        for tool in await list_tools()
+def tokens(tools: list[Any]) -> int:
+    """About how many tokens of every request the list costs: names, descriptions and input schemas."""
+    texts = [
+        (tool.name, tool.description or "", json.dumps(tool.input_schema, separators=(",", ":"))) for tool in tools
     ]
-    assert len(json.dumps(shown)) < 40_000
+    return sum(len(text) for each in texts for text in each) // 4
+
+
+async def test_the_list_of_tools_costs_few_tokens() -> None:
+    assert tokens(await list_tools()) <= 7_300
+
+
+async def test_a_recipe_is_described_by_fields_that_exist_and_the_rest_is_told_by_describe_trainer() -> None:
+    [render] = [tool for tool in await list_tools() if tool.name == "render_script"]
+    recipe = render.input_schema["properties"]["recipe"]
+    every = {name for kind in get_args(AnyRecipe) for name in kind.model_fields}
+    assert set(recipe["properties"]) <= every
+    assert recipe["properties"]["trainer"]["enum"] == list(RENDERED)
+    for trainer, kind in zip(RENDERED, get_args(AnyRecipe), strict=True):
+        told = describe_trainer(trainer)
+        named = {line.partition(":")[0] for line in told.recipe_fields} | {field.name for field in told.fields}
+        assert set(kind.model_fields) <= named | {"trainer", "hyperparameters"}, trainer
 
 
 async def test_the_instructions_fit_where_hosts_cut_them() -> None:

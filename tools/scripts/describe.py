@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, SET_BY_SCRIPT
-from mlintern.tools.scripts.recipe import RENDERED, EvaluationRecipe
+from mlintern.tools.scripts.recipe import RENDERED, AnyRecipe, EvaluationRecipe
 from mlintern.tools.scripts.trainers import removed
 from mlintern.tools.scripts.trainers.advice import TRAINERS, Trainer
 from mlintern.tools.scripts.trainers.schema import (
@@ -55,6 +55,7 @@ class TrainerDescription(BaseModel):
     rendered: bool = Field(description="Whether render_script writes its script.")
     data: list[str] = Field(description="Shapes of datasets that it takes.")
     fields: list[FieldDescription]
+    recipe_fields: list[str] = Field(default=[], description="Fields of the recipe beside `hyperparameters`.")
     other_fields: list[str] = Field(default=[], description="More fields of its own; ask with `fields` or `search`.")
     removed_fields: list[RemovedField] = []
     notes: list[str] = []
@@ -84,7 +85,8 @@ def describe_trainer(
     own = [field.name for field in schema.fields.values() if field.owner != "TrainingArguments"]
     notes = list(known.notes)
     if fields:
-        chosen, gone = [_named(schema, known, field) for field in fields], []
+        ours = _recipe_fields(RECIPES[name]) if name in RECIPES else {}
+        chosen, gone = [ours.get(field) or _named(schema, known, field) for field in fields], []
     elif search:
         chosen, cut = _found(schema, known, search)
         gone = [entry for entry in gone if _holds(f"{entry.name} {entry.use}", search)]
@@ -105,6 +107,7 @@ def describe_trainer(
         rendered=name in RENDERED,
         data=list(known.shapes),
         fields=chosen,
+        recipe_fields=list(_recipe_lines(name, search)) if not fields else [],
         other_fields=[field for field in own if field not in known.advice] if brief else [],
         removed_fields=gone,
         notes=notes,
@@ -159,15 +162,7 @@ def _removed(class_name: str) -> list[RemovedField]:
 def _own(trainer: str, search: str | None, fields: Sequence[str] | None) -> TrainerDescription:
     """A recipe that is ours rather than a library's."""
     kind = OWN[trainer]
-    described = {
-        name: FieldDescription(
-            name=name,
-            type=str(field.annotation).replace("typing.", "").removeprefix("<class '").removesuffix("'>"),
-            default=None if field.is_required() else field.default,
-            help=field.description or "",
-        )
-        for name, field in kind.recipe.model_fields.items()
-    }
+    described = _recipe_fields(kind.recipe)
     chosen = list(described.values())
     if fields:
         unknown = next((name for name in fields if name not in described), None)
@@ -186,6 +181,40 @@ def _own(trainer: str, search: str | None, fields: Sequence[str] | None) -> Trai
         fields=chosen,
         notes=list(kind.notes),
     )
+
+
+def _recipe_fields(recipe: type[BaseModel]) -> dict[str, FieldDescription]:
+    return {
+        name: FieldDescription(
+            name=name,
+            type=str(field.annotation).replace("typing.", "").removeprefix("<class '").removesuffix("'>"),
+            default=None if field.is_required() else field.default,
+            help=" ".join(filter(None, (field.description, _inner_fields(field.annotation)))),
+        )
+        for name, field in recipe.model_fields.items()
+    }
+
+
+def _inner_fields(annotation: Any) -> str:
+    """The fields of the model inside ``annotation``, if there is one; those of an evaluation are told apart."""
+    parts = [annotation, *get_args(annotation), *(deep for part in get_args(annotation) for deep in get_args(part))]
+    inner = next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
+    if inner is None:
+        return ""
+    if inner.model_fields.keys() <= EvaluationRecipe.model_fields.keys():
+        return "Its fields: describe_trainer(trainer='evaluation')."
+    return f"Fields: {', '.join(inner.model_fields)}."
+
+
+def _recipe_lines(trainer: str, search: str | None) -> Iterator[str]:
+    """``name: meaning`` of each field of the trainer's recipe, or of those that hold the words."""
+    for name, field in _recipe_fields(RECIPES[trainer]).items() if trainer in RECIPES else ():
+        line = f"{name}: {field.help}" if field.help else name
+        if name not in ("trainer", "hyperparameters") and (not search or _holds(line, search)):
+            yield line
+
+
+RECIPES: Mapping[str, type[BaseModel]] = dict(zip(RENDERED, get_args(AnyRecipe), strict=True))
 
 
 @dataclass(frozen=True)
