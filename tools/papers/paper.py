@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -62,38 +63,81 @@ class Passage:
 
 
 def title_key(title: str) -> str:
-    """``title`` without case, accents, punctuation, spaces and LaTeX: equal for two spellings of one title."""
-    bare = re.sub(r"\\[a-zA-Z]+\*?|[{}$\\^_]", "", title)
+    """``title`` without case, accents, punctuation, spaces, markup and LaTeX: equal for two spellings of one title.
+
+    Greek letters are left out, for one source writes ``$\\alpha$`` where another writes the letter.
+    """
+    bare = re.sub(r"</?[a-zA-Z][^<>]{0,40}>", "", html.unescape(title))
+    bare = re.sub(r"\\[a-zA-Z]+\*?|[{}$\\^_]|[\u0370-\u03ff\u1f00-\u1fff]", "", bare)
     decomposed = unicodedata.normalize("NFKD", bare).lower()
-    return re.sub(r"[\W_]+", "", "".join(letter for letter in decomposed if not unicodedata.combining(letter)))
+    kept = (
+        letter for letter in decomposed if not unicodedata.combining(letter) and not "\u0370" <= letter <= "\u03ff"
+    )
+    return re.sub(r"[\W_]+", "", "".join(kept))
 
 
-def surname(author: str) -> str:
-    """The family name of ``author``, written "Rafael Rafailov", "R. Rafailov" or "Rafailov, Rafael"."""
-    family = author.split(",")[0] if "," in author else (author.split() or [""])[-1]
-    return title_key(family)
+def same_authors(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of authors, both known, are of one paper.
+
+    The first authors are one person, however the parts of the name are ordered or shortened ("Rafailov, R.", "Rafael
+    Rafailov", "Rafailov Rafael"), or at least half of the shorter list of several is in the other.
+    """
+    mine, theirs = [_name_parts(name) for name in one], [_name_parts(name) for name in other]
+    if not mine or not theirs:
+        return False
+    if _same_person(mine[0], theirs[0]):
+        return True
+    shorter, longer = sorted((mine, theirs), key=len)
+    shared = sum(any(_same_person(name, another) for another in longer) for name in shorter)
+    return len(shorter) > 1 and 2 * shared >= len(shorter)
+
+
+def _name_parts(author: str) -> list[str]:
+    return [part for part in (title_key(part) for part in re.split(r"[\s,.-]+", author)) if part]
+
+
+def _same_person(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two names share a whole part, and each other part is in the other name, if only as an initial."""
+    shorter, longer = sorted((list(one), list(other)), key=len)
+    whole = [part for part in shorter if len(part) > 1 and part in longer]
+    if not whole:
+        return False
+    left = [part for part in longer if part not in whole]
+    rest = [part for part in shorter if part not in whole]
+    return not left or all(any(own[0] == part[0] and 1 in (len(own), len(part)) for part in left) for own in rest)
 
 
 def same_by_title(one: Paper, other: Paper) -> bool:
-    """Whether two papers are one by title, year and first author, all of which must be known and long enough."""
+    """Whether two papers are one by a long title and their authors; years that are known differ by one at most."""
     key = title_key(one.title)
     return (
         len(key) >= SHORTEST_TITLE
         and key == title_key(other.title)
-        and one.year is not None
-        and other.year is not None
-        and abs(one.year - other.year) <= 1
-        and bool(one.authors and other.authors)
-        and surname(one.authors[0]) == surname(other.authors[0])
+        and (one.year is None or other.year is None or abs(one.year - other.year) <= 1)
+        and same_authors(one.authors, other.authors)
+        and not clash(one.keys, other.keys)
     )
+
+
+def clash(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether two sets of ids cannot be of one paper: two arXiv ids, two DOIs or two CorpusIds.
+
+    Two works in OpenAlex are no clash: it keeps a preprint and the published paper apart.
+    """
+    mine, theirs = list(one), list(other)
+    for kind in (r"arxiv:", r"doi:", r"s2:\d{1,12}$"):
+        own, others = ({key for key in keys if re.match(kind, key)} for keys in (mine, theirs))
+        if own and others and not own & others:
+            return True
+    return False
 
 
 def group(papers: Sequence[Paper]) -> list[list[int]]:
     """Which of ``papers`` are the same one: a partition of their indices, each part and the whole in input order.
 
     Two are one if they share an arXiv id, a DOI, a Semantic Scholar or OpenAlex id, or by `same_by_title`. A part
-    never holds two different arXiv ids: a source that attaches a wrong id, or a thesis that repeats a title, cannot
-    join them. Which papers end up together does not depend on the order of the input.
+    never holds two different arXiv ids or two different DOIs: a source that attaches a wrong id, or a thesis that
+    repeats a title, cannot join them. Which papers end up together does not depend on the order of the input.
     """
     parts = _Parts(papers)
     ranked = sorted(
@@ -153,15 +197,17 @@ def page_of(keys: Sequence[str]) -> str:
 
 @dataclass
 class _Parts:
-    """Disjoint sets of indices that refuse to hold two arXiv ids."""
+    """Disjoint sets of indices that refuse to hold two arXiv ids or two DOIs."""
 
     papers: Sequence[Paper]
     leader: list[int] = field(init=False)
-    arxiv: list[frozenset[str]] = field(init=False)
+    names: list[frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.leader = list(range(len(self.papers)))
-        self.arxiv = [frozenset(key for key in paper.keys if key.startswith("arxiv:")) for paper in self.papers]
+        self.names = [
+            frozenset(key for key in paper.keys if key.startswith(("arxiv:", "doi:"))) for paper in self.papers
+        ]
 
     def find(self, index: int) -> int:
         while self.leader[index] != index:
@@ -171,12 +217,15 @@ class _Parts:
 
     def join(self, first: int, second: int) -> None:
         one, other = self.find(first), self.find(second)
-        ids = self.arxiv[one] | self.arxiv[other]
-        if one == other or (len(ids) > 1 and self.arxiv[one] != self.arxiv[other]):
+        ids = self.names[one] | self.names[other]
+        kinds = [key.partition(":")[0] for key in ids]
+        if one == other or (
+            len(set(kinds)) < len(kinds) and not ids <= max(self.names[one], self.names[other], key=len)
+        ):
             return
         low, high = sorted((one, other))
         self.leader[high] = low
-        self.arxiv[low] = ids
+        self.names[low] = ids
 
     def listed(self) -> list[list[int]]:
         found: dict[int, list[int]] = {}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, merge, same_by_title, surname, title_key
+from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, clash, merge, same_authors, same_by_title, title_key
 from mlintern.tools.papers.ranking import closeness
 from mlintern.tools.papers.search import paper_from
 from mlintern.tools.service_status import SourceReport
@@ -200,23 +200,18 @@ class Walk:
 
     def find(self, paper: Paper) -> str | None:
         """The name of the node that ``paper`` is, if it was met before."""
-        own = {key for key in paper.keys if key.startswith("arxiv:")}
+        own = [key for key in paper.keys if key.startswith(("arxiv:", "doi:"))]
         for key in paper.keys:
             name = self._names.get(key)
-            if name is not None and not self._differ(own, name):
+            if name is not None and not clash(own, self.nodes[name].paper.keys):
                 return name
         for name in self._titles.get(title_key(paper.title), ()):
             other = self.nodes[name].paper
-            if self._differ(own, name):
+            if clash(own, other.keys):
                 continue
             if same_by_title(paper, other) or (not (paper.keys and other.keys) and _may_be(paper, other)):
                 return name
         return None
-
-    def _differ(self, arxiv_keys: set[str], name: str) -> bool:
-        """Whether joining would put two arXiv ids on one paper."""
-        theirs = {key for key in self.nodes[name].paper.keys if key.startswith("arxiv:")}
-        return bool(arxiv_keys and theirs and arxiv_keys != theirs)
 
     def _index(self, name: str) -> None:
         paper = self.nodes[name].paper
@@ -274,7 +269,7 @@ def _may_be(one: Paper, other: Paper) -> bool:
         return False
     if one.year is not None and other.year is not None and abs(one.year - other.year) > 1:
         return False
-    return not (one.authors and other.authors) or surname(one.authors[0]) == surname(other.authors[0])
+    return not (one.authors and other.authors) or same_authors(one.authors, other.authors)
 
 
 def _node(record: Mapping[str, Any]) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -44,7 +45,6 @@ def test_twins_without_a_common_id_are_one_by_title_year_and_author() -> None:
     "other",
     [
         paper("doi:10.1/x", year=2026),
-        paper("doi:10.1/x", year=None),
         paper("doi:10.1/x", author="Ann Other"),
         paper("doi:10.1/x", author=""),
         paper("doi:10.1/x", title=LONG + " revisited"),
@@ -53,6 +53,45 @@ def test_twins_without_a_common_id_are_one_by_title_year_and_author() -> None:
 )
 def test_a_title_alone_makes_no_twin(other: Paper) -> None:
     assert len(parts(paper("arxiv:2305.18290"), other)) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        paper("doi:10.1/x", year=None),
+        paper("doi:10.1/x", author="Rafailov Rafael"),
+        paper("doi:10.1/x", author="R. Rafailov"),
+        paper("doi:10.1/x", title="Direct <i>Preference</i> Optimization $\\pi$ for Language Models"),
+        paper("doi:10.1/x", title="Direct preference optimization \u03c0 for language models"),
+        paper("openalex:W1"),
+    ],
+    ids=["unknown year", "swapped name", "initial", "mathematics as LaTeX", "mathematics as a letter", "OpenAlex"],
+)
+def test_a_twin_in_another_spelling_is_one(other: Paper) -> None:
+    first = paper("arxiv:2305.18290", title="Direct preference optimization $\\pi$ for language models")
+    named = other if "$" in other.title or "\u03c0" in other.title else dataclasses.replace(other, title=first.title)
+    assert len(parts(first, named)) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (paper("doi:10.1/a"), paper("doi:10.1/b")),
+        (paper("doi:10.1/a", "openalex:W1"), paper("doi:10.1/b", "openalex:W1")),
+        (paper("arxiv:2305.18290", "doi:10.1/a"), paper("doi:10.1/b")),
+        (paper("s2:5"), paper("s2:6")),
+        (paper("doi:10.1/a", author="Wei Zhang"), paper("arxiv:1", author="Wei Wang")),
+    ],
+    ids=["two DOIs", "two DOIs at one work", "a preprint with another DOI", "two CorpusIds", "another Wei"],
+)
+def test_papers_whose_ids_or_authors_clash_are_two(one: Paper, other: Paper) -> None:
+    assert len(parts(one, other)) == 2
+
+
+def test_authors_in_another_order_are_the_same_authors() -> None:
+    first = dataclasses.replace(paper("arxiv:1"), authors=("Ann Lee", "Bo Chen", "Cy Diaz"))
+    second = dataclasses.replace(paper("doi:10.1/x"), authors=("Bo Chen", "A. Lee", "Cy Diaz"))
+    assert len(parts(first, second)) == 1
 
 
 @pytest.mark.parametrize("title", ["Introduction", "Index", "Bibliography", "Conclusion", "Editorial"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query
@@ -55,6 +55,11 @@ async def by_forms(
             break
         place, within = place + 1, ""
     return replace(found, papers=tuple(papers), total=total, next_position=following)
+
+
+def records(listed: Any) -> list[Mapping[str, Any]]:
+    """The records in ``listed``: a null among them is none, and costs nothing else."""
+    return [item for item in listed or [] if isinstance(item, dict)] if isinstance(listed, list) else []
 
 
 class SearchSource(Protocol):

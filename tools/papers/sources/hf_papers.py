@@ -9,7 +9,7 @@ from mlintern.tools.errors import ServiceError
 from mlintern.tools.papers.ids import try_parse_id
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, for_hugging_face
-from mlintern.tools.papers.sources import Found
+from mlintern.tools.papers.sources import Found, records
 from mlintern.tools.web import SEARCH_AGE, Answer, Parameters, Web
 
 _SERVICE = "huggingface"
@@ -54,7 +54,7 @@ def _papers(answer: Answer) -> tuple[Paper, ...]:
             http_status=answer.status,
             next_step="Use another source, and report this as a bug.",
         )
-    found = (_paper_of(item.get("paper") or item) for item in body if isinstance(item, dict))
+    found = (_paper_of(item.get("paper") or item) for item in records(body))
     return tuple(paper for paper in found if paper is not None)
 
 
@@ -67,7 +67,7 @@ def _paper_of(item: Mapping[str, Any]) -> Paper | None:
     return Paper(
         keys=(name.key,),
         title=title,
-        authors=tuple(author["name"] for author in item.get("authors") or [] if author.get("name")),
+        authors=tuple(str(author["name"]) for author in records(item.get("authors")) if author.get("name")),
         year=int(published[:4]) if published[:4].isdigit() else None,
         published=published,
         abstract=" ".join(str(item.get("summary") or "").split()),

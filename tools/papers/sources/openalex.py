@@ -14,7 +14,7 @@ from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.ids import try_parse_id
 from mlintern.tools.papers.paper import Paper, page_of, title_key
 from mlintern.tools.papers.query import Query, forms_for_openalex
-from mlintern.tools.papers.sources import Found, by_forms
+from mlintern.tools.papers.sources import Found, by_forms, records
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Parameters, Web
 
 _SERVICE = "openalex"
@@ -129,13 +129,13 @@ def _page(answer: Answer) -> tuple[list[Paper], int, str | None]:
             next_step="Use another source, and report this as a bug.",
         )
     meta = body.get("meta") or {}
-    papers = [_paper_of(item) for item in body["results"] if item.get("display_name")]
+    papers = [_paper_of(item) for item in records(body["results"]) if item.get("display_name")]
     return papers, int(meta.get("count") or 0), meta.get("next_cursor")
 
 
 def _paper_of(item: Mapping[str, Any]) -> Paper:
     keys: list[str] = []
-    for place in item.get("locations") or []:
+    for place in records(item.get("locations")):
         landing = try_parse_id(str(place.get("landing_page_url") or ""))
         if landing is not None and landing.kind == "arxiv":
             keys.append(landing.key)
@@ -155,7 +155,7 @@ def _paper_of(item: Mapping[str, Any]) -> Paper:
         title=" ".join(str(item.get("display_name") or "").split()),
         authors=tuple(
             name
-            for entry in item.get("authorships") or []
+            for entry in records(item.get("authorships"))
             if (name := (entry.get("author") or {}).get("display_name"))
         ),
         year=year,

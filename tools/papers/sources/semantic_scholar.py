@@ -19,7 +19,7 @@ from mlintern.tools.papers.query import (
     for_semantic_scholar_bulk,
     forms_for_semantic_scholar,
 )
-from mlintern.tools.papers.sources import Found, by_forms
+from mlintern.tools.papers.sources import Found, by_forms, records
 from mlintern.tools.web import IDENTITY_AGE, SEARCH_AGE, Answer, Web
 
 _SERVICE = "semantic_scholar"
@@ -95,7 +95,7 @@ class SemanticScholarSource:
             _SERVICE, "graph/v1/paper/search", params=params, expect="json", cache=SEARCH_AGE
         )
         body = _object(answer)
-        papers = tuple(paper_of(item) for item in body.get("data") or [])  # no "data" at all when nothing matches
+        papers = tuple(map(paper_of, records(body.get("data"))))  # no "data" at all when nothing matches
         following = body.get("next")
         more = following is not None and int(following) < _DEEPEST_SEARCH
         position_after = str(following) if more else None
@@ -117,7 +117,7 @@ class SemanticScholarSource:
             _SERVICE, "graph/v1/paper/search/bulk", params=params, expect="json", cache=SEARCH_AGE
         )
         body = _object(answer)
-        listed = body.get("data") or []
+        listed = records(body.get("data"))
         papers = tuple(paper_of(item) for item in listed[start : start + limit])
         end = start + len(papers)
         following = f"{token}|{end}" if end < len(listed) else f"{body['token']}|0" if body.get("token") else None
@@ -133,7 +133,7 @@ class SemanticScholarSource:
             **_filters(query),
         }
         answer = await self._web.get(_SERVICE, "graph/v1/snippet/search", params=params, expect="json")
-        papers = tuple(_passage_of(item) for item in _object(answer).get("data") or [])
+        papers = tuple(map(_passage_of, records(_object(answer).get("data"))))
         return Found(papers, len(papers), None, self._unapplied(query), answer.from_cache)
 
     async def paper(self, name: PaperId) -> Paper:
@@ -162,7 +162,7 @@ class SemanticScholarSource:
         body = answer.json()
         if not isinstance(body, list):
             raise _unexpected(answer)
-        return [paper_of(item) if item else None for item in body], 0 if answer.from_cache else 1
+        return [paper_of(item) if isinstance(item, dict) else None for item in body], 0 if answer.from_cache else 1
 
     async def references(
         self, key: str, *, offset: int = 0, limit: int = PAGE_SIZE, abstracts: bool = False
@@ -182,7 +182,7 @@ class SemanticScholarSource:
             params={"fields": f"{_BASE_FIELDS},influentialCitationCount,abstract", "from": "all-cs", "limit": limit},
             expect="json",
         )
-        return [paper_of(item) for item in _object(answer).get("recommendedPapers") or []], answer.from_cache
+        return [paper_of(item) for item in records(_object(answer).get("recommendedPapers"))], answer.from_cache
 
     async def _edges(self, key: str, call: str, *, offset: int, limit: int, abstracts: bool) -> Edges:
         end = "citedPaper" if call == "references" else "citingPaper"
@@ -197,7 +197,7 @@ class SemanticScholarSource:
             expect="json",
         )
         body = _object(answer)
-        rows = [item for item in body.get("data") or [] if isinstance(item, dict)]
+        rows = records(body.get("data"))
         edges = tuple(_edge_of(item, end) for item in rows if (item.get(end) or {}).get("title"))
         following = None if body.get("next") is None else int(body["next"])
         cut = following is not None and following >= _DEEPEST_EDGE
@@ -239,7 +239,7 @@ def paper_of(item: Mapping[str, Any]) -> Paper:
     return Paper(
         keys=tuple(keys),
         title=" ".join(str(item.get("title") or "").split()),
-        authors=tuple(author["name"] for author in item.get("authors") or [] if author.get("name")),
+        authors=tuple(str(author["name"]) for author in records(item.get("authors")) if author.get("name")),
         year=year,
         published=str(item.get("publicationDate") or year or ""),
         abstract=" ".join(str(item.get("abstract") or "").split()),
