@@ -1,31 +1,29 @@
-"""Texts that are not LaTeXML: Markdown, LaTeX source, PDF, a bare abstract. Each becomes a `Document`."""
+"""Texts that are not LaTeXML: Markdown and LaTeX source. Each becomes a `Document`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-from mlintern.tools.errors import MissingDependency, ServiceError
+from mlintern.tools.errors import ServiceError
 from mlintern.tools.papers.document import Block, Document, Reference, Section
+from mlintern.tools.papers.latex_source import group_at, with_inputs, with_own_commands, without_comments
+from mlintern.tools.papers.latex_tables import floats_of
 from mlintern.tools.papers.references import reference_from_blocks
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 _NUMBER = re.compile(r"^((?:\d+|[A-Z])(?:\.\d+)*)\.?\s+(?=\S)")
-_TEX_COMMENT = re.compile(r"(?<!\\)%.*")
 _TEX_UNIT = re.compile(
     r"\\(part|chapter|section|subsection|subsubsection|paragraph|subparagraph)\*?\s*(?:\[[^\]]*\])?\s*\{"
 )
 _TEX_DEPTH = {"part": 1, "chapter": 1, "section": 1, "subsection": 2, "subsubsection": 3, "paragraph": 4}
-_TEX_INPUT = re.compile(r"\\(?:input|include|subfile)\s*\{([^}]+)\}")
 _TEX_CITE = re.compile(r"\\[cC]ite\w*\*?\s*(?:\[[^\]]*\]\s*){0,2}\{([^}]+)\}")
 _BIB_ITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\])?\s*\{([^}]+)\}")
-_MOST_INPUTS = 200
-_MOST_PAGES = 300
 
 
 def read_markdown(text: str, *, source: str = "hf_markdown") -> Document:
     """Sections by headings; headings inside code fences are code. Ids count: ``S2``, ``S2.1``, ``S2.1.1``."""
-    outline = _Outline()
+    outline = Outline()
     title, fenced, current = "", False, outline.open(0, "", "Front matter")
     lines: list[str] = []
     for line in text.splitlines():
@@ -50,27 +48,27 @@ def read_markdown(text: str, *, source: str = "hf_markdown") -> Document:
 
 
 def read_latex(files: dict[str, str], *, source: str = "latex") -> Document:
-    """The paper in LaTeX ``files`` by name. Inputs are followed, comments dropped; the text stays LaTeX.
+    """The paper in LaTeX ``files`` by name. Inputs are followed, comments and dead branches dropped, own commands
+    replaced by what they stand for; the text stays LaTeX. Tables are read cell by cell.
 
     Citations become ``[#key]``, resolved by the ``.bbl`` or ``thebibliography``.
 
     Raises:
         ServiceError: no file begins a document.
     """
-    plain = {name: _TEX_COMMENT.sub("", text) for name, text in files.items()}
+    plain = {name: without_comments(text) for name, text in files.items()}
     mains = [name for name, text in plain.items() if "\\begin{document}" in text and name.endswith(".tex")]
     if not mains:
         raise ServiceError("The LaTeX source has no main file.", service="arxiv", next_step="Read the PDF instead.")
     main = max(mains, key=lambda name: len(plain[name]))
-    whole = _follow_inputs(plain[main], plain, depth=0, left=[_MOST_INPUTS])
+    whole = with_own_commands(with_inputs(plain[main], plain))
     preamble, _, body = whole.partition("\\begin{document}")
     body = body.partition("\\end{document}")[0]
     bibliography = "\n".join([body, *(text for name, text in plain.items() if name.endswith(".bbl"))])
     body = re.sub(r"\\begin\{thebibliography\}.*?\\end\{thebibliography\}", "", body, flags=re.DOTALL)
-    abstract = re.search(r"\\begin\{abstract\}(.*?)\\end\{abstract\}", body, re.DOTALL)
-    if abstract:
-        body = body.replace(abstract.group(0), "")
-    body = body.replace("\\maketitle", "")
+    written = re.search(r"\\begin\{abstract\}(.*?)\\end\{abstract\}", whole, re.DOTALL)
+    abstract = written[1] if written else _argument(whole, "abstract")
+    body = re.sub(r"\\begin\{abstract\}.*?\\end\{abstract\}", "", body, flags=re.DOTALL).replace("\\maketitle", "")
     body = _TEX_CITE.sub(lambda cite: " ".join(f"[#{key.strip()}]" for key in cite.group(1).split(",")), body)
     references = _bib_items(bibliography)
     sections = [*_tex_sections(body)]
@@ -80,53 +78,15 @@ def read_latex(files: dict[str, str], *, source: str = "latex") -> Document:
     return Document(
         source=source,
         title=_tex_title(preamble) or _tex_title(body),
-        abstract=" ".join(abstract.group(1).split()) if abstract else "",
+        abstract=" ".join(abstract.split()),
         sections=tuple(sections),
         references=references,
+        floats=tuple(floats_of(sections)),
+        authors=_tex_authors(whole),
     )
 
 
-def read_pdf(data: bytes, *, source: str = "pdf") -> Document:
-    """The pages of a PDF as sections ``P1``, ``P2``...: a PDF does not say where its sections are.
-
-    Raises:
-        MissingDependency: pypdf is not installed.
-        ServiceError: the file is no PDF, is damaged or holds no text.
-    """
-    try:
-        import pypdf
-        from pypdf.errors import PyPdfError
-    except ImportError as error:
-        raise MissingDependency(
-            "The paper is there as PDF only, and pypdf is not installed.",
-            next_step="Install it: pip install 'mlintern[pdf]'.",
-        ) from error
-    from io import BytesIO
-
-    try:
-        reader = pypdf.PdfReader(BytesIO(data))
-        texts = [page.extract_text() for page in reader.pages[:_MOST_PAGES]]
-        count = len(reader.pages)
-        title = str((reader.metadata or {}).get("/Title") or "")
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ServiceError(
-            f"The PDF cannot be read: {error}.", service="arxiv", next_step="Read the abstract instead."
-        ) from error
-    if not any(text.strip() for text in texts):
-        raise ServiceError(
-            "The PDF holds pictures of pages, no text.", service="arxiv", next_step="Read the abstract."
-        )
-    sections = tuple(
-        Section(f"P{number}", "", f"Page {number}", 1, _paragraphs(f"P{number}", text))
-        for number, text in enumerate(texts, 1)
-    )
-    notes: tuple[str, ...] = ("A PDF has pages, not sections: formulas and tables may be garbled.",)
-    if count > _MOST_PAGES:
-        notes += (f"Cut: only the first {_MOST_PAGES} of {count} pages were read.",)
-    return Document(source=source, title=title.strip(), abstract="", sections=sections, notes=notes)
-
-
-class _Outline:
+class Outline:
     """Collects headings and texts; numbers the ids by place in the tree."""
 
     def __init__(self) -> None:
@@ -171,37 +131,67 @@ def _paragraphs(unit: str, text: str) -> tuple[Block, ...]:
     return tuple(Block(f"{unit}.p{place}", part) for place, part in enumerate(parts, 1))
 
 
-def _follow_inputs(text: str, files: dict[str, str], *, depth: int, left: list[int]) -> str:
-    def replace(found: re.Match[str]) -> str:
-        name = found.group(1).strip().removeprefix("./")
-        inner = next((files[one] for one in (name, f"{name}.tex") if one in files), None)
-        left[0] -= 1
-        if inner is None or depth > 10 or left[0] < 0:
-            return ""
-        return _follow_inputs(inner, files, depth=depth + 1, left=left)
-
-    return _TEX_INPUT.sub(replace, text)
-
-
 def _tex_sections(body: str) -> Iterable[Section]:
-    outline = _Outline()
+    """Sections with the numbers that LaTeX would print: 1, 1.1, and A, A.1 behind ``\\appendix``."""
+    outline = Outline()
     current = outline.open(0, "", "Front matter")
-    start = 0
+    start, counts = 0, [0, 0, 0]
+    appendix = body.find("\\appendix")
+    lettered = False
     for found in _TEX_UNIT.finditer(body):
         end = _closing_brace(body, found.end())
-        outline.fill(current, body[start : found.start()])
+        outline.fill(current, body[start : found.start()].replace("\\appendix", ""))
         title = " ".join(re.sub(r"\\label\{[^}]*\}", "", body[found.end() : end]).split())
-        current = outline.open(_TEX_DEPTH.get(found.group(1), 5), "", title)
+        if 0 <= appendix < found.start() and not lettered:
+            counts, lettered = [0, 0, 0], True
+        depth = _TEX_DEPTH.get(found.group(1), 5)
+        number = ""
+        if found.group(1) in ("section", "subsection", "subsubsection") and "*" not in found.group(0):
+            counts[depth - 1 :] = [counts[depth - 1] + 1, *[0] * (3 - depth)]
+            first = chr(ord("A") + (counts[0] - 1) % 26) if lettered and counts[0] else str(counts[0])
+            number = ".".join([first, *map(str, counts[1:depth])])
+        current = outline.open(depth, number, title)
         start = end + 1
-    outline.fill(current, body[start:])
+    outline.fill(current, body[start:].replace("\\appendix", ""))
     return outline.sections()
+
+
+def _argument(text: str, command: str) -> str:
+    """What stands in the braces of ``\\command{...}``; empty if it is not there."""
+    found = re.search(rf"\\{command}\s*(?:\[[^\]]*\])?\s*(?=\{{)", text)
+    return group_at(text, found.end())[0] if found else ""
+
+
+def _tex_authors(text: str) -> tuple[str, ...]:
+    """Names of ``\\author``, or of the commands that conference styles have for one author each."""
+    single = re.findall(r"\\(?:icmlauthor|Author|addauthor)\s*\{([^{}]*)\}", text)
+    written = single or [
+        group_at(text, found.end())[0] for found in re.finditer(r"\\author\s*(?:\[[^\]]*\])?\s*(?=\{)", text)
+    ]
+    names: list[str] = []
+    for block in written:
+        bare = re.sub(
+            r"\\(?:thanks|footnotemark|footnote|textsuperscript|inst|affiliation|email|orcid|samethanks|IEEEauthorrefmark)"
+            r"\*?(?:\[[^\]]*\])?(?:\s*\{(?:[^{}]|\{[^{}]*\})*\})?|\$[^$]*\$",
+            "",
+            block,
+        )
+        for part in re.split(r"\\(?:and|And|AND|quad|qquad)\b|&", bare):
+            first = re.split(r"\\\\|\n\s*\n", part.strip())[0]
+            for name in re.split(r",\s*(?:and\s+)?|\s+and\s+", first):
+                plain = " ".join(_plain([name]))
+                if re.search(r"[^\W\d]{2}", plain) and "@" not in plain and len(plain) <= 60:
+                    names.append(plain.strip(" ,;*"))
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def _tex_title(text: str) -> str:
     found = re.search(r"\\title\s*(?:\[[^\]]*\])?\s*\{", text)
     if found is None:
         return ""
-    title = re.sub(r"\\thanks\s*\{[^{}]*\}|\\\\", " ", text[found.end() : _closing_brace(text, found.end())])
+    title = re.sub(
+        r"\\thanks\s*\{(?:[^{}]|\{[^{}]*\})*\}|\\\\", " ", text[found.end() : _closing_brace(text, found.end())]
+    )
     return " ".join(title.split())
 
 

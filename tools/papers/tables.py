@@ -28,6 +28,7 @@ class Cell:
     column: int
     heads: bool = False
     ruled_above: bool = False
+    tall: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ def read_table(element: HtmlElement, text_of: Callable[[HtmlElement], str]) -> T
     Where the headings end: with the head of the table, with its heading cells, or with the first rule that crosses
     the whole table, as tables of the booktabs package are set.
     """
-    grid = grid_of(element, text_of)
+    return table_from(grid_of(element, text_of))
+
+
+def table_from(grid: Sequence[Sequence[Cell | None]]) -> Table | None:
+    """The table on ``grid``; None if it holds no text."""
     rows = [row for row in grid if any(cell is not None and cell.text for cell in row)]
     if not rows:
         return None

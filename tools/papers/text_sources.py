@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from mlintern.tools.errors import BadInput, MissingDependency, NotFound, ServiceError
 from mlintern.tools.papers.document import Document
 from mlintern.tools.papers.ids import PaperId, parse_id
-from mlintern.tools.papers.other_formats import read_latex, read_markdown, read_pdf
+from mlintern.tools.papers.other_formats import read_latex, read_markdown
 from mlintern.tools.papers.paper import Paper
+from mlintern.tools.papers.pdf import read_pdf
 from mlintern.tools.papers.reader import is_paper, read_latexml
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
@@ -179,7 +180,17 @@ class Texts:
 
         answer = await self._web.get("arxiv", f"pdf/{name.versioned}", cache=DAY if name.version is None else FOREVER)
         document = await anyio.to_thread.run_sync(read_pdf, answer.body)
-        return replace(document, version=name.version)
+        return replace(await self._with_names(document, name), version=name.version)
+
+    async def _with_names(self, document: Document, name: PaperId) -> Document:
+        """``document`` with title, authors and abstract of arXiv's API, which a PDF does not tell apart."""
+        try:
+            found = await self._arxiv.look_up([name.versioned])
+        except _PROBLEMS:
+            return document
+        if not found:
+            return document
+        return replace(document, title=found[0].title, abstract=found[0].abstract, authors=found[0].authors)
 
     async def _open_pdf(self, paper: Paper) -> Document:
         import anyio

@@ -10,6 +10,7 @@ import pytest
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.papers.other_formats import read_latex, read_markdown
+from mlintern.tools.papers.pdf import read_pdf
 from mlintern.tools.papers.service import PaperService
 from mlintern.tools.papers.text_sources import unpack_source
 from tests.services import standin
@@ -66,8 +67,9 @@ def tarred(files: dict[str, str]) -> bytes:
 
 
 def pdf(text: str) -> bytes:
-    """A one-page PDF, written by hand."""
-    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+    """A one-page PDF, written by hand, a line of it for each line of ``text``."""
+    lines = " ".join(f"({line}) Tj 0 -14 Td" for line in text.splitlines())
+    stream = f"BT /F1 12 Tf 72 720 Td {lines} ET".encode()
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -231,6 +233,97 @@ def test_latex_is_joined_from_its_files_with_its_bibliography() -> None:
     entries = {entry.key: entry for entry in paper.references}
     assert (entries["doe2020"].arxiv, entries["doe2020"].title) == ("2001.00001", "A long title of a paper")
     assert (entries["roe2021"].doi, entries["roe2021"].year) == ("10.1000/xyz", 2021)
+
+
+def test_latex_says_what_its_author_meant_it_to_say() -> None:
+    """What its commands stand for, without what it comments out, with numbers as LaTeX prints them."""
+    source = r"""\documentclass{article}
+\newcommand{\lrval}{1\mathrm{e}{-5}}
+\newcommand{\model}[1]{\textsc{#1}-7B}
+\def\name{Foo\xspace}
+\begin{abstract}An early abstract of \name. See \url{https://x.org/a%20b} % gone
+\end{abstract}
+\author{Ada Lovelace\thanks{x@y.z} \and Alan Turing\footnotemark[1] \\ University}
+\begin{document}
+\iffalse secret \ifx a \fi more \fi
+\begin{comment}
+hidden
+\end{comment}
+\section{Intro} The rate is $\lrval$ for \model{Bar}, 100\% of it.
+\input{sec/a}
+\subsection*{Plain}\subsection{Numbered}
+\appendix
+\section{App}\subsection{Sub}
+\begin{table}\caption{Rates}\begin{tabular}{l|cc}\toprule
+\multirow{2}{*}{Model} & \multicolumn{2}{c}{Loss} \\ & SFT & DPO \\ \midrule
+\multirow{2}{*}{A} & 1 & $2.5$ \\ & 3 & 4 \\ \bottomrule\end{tabular}\end{table}
+\end{document} after
+"""
+    paper = read_latex({"main.tex": source, "sec/a.tex": "From another file."})
+    assert paper.authors == ("Ada Lovelace", "Alan Turing")
+    assert paper.abstract == r"An early abstract of Foo. See \url{https://x.org/a%20b}"
+    outline = [(one.number, one.title) for one in paper.sections]
+    assert outline == [("1", "Intro"), ("", "Plain"), ("1.1", "Numbered"), ("A", "App"), ("A.1", "Sub")]
+    text = "\n".join(one.text for one in paper.sections)
+    assert r"The rate is $1\mathrm{e}{-5}$ for \textsc{Bar}-7B, 100\% of it." in text
+    assert "From another file." in text
+    assert not any(word in text for word in ("secret", "more", "hidden", "gone", "after"))
+    one = paper.float_named("Table 1")
+    assert one is not None and one.caption == "Rates"
+    assert one.tables[0].records() == [
+        {"Model": "A", "Loss SFT": "1", "Loss DPO": "2.5"},
+        {"Model": "A", "Loss SFT": "3", "Loss DPO": "4"},
+    ]
+
+
+def test_a_pdf_has_sections_joined_words_and_references() -> None:
+    lines = [
+        "A Study of Rates", "Ada Lovelace", "Abstract", "We study the rates of learn-",
+        "ing in every small model that we have.", "1 Introduction", "Reinforcement learning is old.", "2 Method",
+        "We use a rate of 1e-5.", "2.1 Data", "GSM8K and others.", "References",
+        "[1] R. Rafailov. Direct preference optimization. arXiv:2305.18290, 2023.",
+        "[2] J. Doe. A title of something. In ICML, 2021.",
+    ]  # fmt: skip
+    paper = read_pdf(pdf("\n".join(lines)))
+    assert [(one.number, one.title, one.level) for one in paper.sections][1:] == [
+        ("", "Abstract", 1), ("1", "Introduction", 1), ("2", "Method", 1), ("2.1", "Data", 2), ("", "References", 1),
+    ]  # fmt: skip
+    assert paper.abstract == "We study the rates of learning in every small model that we have."
+    assert list(paper.find("rates of learning in every"))
+    assert [(one.title, one.year, one.arxiv) for one in paper.references] == [
+        ("Direct preference optimization", 2023, "2305.18290"), ("A title of something", 2021, ""),
+    ]  # fmt: skip
+
+
+async def test_the_title_of_a_pdf_comes_from_arxiv_and_its_references_are_given(
+    papers: PaperService, world: World
+) -> None:
+    text = "1 Introduction\nOld.\n2 Method\nNew.\nReferences\n[1] J. Doe. A title of something. In ICML, 2021."
+    world.site.pdfs[PAPER] = pdf(text)
+    result = await papers.read(paper_id=PAPER, section="references")
+    assert (result.text_source, result.title) == ("pdf", world.corpus.entries[0].title)
+    assert result.authors == list(world.corpus.entries[0].authors)
+    assert [(one.key, one.title) for one in result.references] == [("bib.bib1", "A title of something")]
+
+
+async def test_a_conversion_that_lost_the_text_gives_way_to_the_next_source(
+    papers: PaperService, world: World
+) -> None:
+    world.site.pages[PAPER] = (
+        '<html><body><article class="ltx_document"><h1 class="ltx_title_document">T</h1></article></body></html>'
+    )
+    world.ar5iv.pages[PAPER] = (DATA / "paper.html").read_text()
+    result = await papers.read(paper_id=PAPER)
+    assert (result.text_source, result.sources[0].status) == ("ar5iv", "not_found")
+
+
+async def test_another_version_than_the_one_asked_for_is_not_read_instead(papers: PaperService, world: World) -> None:
+    stamp = f'<div id="watermark-tr">arXiv:{PAPER}v3 [cs.LG]</div>'
+    world.site.pages[f"{PAPER}v1"] = (DATA / "paper.html").read_text().replace("<body>", f"<body>{stamp}")
+    world.site.sources[f"{PAPER}v1"] = tarred(TEX)
+    result = await papers.read(paper_id=f"{PAPER}v1")
+    assert (result.text_source, result.version) == ("latex", 1)
+    assert "has version 3" in result.sources[0].message
 
 
 def test_a_source_may_be_one_gzipped_file_or_a_pdf_or_nothing() -> None:
