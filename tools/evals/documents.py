@@ -6,17 +6,21 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from mlintern.common.files import open_regular
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.names import canonical_task, direction
 from mlintern.tools.evals.protocol import fingerprint
 from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample, finished
 from mlintern.tools.evals.yaml_files import CARD, YAML, card_metadata, parse_yaml
 
+LARGEST_FILE = 8 * 2**30
+"""Bytes of an archive or of lines, which are not read as a whole."""
 LARGEST_JSON = 256 * 2**20
 """Bytes. A result file is small; only a log with every transcript gets near this."""
 
@@ -108,7 +112,14 @@ def open_result(path: Path) -> ResultFile:
         BadInput: it cannot be read, is too large, or is malformed (says the line).
     """
     try:
-        with path.open("rb") as file:
+        descriptor = open_regular(path)
+        if descriptor is None:
+            raise FileNotFoundError
+        with os.fdopen(descriptor, "rb") as file:
+            if os.fstat(descriptor).st_size > LARGEST_FILE:
+                raise BadInput(
+                    f"{path} is larger than {LARGEST_FILE >> 30} GiB.", next_step="Give the results alone."
+                )
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             is_document = path.suffix not in LINES and file.read(2) != ARCHIVE

@@ -30,6 +30,7 @@ from mlintern.tools.hub.addresses import HubAddress, RepoType, parse_address
 from mlintern.tools.hub.browse import read_bytes
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.errors import SERVICE
+from mlintern.tools.sandbox import worker
 from mlintern.tools.service_status import SourceReport, answered, failed
 from mlintern.tools.workspace import Workspace
 
@@ -233,9 +234,9 @@ class HubResults:
     def _read_files(self, listing: Listing, folder: Path, results: list[RemoteEntry]) -> Reading:
         """Exactly these: what an earlier call left beside them is not part of this answer."""
         if listing.file is None:
-            return read_files([folder / entry.path for entry in results])
+            return worker.call(read_files, [folder / entry.path for entry in results])
         try:
-            return read_path(folder / listing.file.path)
+            return worker.call(read_path, folder / listing.file.path)
         except NotFound:
             return Reading()
 

@@ -26,6 +26,7 @@ from mlintern.tools.evals.sample_pages import Which, choose, row_with_samples, s
 from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.sandbox import worker
 from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.workspace import Workspace
 
@@ -94,34 +95,29 @@ class EvalService:
         if not 1 <= limit <= MOST_ROWS:
             raise BadInput(f"limit is {limit}.", next_step=f"Give a number from 1 to {MOST_ROWS}.")
 
-        def look() -> tuple[EvalRow, list[Sample]]:
-            files = SampleFiles({**opened.roots, **(other.roots if other else {})})
-            rows = matching(opened.reading.rows, task=task, metric=metric)
-            row, samples = row_with_samples(rows, files)
-            theirs: dict[str, Sample] | None = None
-            if other is not None:
-                counterpart = [one for one in other.reading.rows if _same_measure(one, row)]
-                theirs = {one.id: one for one in row_with_samples(counterpart, files)[1]} if counterpart else {}
-            return row, choose(samples, which, against=theirs)
-
-        row, samples = await anyio.to_thread.run_sync(look)
-        digest = hashlib.sha256(repr([source, which, row.label, against, row.sha256]).encode()).hexdigest()[:12]
-        start = _offset(cursor, digest, len(samples))
-        end = min(start + limit, len(samples))
-        files = SampleFiles(opened.roots)
-        shown = await anyio.to_thread.run_sync(lambda: [files.whole(row, one) for one in samples[start:end]])
+        found = await worker.run(
+            _read_samples,
+            rows=matching(opened.reading.rows, task=task, metric=metric),
+            theirs=other.reading.rows if other is not None else None,
+            roots={**opened.roots, **(other.roots if other else {})},
+            request=repr([source, which, against]),
+            which=which,
+            limit=limit,
+            cursor=cursor,
+        )
+        row = found.row
         return EvalPage(
             status=overall(opened.sources),
             sources=opened.sources,
             revision=opened.revision,
             partial=opened.partial,
             rows=[row],
-            total=len(samples),
+            total=found.total,
             tasks=[row.task],
             notes=[f"Items of {row.label}; name another with task and metric."],
             protocols=_protocols([row]),
-            samples=[shortened(one) for one in shown],
-            next_cursor=make_cursor([end], digest) if end < len(samples) else None,
+            samples=found.shown,
+            next_cursor=found.next_cursor,
         )
 
     async def read(
@@ -183,8 +179,9 @@ class EvalService:
             found = Comparison(status="ok", sources=[], rows=[], summary=_not_compared(failures))
         else:
             rows = [_one_side(side, name, task=task, metric=metric) for name, side in sides.items()]
-            samples = SampleFiles({root: at for side in sides.values() for root, at in side.roots.items()})
-            found = await anyio.to_thread.run_sync(lambda: self._compare(rows[0], rows[1], samples))
+            roots = {root: at for side in sides.values() for root, at in side.roots.items()}
+            tried = await anyio.to_thread.run_sync(self._tried, rows[0], rows[1])
+            found = await worker.run(_compare_files, rows[0], rows[1], roots=roots, tried=tried)
         found.sources = [
             report.model_copy(update={"name": f"{name}: {report.name}"})
             for name, side in sides.items()
@@ -195,12 +192,12 @@ class EvalService:
         found.partial = [f"{name}: {said}" for name, side in sides.items() for said in side.partial]
         return found
 
-    def _compare(self, baseline: list[EvalRow], candidate: list[EvalRow], samples: SampleFiles) -> Comparison:
-        both = {"baseline": baseline, "candidate": candidate}
-        tried = (
-            eval_ledger.candidates_tried(self.ledger, **both, now=self.clock.now()) if baseline and candidate else 1
-        )
-        return compare_rows(baseline, candidate, samples=samples, items=samples.items, tried=tried)
+    def _tried(self, baseline: list[EvalRow], candidate: list[EvalRow]) -> int:
+        """How many candidates this baseline has been compared with, this one included."""
+        if not baseline or not candidate:
+            return 1
+        now = self.clock.now()
+        return eval_ledger.candidates_tried(self.ledger, baseline=baseline, candidate=candidate, now=now)
 
     async def collect(self, job_id: str) -> list[EvalRow]:
         """Read what the job has measured and keep it in the ledger; an empty list if it measured nothing.
@@ -214,7 +211,7 @@ class EvalService:
         found = locate(job_id, workspace=self.workspace, ledger=self.ledger)
         if isinstance(found, OnHub) or found.job_id is None:
             raise NotFound(f"There is no job {job_id!r}.", next_step="list_jobs shows the jobs of this workspace.")
-        rows = _read_job(found).rows
+        rows = worker.call(_read_job, found).rows
         eval_ledger.store(self.ledger, job_id=job_id, rows=rows, now=self.clock.now())
         return rows
 
@@ -222,14 +219,12 @@ class EvalService:
         found = await anyio.to_thread.run_sync(lambda: locate(source, workspace=self.workspace, ledger=self.ledger))
         if isinstance(found, OnHub) and self.hub is not None:
             return await _open_on_hub(self.hub, found.name, samples)
-        reading = await anyio.to_thread.run_sync(self._read, here(found))
+        reading = await anyio.to_thread.run_sync(self._kept, here(found), await worker.run(_read_found, here(found)))
         return _Opened(reading, [answered("local files", http_status=None)])
 
-    def _read(self, found: Source) -> Reading:
-        if found.job_id is None:
-            return read_path(found.path)
-        reading = _read_job(found)
-        if reading.rows or reading.problems:
+    def _kept(self, found: Source, reading: Reading) -> Reading:
+        """``reading``, or what the ledger kept of a job whose files are gone."""
+        if found.job_id is None or reading.rows or reading.problems:
             return reading
         kept = eval_ledger.of_jobs(self.ledger, [found.job_id])[found.job_id]
         if kept:
@@ -333,6 +328,52 @@ def _named(row: EvalRow, pattern: str) -> bool:
 def _unknown(what: str, kind: str, name: str, known: Sequence[str]) -> NotFound:
     hint = did_you_mean(name, known)
     return NotFound(f"{what} has no {kind} {name!r}.", next_step=hint)
+
+
+@dataclass(frozen=True)
+class _SamplePage:
+    row: EvalRow
+    shown: list[Sample]
+    total: int
+    next_cursor: str | None
+
+
+def _read_samples(
+    *,
+    rows: list[EvalRow],
+    theirs: list[EvalRow] | None,
+    roots: dict[str, Path],
+    request: str,
+    which: Which,
+    limit: int,
+    cursor: str | None,
+) -> _SamplePage:
+    """A page of the samples behind the first of ``rows`` that kept any; runs in the worker."""
+    files = SampleFiles(roots)
+    row, samples = row_with_samples(rows, files)
+    against: dict[str, Sample] | None = None
+    if theirs is not None:
+        counterpart = [one for one in theirs if _same_measure(one, row)]
+        against = {one.id: one for one in row_with_samples(counterpart, files)[1]} if counterpart else {}
+    chosen = choose(samples, which, against=against)
+    digest = hashlib.sha256(repr([request, row.label, row.sha256]).encode()).hexdigest()[:12]
+    start = _offset(cursor, digest, len(chosen))
+    end = min(start + limit, len(chosen))
+    shown = [shortened(files.whole(row, one)) for one in chosen[start:end]]
+    return _SamplePage(row, shown, len(chosen), make_cursor([end], digest) if end < len(chosen) else None)
+
+
+def _compare_files(
+    baseline: list[EvalRow], candidate: list[EvalRow], *, roots: dict[str, Path], tried: int
+) -> Comparison:
+    """`compare_rows` with the samples behind the rows; runs in the worker."""
+    samples = SampleFiles(roots)
+    return compare_rows(baseline, candidate, samples=samples, items=samples.items, tried=tried)
+
+
+def _read_found(found: Source) -> Reading:
+    """The results in a file, a folder or a job's output; runs in the worker."""
+    return read_path(found.path) if found.job_id is None else _read_job(found)
 
 
 def _read_job(found: Source) -> Reading:

@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from mlintern.tools.health.advice import without_contradictions
 from mlintern.tools.health.findings import Diagnosis, Finding
-from mlintern.tools.health.loader import load
+from mlintern.tools.health.loader import load_found
 from mlintern.tools.health.rules import (
     completions,
     crashed,
@@ -22,9 +22,11 @@ from mlintern.tools.health.rules import (
     reward_hacking,
     reward_signal,
 )
-from mlintern.tools.health.series import CurveBuilder, Run
+from mlintern.tools.health.series import CurveBuilder, Run, build
 from mlintern.tools.health.statistics import ENOUGH
+from mlintern.tools.hub.result_sources import Source, here, locate
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.sandbox import worker
 from mlintern.tools.workspace import Workspace
 
 RULES: tuple[Callable[[Run], Iterable[Finding]], ...] = (
@@ -107,11 +109,18 @@ async def diagnose_source(source: str, *, workspace: Workspace, ledger: Ledger) 
         NotFound: no such source, or it logged nothing.
         BadInput: it is not a training log that can be read.
     """
-    log = await anyio.to_thread.run_sync(lambda: load(source, workspace=workspace, ledger=ledger))
-    diagnosis = diagnose(log.rows)
+    found = await anyio.to_thread.run_sync(lambda: here(locate(source, workspace=workspace, ledger=ledger)))
+    return (await worker.run(curves_and_health, found))[1]
+
+
+def curves_and_health(found: Source) -> tuple[Run, Diagnosis]:
+    """What a training log shows, and what is to be said of it; for `worker`, as anybody may have written the log."""
+    log = load_found(found)
+    run = build(log.rows)
+    diagnosis = diagnose_run(run)
     diagnosis.source = str(log.path)
     diagnosis.notes[:0] = log.notes
-    return diagnosis
+    return run, diagnosis
 
 
 def _missing(run: Run) -> Iterable[str]:

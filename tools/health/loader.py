@@ -16,7 +16,7 @@ from mlintern.tools.health.flat_rows import columns_as_rows, telemetry_rows
 from mlintern.tools.health.printed_logs import marked_rows, read_printed
 from mlintern.tools.health.series import as_number
 from mlintern.tools.health.tensorboard import scalars
-from mlintern.tools.hub.result_sources import here, locate
+from mlintern.tools.hub.result_sources import Source, here, locate
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.telemetry_marks import marked
 from mlintern.tools.workspace import Workspace
@@ -43,7 +43,11 @@ def load(source: str, *, workspace: Workspace, ledger: Ledger) -> TrainingLog:
         NotFound: nothing has that name, or there is no training log in it.
         BadInput: the file is broken, or the source is on the Hub.
     """
-    found = here(locate(source, workspace=workspace, ledger=ledger))
+    return load_found(here(locate(source, workspace=workspace, ledger=ledger)))
+
+
+def load_found(found: Source) -> TrainingLog:
+    """Read the training log in a file, a folder or a job's folder; errors as `load`."""
     if found.job_id is None:
         log = _load_path(found.path)
         if not log.rows:

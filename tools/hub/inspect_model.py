@@ -15,6 +15,7 @@ from mlintern.tools.hub.addresses import agreed, local_path, looks_local, parse_
 from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template, template_files
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.safetensors import DTYPES, count_parameters
+from mlintern.tools.sandbox import worker
 from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
 
 SMALL_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
@@ -197,7 +198,7 @@ class ModelInspector:
             dtype=_dtype(config, counted),
             vocabulary=sizes.get("vocab_size") if isinstance(sizes.get("vocab_size"), int) else None,
             eos_token=eos,
-            chat_template=analyse_template(template, eos),
+            chat_template=worker.call(analyse_template, template, eos),
             access="local",
             memory=self._estimate(config, total),
         )

@@ -43,8 +43,13 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnH
         return job
     try:
         path = Path(name).expanduser()
-        if path.exists():
+        if path.is_file() or path.is_dir():
             return Source(path=path.absolute())
+        if path.exists():
+            raise BadInput(
+                f"{name[:80]!r} is no regular file but a device, a pipe or a socket.",
+                next_step="Give a file or folder.",
+            )
     except OSError as error:  # a name longer than the file system allows
         raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
     except RuntimeError as error:  # ~ of a user that does not exist

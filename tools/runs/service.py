@@ -15,10 +15,10 @@ from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
 from mlintern.tools.evals.fields import finite
 from mlintern.tools.evals.names import is_proportion
-from mlintern.tools.health.diagnose import diagnose
+from mlintern.tools.health.diagnose import curves_and_health
 from mlintern.tools.health.findings import Diagnosis
-from mlintern.tools.health.loader import load
-from mlintern.tools.health.series import Run, build
+from mlintern.tools.health.series import Run
+from mlintern.tools.hub.result_sources import Source
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs import experiment_rows, recipes, report
@@ -26,6 +26,7 @@ from mlintern.tools.runs.caveats import limits
 from mlintern.tools.runs.leaderboard import Leaderboard, Trial, build_leaderboard, worth
 from mlintern.tools.runs.pictures import draw, write_file
 from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
+from mlintern.tools.sandbox import worker
 from mlintern.tools.workspace import Workspace
 
 Sort = Literal["started", "best", "usd"]
@@ -194,11 +195,10 @@ class RunService:
         health: dict[str, Diagnosis] = {}
         for record in found:
             try:
-                log = load(record.job_id, workspace=self.workspace, ledger=self.ledger)
+                found_log = Source(self.workspace.job(record.job_id), record.job_id, record.state)
+                curves[record.job_id], health[record.job_id] = worker.call(curves_and_health, found_log)
             except MlinternError:  # a job without metrics, or whose folder is gone: nothing to draw
                 continue
-            curves[record.job_id] = build(log.rows)
-            health[record.job_id] = diagnose(log.rows)
         return curves, health
 
 
