@@ -74,9 +74,7 @@ async def find_part(
     """
     if not looks_local(name):
         return await _remote_part(hub, name, config, split, measured=measured, revision=revision)
-    if config not in (None, "default"):
-        raise BadInput(f"{name} is local data; it has no config.", next_step="Leave it out, or give a Hub id.")
-    found = await anyio.to_thread.run_sync(open_local, name)
+    found = await anyio.to_thread.run_sync(lambda: open_local(name).of(config))
     if measured and split is None:
         split = _measured([one.name for one in found.splits])
     chosen = found.split(split)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.packed import delimiter_of, encoding_of, open_bytes, plain_file
 from mlintern.tools.data.sql_text import literal, quoted, unreadable
 from mlintern.tools.errors import BadInput
 
@@ -29,7 +30,23 @@ def to_parquet(connection: Any, split: LocalSplit, target: Path) -> Path:
             raise BadInput(f"{file} is empty (0 bytes).", next_step="Write at least one row, or give another file.")
     if split.format == "arrow":
         return _arrow(split.files, target)
-    return _json(connection, split.files, target) if split.format == "json" else _csv(connection, split.files, target)
+    given = [plain_file(file, target.parent, format=split.format, field=split.field) for file in split.files]
+    with _named_as(dict(zip(map(str, given), map(str, split.files), strict=True))):
+        if split.format == "json":
+            return _json(connection, tuple(given), target)
+        return _csv(connection, tuple(given), target, delimiter=delimiter_of(split.files[0]))
+
+
+@contextmanager
+def _named_as(names: dict[str, str]) -> Iterator[None]:
+    """Errors name the file that was given, not its copy."""
+    try:
+        yield
+    except BadInput as error:
+        message = error.message
+        for copy, given in names.items():
+            message = message.replace(copy, given)
+        raise BadInput(message, next_step=error.next_step) from error
 
 
 def _json(connection: Any, files: tuple[Path, ...], target: Path) -> Path:
@@ -44,6 +61,8 @@ def _json(connection: Any, files: tuple[Path, ...], target: Path) -> Path:
     listed = ", ".join(literal(str(file)) for file in files)
     source = f"read_json([{listed}], {options}"
     try:
+        if len(files) > 1:
+            _refuse_new_columns([(file, _columns_of(connection, file, options)) for file in files])
         described = connection.execute(f"SELECT * FROM {source}) LIMIT 0")
         names = [(entry[0], entry[1]) for entry in described.description]
         described.fetchall()
@@ -61,6 +80,22 @@ def _json(connection: Any, files: tuple[Path, ...], target: Path) -> Path:
     return target
 
 
+def _columns_of(connection: Any, file: Path, options: str) -> list[str]:
+    described = connection.execute(f"SELECT * FROM read_json([{literal(str(file))}], {options}) LIMIT 0")
+    return [entry[0] for entry in described.description]
+
+
+def _refuse_new_columns(columns: list[tuple[Path, list[str]]]) -> None:
+    """`datasets` takes the columns of a split's first file for those of all, and stops at one more."""
+    first, known = columns[0]
+    for file, names in columns[1:]:
+        if new := [name for name in names if name not in known]:
+            raise BadInput(
+                f"{file} has columns that {first.name} lacks: {', '.join(new[:10])}; `datasets` stops there.",
+                next_step="Give all files of a split the same columns, or load them as datasets of their own.",
+            )
+
+
 def _as_text(name: str, kind: Any) -> str:
     """Dates and UUIDs in JSON are texts for `datasets` and for a trainer, so they stay texts here."""
     column = quoted(name)
@@ -70,11 +105,6 @@ def _as_text(name: str, kind: Any) -> str:
 def _opens_with_bracket(file: Path) -> bool:
     with open_bytes(file) as stream:
         return stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-
-
-def open_bytes(file: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked when its name ends in .gz."""
-    return io.BufferedReader(gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 
 
 def _longest_line(file: Path) -> int:
@@ -139,12 +169,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _csv(connection: Any, files: tuple[Path, ...], target: Path) -> Path:
+def _csv(connection: Any, files: tuple[Path, ...], target: Path, *, delimiter: str) -> Path:
     """Read as `datasets` (pandas) does: a header line, quotes doubled, pandas' words for missing, dates as text."""
     import duckdb
 
-    delimiter = "\t" if any(suffix.lower() == ".tsv" for suffix in files[0].suffixes) else ","
     names = _header(files[0], delimiter)
+    _refuse_new_columns([(file, _header(file, delimiter)) for file in files])
     raw = target.with_name("raw.parquet")
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     missing = ", ".join(map(literal, MISSING))
@@ -231,7 +261,9 @@ def _csv_fault(files: tuple[Path, ...], delimiter: str) -> BadInput | None:
         except UnicodeDecodeError as error:
             return BadInput(
                 f"{file} is not UTF-8 (byte 0x{error.object[error.start]:02x}).",
-                next_step="Convert it, e.g. `iconv -f latin1 -t utf-8`.",
+                next_step=f"It looks like {found}: iconv -f {found} -t utf-8"
+                if (found := encoding_of(file))
+                else "Convert it to UTF-8.",
             )
         except csv.Error as error:
             return BadInput(f"{file} is not valid CSV: {error}.", next_step="Export it again.")

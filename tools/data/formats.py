@@ -59,6 +59,11 @@ def judge_formats(table: Table, trainers: Sequence[str] = TRAINERS) -> dict[str,
             trainer: Format(ok=False, kind="unusable", reason="The split has no rows.", fix="Choose another split.")
             for trainer in trainers
         }
+    if unreadable := [text for kind, text in table.notes if kind == "map_column"]:
+        return {
+            trainer: Format(ok=False, kind="unusable", reason=unreadable[0], fix=unreadable[0])
+            for trainer in trainers
+        }
     last = table.rows - 1
     numbers = sorted({round(i * last / max(1, LOOKED_AT - 1)) for i in range(LOOKED_AT)})
     rows = [*(shape.row for shape in shapes), *table.fetch(numbers)]

@@ -77,15 +77,17 @@ class DatasetInspector:
         )
         if not looks_local(dataset):
             return await self._remote.inspect(dataset, config, split, revision, request)
-        if config not in (None, "default") or revision is not None:
+        if revision is not None:
             raise BadInput(
-                f"{dataset} is local data; it has no config and no revision.",
-                next_step="Leave both out, or give a Hub id.",
+                f"{dataset} is local data; it has no revision.", next_step="Leave it out, or give a Hub id."
             )
-        return await anyio.to_thread.run_sync(self._inspect_local, dataset, split, request)
+        return await anyio.to_thread.run_sync(self._inspect_local, dataset, config, split, request)
 
-    def _inspect_local(self, dataset: str, split: str | None, request: Request) -> DatasetInspection:
-        found = open_local(dataset)
+    def _inspect_local(
+        self, dataset: str, config: str | None, split: str | None, request: Request
+    ) -> DatasetInspection:
+        whole = open_local(dataset)
+        found = whole.of(config)
         chosen = found.split(split)
         with (
             tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as scratch,
@@ -93,6 +95,8 @@ class DatasetInspector:
         ):
             result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=Path(scratch))
         result.splits = _splits(found, chosen.name, table.rows)
+        if whole.configs != ["default"]:
+            result.config, result.configs = chosen.config, whole.configs
         return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import gzip
 import io
 import json
@@ -14,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.data.inspection_results import Split
-from mlintern.tools.data.local_files import LocalSplit, group_by_split
+from mlintern.tools.data.local_files import LocalSplit, data_files, group_by_split, matches
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import agreed, parse_address
 from mlintern.tools.hub.client import HubClient
@@ -125,8 +124,8 @@ def splits_of_repository(dataset: str, revision: str, files: Sequence[str], card
     configs = card.get("configs") if isinstance(card, dict) else None
     found: list[RemoteSplit] = []
     for config in configs if isinstance(configs, list) else []:
-        for name, patterns in _data_files(config):
-            chosen = [file for file in files if any(_matches(file, pattern) for pattern in patterns)]
+        for name, patterns in data_files(config):
+            chosen = [file for file in files if any(matches(file, pattern) for pattern in patterns)]
             for (_, form), paths in group_by_split(chosen, only=name).items():
                 full = tuple(prefix + path for path in paths)
                 found.append(RemoteSplit(str(config.get("config_name", "default")), name, form, full))
@@ -134,25 +133,6 @@ def splits_of_repository(dataset: str, revision: str, files: Sequence[str], card
         for (name, form), paths in group_by_split(files).items():
             found.append(RemoteSplit("default", name, form, tuple(prefix + path for path in paths)))
     return found
-
-
-def _data_files(config: Any) -> list[tuple[str, list[str]]]:
-    entries = config.get("data_files") if isinstance(config, dict) else None
-    if isinstance(entries, str):
-        return [("train", [entries])]
-    found = []
-    for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, str):
-            found.append(("train", [entry]))
-        elif isinstance(entry, dict) and "path" in entry:
-            paths = entry["path"]
-            found.append((str(entry.get("split", "train")), [paths] if isinstance(paths, str) else list(paths)))
-    return found
-
-
-def _matches(file: str, pattern: str) -> bool:
-    """Shell patterns as the Hub reads them: ``**`` spans folders, ``*`` here may as well."""
-    return fnmatch.fnmatch(file, pattern.replace("**/", "*"))
 
 
 def converted_splits(files: dict[tuple[str, str], list[str]]) -> list[RemoteSplit]:

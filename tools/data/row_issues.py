@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlintern.tools.data.duplicates import text_expressions
-from mlintern.tools.data.inspection_results import ColumnStatistics, Conversations, Duplicates, Issue, Lengths
+from mlintern.tools.data.inspection_results import (
+    ColumnStatistics,
+    Conversations,
+    Duplicates,
+    Issue,
+    Lengths,
+    Severity,
+)
 from mlintern.tools.data.messages import MessageColumn
 from mlintern.tools.data.patterns import BENCHMARK_COLUMNS, BENCHMARK_TEXT, CONTROL, MOJIBAKE, PERSONAL, SCRIPTS
 from mlintern.tools.data.sql_text import literal
@@ -33,6 +40,7 @@ class Seen:
 def find_issues(table: Table, seen: Seen, messages: list[MessageColumn]) -> list[Issue]:
     """All findings, the severe ones first."""
     found = [
+        *(Issue(kind=kind, severity=_severity_of(kind), message=text) for kind, text in table.notes),
         *_columns(table, seen.columns),
         *_lengths(seen),
         *_repeats(table, seen.duplicates),
@@ -42,6 +50,10 @@ def find_issues(table: Table, seen: Seen, messages: list[MessageColumn]) -> list
     ]
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(found, key=lambda issue: order[issue.severity])
+
+
+def _severity_of(kind: str) -> Severity:
+    return {"read_as_missing": "warning", "map_column": "error"}.get(kind, "note")  # type: ignore[return-value]
 
 
 def _columns(table: Table, columns: list[ColumnStatistics]) -> Iterator[Issue]:

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-from mlintern.tools.data.convert import open_bytes
 from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.packed import delimiter_of, open_bytes
 from mlintern.tools.data.remote_rows import BLOCK, MOST_BYTES, RemoteFile, RemoteFiles
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.errors import hub_errors
@@ -168,7 +168,7 @@ def _bad_line(file: DataFile, number: int, what: str) -> BadInput:
 
 def _csv(file: DataFile) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(2**31 - 1)
-    delimiter = "\t" if ".tsv" in (suffix.lower() for suffix in file.suffixes) else ","
+    delimiter = delimiter_of(file) if isinstance(file, Path) else "\t" if ".tsv" in file.suffixes else ","
     try:
         with io.TextIOWrapper(_bytes(file), encoding="utf-8-sig", newline="") as stream:
             for row in csv.DictReader(stream, delimiter=delimiter):

@@ -18,6 +18,7 @@ from typing import Any
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.data.local_files import LocalSplit
+from mlintern.tools.data.reading_notes import reading_notes
 from mlintern.tools.data.sql_text import literal, quoted, unreadable
 from mlintern.tools.errors import BadInput
 
@@ -76,6 +77,7 @@ KINDS = {
 class Table:
     """Parquet files seen as one table; ``scan`` is its FROM clause, with the row number as ``__row``.
 
+    ``notes``: (kind, text) of what a reader should know of how the files were read.
     ``sparse``: it came from JSON, where an object has the keys that it has; DuckDB gives all of them the same ones.
     """
 
@@ -85,6 +87,7 @@ class Table:
     rows: int
     duplicate_columns: tuple[str, ...] = ()
     sparse: bool = False
+    notes: list[tuple[str, str]] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -143,6 +146,7 @@ def open_table(split: LocalSplit, *, scratch: Path) -> Iterator[Table]:
 
             files = (to_parquet(connection, split, Path(folder) / "data.parquet"),)
         table = read_table(connection, files)
+        table.notes += reading_notes(split) if split.format in ("csv", "json") else []
         table.sparse = split.format == "json"
         yield table
 
@@ -172,6 +176,7 @@ def read_table(connection: Any, files: Sequence[Path]) -> Table:
     import pyarrow.parquet as pq
 
     starts, total, names = [], 0, None
+    maps: list[str] = []
     for file in files:
         try:
             metadata = pq.ParquetFile(file)
@@ -182,7 +187,14 @@ def read_table(connection: Any, files: Sequence[Path]) -> Table:
             ) from error
         starts.append((str(file), total))
         total += metadata.metadata.num_rows
-        names = names if names is not None else metadata.schema_arrow.names
+        own = metadata.schema_arrow.names
+        if names is not None and (new := [name for name in own if name not in names]):
+            raise BadInput(
+                f"{file} has columns that {files[0].name} lacks: {', '.join(new[:10])}; `datasets` stops there.",
+                next_step="Give all files of a split the same columns, or load them as datasets of their own.",
+            )
+        names = names if names is not None else own
+        maps += [field.name for field in metadata.schema_arrow if _has_map(field.type) and field.name not in maps]
         metadata.close()
     listed = ", ".join(literal(str(file)) for file in files)
     source = f"read_parquet([{listed}], file_row_number = true, filename = '__file')"
@@ -202,7 +214,23 @@ def read_table(connection: Any, files: Sequence[Path]) -> Table:
         raise unreadable(error) from error
     chosen = ", ".join(["*", f"file_row_number + {offset} AS {ROW}"])
     repeated = tuple(sorted({name for name in names or [] if (names or []).count(name) > 1}))
-    return Table(connection, f"(SELECT {chosen} FROM {source})", columns, total, repeated)
+    notes = [
+        (
+            "map_column",
+            f"The column {name!r} is a map, a type that `datasets` does not read: no script can load this data. "
+            "Write it as a list of objects with key and value.",
+        )
+        for name in maps
+    ]
+    return Table(connection, f"(SELECT {chosen} FROM {source})", columns, total, repeated, notes=notes)
+
+
+def _has_map(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_map(kind):
+        return True
+    return any(_has_map(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def type_text(kind: Any) -> str:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from mlintern.common.text import cut_list, did_you_mean
+from mlintern.tools.data.local_files import load_call, open_local
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import (
     HOME,
@@ -23,10 +24,8 @@ from mlintern.tools.hub.addresses import (
     path_exists,
 )
 
-BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-"""File suffix -> the builder of `datasets.load_dataset` that reads it; each may be followed by .gz or .zst."""
-
-Kind = Literal["hub", "json", "parquet", "csv", "saved", "saved_splits", "folder"]
+BUILDERS = ("json", "parquet", "csv", "arrow")
+"""Builders of `datasets.load_dataset` that read single files."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +81,14 @@ def is_local(source: str) -> bool:
     return source.startswith("/")
 
 
-def dataset_kind(source: str) -> Kind:
-    """How a script loads a normalised dataset; what a path is, is read from its suffix, then from the disk."""
-    if not is_local(source):
-        return "hub"
-    path = Path(source)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in (".gz", ".zst"):
-        suffixes.pop()
-    if suffixes and (builder := BUILDERS.get(suffixes[-1])) and not path.is_dir():
-        return builder  # type: ignore[return-value]
-    if (path / "dataset_dict.json").is_file():
-        return "saved_splits"
-    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        return "saved"
-    if path.is_file():
-        raise BadInput(
-            f"{source} is of no known kind.", next_step=f"Datasets are {', '.join(BUILDERS)} files or saved datasets."
-        )
-    return "folder"
+def dataset_kind(source: str) -> str:
+    """How a script loads a dataset: ``hub``, ``saved``, ``saved_splits``, ``folder``, or the builder of a file."""
+    return "hub" if not is_local(source) else load_call(Path(source)).kind
+
+
+def load_options(source: str) -> dict[str, Any]:
+    """Further arguments of `load_dataset` for a local file: its separator, the field that holds its rows."""
+    return load_call(Path(source)).options if is_local(source) and path_exists(source) else {}
 
 
 def check_dataset(source: str, *, split: str, config: str | None, revision: str | None) -> None:
@@ -117,16 +105,23 @@ def check_dataset(source: str, *, split: str, config: str | None, revision: str 
         raise BadInput(f"The dataset {source} does not exist.", next_step=_near(path))
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"The dataset {source} is empty.", next_step="Write rows to it first.")
-    for name, value in (("dataset_config", config), ("dataset_revision", revision)):
-        if value is not None:
-            raise BadInput(
-                f"{name} is {value!r:.80}, but {source} lies on this machine.",
-                next_step=f"Leave {name} out: only datasets of the Hub have it.",
-            )
-    _check_split(path, dataset_kind(source), split)
+    if revision is not None:
+        raise BadInput(
+            f"dataset_revision is {revision!r:.80}, but {source} lies on this machine.",
+            next_step="Leave dataset_revision out: only datasets of the Hub have it.",
+        )
+    kind = dataset_kind(source)
+    if kind == "folder":
+        open_local(source).of(config)
+    elif config is not None:
+        raise BadInput(
+            f"dataset_config is {config!r:.80}, but {source} lies on this machine.",
+            next_step="Leave dataset_config out: only datasets of the Hub and folders with a README have it.",
+        )
+    _check_split(path, kind, split)
 
 
-def _check_split(path: Path, kind: Kind, split: str) -> None:
+def _check_split(path: Path, kind: str, split: str) -> None:
     names = {part.partition("[")[0].strip() for part in split.split("+")}
     if kind == "saved_splits":
         known = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8")).get("splits", [])
@@ -137,7 +132,7 @@ def _check_split(path: Path, kind: Kind, split: str) -> None:
             f"{path} is one saved dataset without splits, not {split!r:.80}.",
             next_step="Leave `split` out; save a part as a dataset of its own.",
         )
-    elif kind in BUILDERS.values() and names != {"train"}:
+    elif kind in BUILDERS and names != {"train"}:
         raise BadInput(
             f"The file {path} has the single split `train`, not {split!r:.80}.",
             next_step="Leave `split` out, or take a part of it: train[:90%], train[90%:].",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.scripts.data_sources import is_local
+from mlintern.tools.scripts.data_sources import is_local, load_options
 from mlintern.tools.scripts.evaluation_plan import WITHOUT_GOLD, Asking, Endpoint, EvaluationPlan
 from mlintern.tools.scripts.program import Program, source_names
 from mlintern.tools.scripts.recipe import EvaluationRecipe
@@ -83,7 +83,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
     own = Program(
         template=TEMPLATE,
         switches={
-            "evaluation_source": source_names(plan.dataset, "EVALUATION"),
+            "evaluation_source": source_names(plan.dataset, "EVALUATION", config=plan.dataset_config),
             "evaluation_prepare": prepare.function if prepare else None,
             "fewshot_source": source_names(shown[0], "FEWSHOT") if shown else None,
             "shows_column": plan.fewshot_column is not None,
@@ -102,6 +102,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
             "TASK": plan.task or plan.dataset.rstrip("/").rsplit("/", 1)[-1].split(".")[0] or "evaluation",
             "EVALUATION_DATASET": plan.dataset,
             "EVALUATION_CONFIG": plan.dataset_config,
+            "EVALUATION_OPTIONS": load_options(plan.dataset),
             "EVALUATION_REVISION": plan.dataset_revision,
             "EVALUATION_SPLIT": plan.scored_split,
             "EVALUATION_LIMIT": plan.limit,
@@ -114,6 +115,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
             "FEWSHOT": plan.fewshot,
             "FEWSHOT_DATASET": shown[0] if shown else None,
             "FEWSHOT_CONFIG": plan.dataset_config if shown and shown[0] == plan.dataset else None,
+            "FEWSHOT_OPTIONS": load_options(shown[0]) if shown else None,
             "FEWSHOT_SPLIT": shown[1] if shown else None,
             "FEWSHOT_REVISION": plan.dataset_revision if shown and shown[0] == plan.dataset else None,
             "FEWSHOT_COLUMN": plan.fewshot_column,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlintern.tools.scripts.data_sources import dataset_kind
+from mlintern.tools.scripts.data_sources import dataset_kind, load_options
 from mlintern.tools.scripts.reward_functions import BuiltIn
 from mlintern.tools.scripts.snippets import Snippet
 
@@ -57,18 +57,34 @@ class Program:
 
 @dataclass(frozen=True)
 class SourceNames:
-    """How a template loads a dataset: its kind, and the names of the constants that say which."""
+    """How a template loads a dataset: its kind, and the names of the constants that say which.
+
+    ``options`` is empty where the loader needs no more arguments; ``has_config``: one of a local folder is named.
+    """
 
     kind: str
     name: str
     config: str
     split: str
     revision: str
+    options: str = ""
+    has_config: bool = False
 
 
-def source_names(dataset: str, prefix: str = "") -> SourceNames:
-    """Constants are DATASET, DATASET_CONFIG, SPLIT and DATASET_REVISION; with a prefix P: P_DATASET, P_CONFIG ..."""
-    if not prefix:
-        return SourceNames(dataset_kind(dataset), "DATASET", "DATASET_CONFIG", "SPLIT", "DATASET_REVISION")
-    parts = (f"{prefix}_{part}" for part in ("DATASET", "CONFIG", "SPLIT", "REVISION"))
-    return SourceNames(dataset_kind(dataset), *parts)
+def source_names(dataset: str, prefix: str = "", *, config: str | None = None) -> SourceNames:
+    """Constants are DATASET, DATASET_CONFIG, SPLIT, DATASET_REVISION and DATASET_OPTIONS; with a prefix P: P_DATASET,
+    P_CONFIG, P_SPLIT, P_REVISION and P_OPTIONS."""
+    kind = dataset_kind(dataset)
+    names = ["DATASET", "DATASET_CONFIG", "SPLIT", "DATASET_REVISION", "DATASET_OPTIONS"]
+    if prefix:
+        names = [f"{prefix}_{part}" for part in ("DATASET", "CONFIG", "SPLIT", "REVISION", "OPTIONS")]
+    name, config_name, split, revision, options = names
+    return SourceNames(
+        kind=kind,
+        name=name,
+        config=config_name,
+        split=split,
+        revision=revision,
+        options=options if load_options(dataset) else "",
+        has_config=kind == "folder" and config is not None,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 import anyio.to_thread
 
 from mlintern.tools.data.contamination_inputs import find_part
+from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.rows import stream_rows
+from mlintern.tools.data.table import open_table
 from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.scripts.data_sources import is_local
@@ -92,6 +95,10 @@ class Materials:
             NotFound, Blocked, RateLimited, Offline, ServiceError: as the Hub says.
         """
         part = await find_part(self._hub, source.name, source.config, source.first_split, revision=source.revision)
+        if isinstance(part.split, LocalSplit):
+            local = part.split
+            rows = await anyio.to_thread.run_sync(lambda: first_of(local, count), abandon_on_cancel=True)
+            return Rows(rows, local.format)
         rows = await anyio.to_thread.run_sync(
             lambda: list(itertools.islice(stream_rows(part.split), count)), abandon_on_cancel=True
         )
@@ -108,6 +115,14 @@ class Materials:
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise NotFound(f"{model} holds no model: it has no config.json.", next_step="browse_hub lists its files.")
         return folder
+
+
+def first_of(split: LocalSplit, count: int) -> list[dict[str, Any]]:
+    """The first rows of a local split, by the reader that inspects it."""
+    with tempfile.TemporaryDirectory() as folder, open_table(split, scratch=Path(folder)) as table:
+        if unreadable := [text for kind, text in table.notes if kind == "map_column"]:
+            raise BadInput(unreadable[0], next_step="Then render again.")
+        return table.fetch(range(min(count, table.rows)))
 
 
 def unavailable(rule: str, what: str, error: MlinternError) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlintern.tools.scripts.data_sources import load_options
 from mlintern.tools.scripts.evaluation_program import plan_program
 from mlintern.tools.scripts.filter_snippets import read_filters
 from mlintern.tools.scripts.hyperparameters import SET_BY_SCRIPT
@@ -36,7 +37,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "summary": SUMMARIES[recipe.trainer],
             "trainer_class": recipe.config_class.replace("Config", "Trainer"),
             "config_class": recipe.config_class,
-            "training_source": source_names(recipe.dataset),
+            "training_source": source_names(recipe.dataset, config=recipe.dataset_config),
             "prepare": prepare.function if prepare else None,
             "own_filters": [snippet.function for snippet in filters.own],
             "named_filters": [snippet.function for snippet in filters.named],
@@ -61,6 +62,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "SEED": recipe.seed,
             "DATASET": recipe.dataset,
             "DATASET_CONFIG": recipe.dataset_config,
+            "DATASET_OPTIONS": load_options(recipe.dataset),
             "DATASET_REVISION": recipe.dataset_revision,
             "SPLIT": recipe.split,
             "COLUMNS": {theirs: ours for ours, theirs in recipe.columns.items()},

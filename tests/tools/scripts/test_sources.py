@@ -107,7 +107,7 @@ def test_a_saved_dataset_without_splits_has_no_part_to_name(tmp_path: Path) -> N
 
 def test_a_missing_file_is_answered_with_the_nearest_name(file: Path) -> None:
     (file.parent / ".hidden.jsonl").write_text("")
-    with pytest.raises(BadInput, match=r"Did you mean train set\.jsonl\?"):
+    with pytest.raises(BadInput, match=r"Did you mean 'train set\.jsonl'\?"):
         check(file.parent / "train-set.jsonl")
     with pytest.raises(BadInput, match=r"The folder holds: train set\.jsonl\.$"):
         check(file.parent / "zzz")
