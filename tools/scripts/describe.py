@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.evals.suites import SUITES
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, SET_BY_SCRIPT
 from mlintern.tools.scripts.recipe import RENDERED, AnyRecipe, EvaluationRecipe
@@ -45,6 +46,13 @@ class RemovedField(BaseModel):
     use: str
 
 
+class SuiteDescription(BaseModel):
+    """A benchmark, with the settings that published numbers have."""
+
+    suite: str
+    about: str = Field(description="Harness, tasks, items, metric, settings, conditions, where numbers are.")
+
+
 class TrainerDescription(BaseModel):
     """What a trainer takes."""
 
@@ -58,6 +66,9 @@ class TrainerDescription(BaseModel):
     recipe_fields: list[str] = Field(default=[], description="Fields of the recipe beside `hyperparameters`.")
     other_fields: list[str] = Field(default=[], description="More fields of its own; ask with `fields` or `search`.")
     removed_fields: list[RemovedField] = []
+    suites: list[SuiteDescription] = Field(
+        default=[], description="evaluation: benchmarks by name, for the field `suite`; with search those that match."
+    )
     notes: list[str] = []
 
 
@@ -172,7 +183,9 @@ def _own(trainer: str, search: str | None, fields: Sequence[str] | None) -> Trai
         chosen = [described[name] for name in fields]
     elif search:
         chosen = [field for field in chosen if _holds(f"{field.name} {field.help}", search)]
+    suites = _suites(search) if trainer == "evaluation" and not fields else []
     return TrainerDescription(
+        suites=suites,
         trainer=trainer,
         summary=kind.summary,
         library="mlintern",
@@ -215,6 +228,18 @@ def _recipe_lines(trainer: str, search: str | None) -> Iterator[str]:
 
 
 RECIPES: Mapping[str, type[BaseModel]] = dict(zip(RENDERED, get_args(AnyRecipe), strict=True))
+
+
+def _suites(search: str | None) -> list[SuiteDescription]:
+    """All of them without a search or for ``suite``; else those that match."""
+    wanted = [
+        suite
+        for suite in SUITES.values()
+        if search is None
+        or _holds("suites", search)
+        or _holds(f"{suite.name.replace('-', ' ')} {suite.summary}", search)
+    ]
+    return [SuiteDescription(suite=suite.name, about=suite.summary) for suite in wanted]
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,8 @@ class EvaluationPlan(Asking):
     @model_validator(mode="after")
     def _plan_fits(self) -> Self:
         with validation_errors():
-            read_dataset_fields(self)
+            if self.dataset:
+                read_dataset_fields(self)
             if self.fewshot_dataset is not None:
                 self.fewshot_dataset = normalise_source(self.fewshot_dataset, kind="dataset")
             if self.prepare is not None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.evals.suites import Harness, find_suite
 from mlintern.tools.scripts.data_sources import normalise_source, splits_overlap
 from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationPlan, check_engine
 from mlintern.tools.scripts.filter_snippets import FILTERS_HELP, read_filters
@@ -163,6 +164,9 @@ class GrpoRecipe(_Training):
         return self
 
 
+NO_HARNESS_SETTING = ("scorer", "prompt", "extract", "prepare", "kind", "split", "judge", "json_schema", "task")
+
+
 class EvaluationRecipe(EvaluationPlan, RunRecipe):
     """Measure a model; the same plan can stand in a training recipe's `evaluation`."""
 
@@ -180,11 +184,54 @@ class EvaluationRecipe(EvaluationPlan, RunRecipe):
         default=None, description="The served model to ask in place of loading one; `model` is its name there."
     )
 
+    dataset: Source = Field(
+        default="", description="Your own task: Hub id, or a local parquet, jsonl, csv or saved dataset."
+    )
+    suite: str | None = Field(
+        default=None,
+        description="In place of `dataset`: a benchmark by name, such as gsm8k, gpqa-diamond, ifeval, with the "
+        'settings of published numbers; describe_trainer("evaluation", search="suite") lists them.',
+    )
+    harness: Harness | None = Field(
+        default=None, description="In place of `dataset`: a harness that runs `tasks` of its own."
+    )
+    tasks: list[str] = Field(default=[], max_length=100, description="Tasks as the harness calls them.")
+    task_path: str | None = Field(
+        default=None, description="lm_eval: folder with task files of your own. Inspect: put file.py into `tasks`."
+    )
+    harness_arguments: dict[str, Any] = Field(
+        default={}, description="Further arguments: flags of lm_eval or lighteval, keywords of inspect_ai.eval."
+    )
+
+    @property
+    def by_harness(self) -> bool:
+        """Whether a harness measures, rather than our own script."""
+        return self.suite is not None or self.harness is not None
+
+    def _check_what(self) -> None:
+        """One of dataset, suite and harness says what is measured."""
+        given = [name for name in ("dataset", "suite", "harness") if getattr(self, name)]
+        if not given or given not in (["dataset"], ["suite"], ["harness"]):
+            said = f"{' and '.join(given)} are given" if given else "Nothing says what is measured"
+            raise BadInput(f"{said}.", next_step="Give one of `dataset`, `suite` and `harness` (with `tasks`).")
+        if not self.by_harness:
+            if self.tasks or self.task_path or self.harness_arguments:
+                raise BadInput("`tasks` are for a harness.", next_step='Give "harness", such as "lm_eval".')
+            return
+        if self.suite is not None:
+            find_suite(self.suite)
+        if taken := [name for name in NO_HARNESS_SETTING if name in self.model_fields_set]:
+            raise BadInput(
+                f"A harness decides {', '.join(taken)} by its task.",
+                next_step="Leave it out, or measure a `dataset`.",
+            )
+
     @model_validator(mode="after")
     def _engine_fits(self) -> Self:
         with validation_errors():
+            self._check_what()
             check_engine(self.engine, self.endpoint, dtype=self.dtype)
-            if self.endpoint is not None and not (self.kind == "exact_match"):
+            if self.endpoint is not None and self.kind != "exact_match" and not self.by_harness:
                 raise BadInput(
                     "An endpoint gives no likelihoods of options.",
                     next_step='Use kind "exact_match": show the options in the question and let it write the letter.',

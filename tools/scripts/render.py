@@ -17,6 +17,7 @@ from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.evaluation_program import evaluation_program
 from mlintern.tools.scripts.generate_program import generate_program
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
+from mlintern.tools.scripts.harness_program import harness_program
 from mlintern.tools.scripts.header import TESTED, write_header
 from mlintern.tools.scripts.imports import import_block, names_used
 from mlintern.tools.scripts.literals import assignment
@@ -43,7 +44,7 @@ class Rendered:
 def program_of(recipe: AnyRecipe) -> Program:
     """The recipe, read."""
     if isinstance(recipe, EvaluationRecipe):
-        return evaluation_program(recipe)
+        return harness_program(recipe) if recipe.by_harness else evaluation_program(recipe)
     if isinstance(recipe, GenerateRecipe):
         return generate_program(recipe)
     return training_program(recipe)

@@ -222,7 +222,7 @@ def _datasets(recipe: AnyRecipe) -> Iterator[tuple[str, str, str | None, str | N
         if isinstance(recipe.prompts, str):
             yield recipe.prompts, recipe.split, recipe.prompts_config, recipe.prompts_revision
     elif isinstance(recipe, EvaluationRecipe):
-        yield from _measured(recipe)
+        yield from () if recipe.by_harness else _measured(recipe)
     else:
         yield recipe.dataset, recipe.split, recipe.dataset_config, recipe.dataset_revision
         if recipe.evaluation is not None:
