@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 from mcp.server import CacheHint, MCPServer
+from mcp.server.extension import Extension
 
 from mlintern.server.apps import decide
 from mlintern.server.apps.approval_card import approval_card, hide_card_tool
@@ -21,7 +22,7 @@ from mlintern.server.prompts import register_prompts
 from mlintern.server.registry import Registry
 from mlintern.server.resources import register_resources
 from mlintern.server.services import Lab
-from mlintern.server.settings import Settings
+from mlintern.server.settings import CORE, CORE_TOOLS, TOOLSETS, Settings
 from mlintern.server.strict_server import StrictServer
 from mlintern.server.tasks import JobTasks
 from mlintern.tools.errors import MlinternError
@@ -46,11 +47,16 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     """
     lab = lab or Lab(settings)
     registry = Registry()
-    for name in settings.toolsets:
-        importlib.import_module(f"mlintern.server.toolsets.{name}").register(registry, lab)
-    asks = not ASKING.isdisjoint(settings.toolsets)
+    core = CORE in settings.toolsets
+    for name in TOOLSETS:
+        if name in settings.toolsets or core:
+            chosen = registry if name in settings.toolsets else registry.only(CORE_TOOLS)
+            importlib.import_module(f"mlintern.server.toolsets.{name}").register(chosen, lab)
+    asks = core or not ASKING.isdisjoint(settings.toolsets)
     if asks:
         decide.register(registry, lab)
+    extensions: list[Extension] = [JobTasks(lab)] if core or "jobs" in settings.toolsets else []
+    extensions += [approval_card()] if asks else []
     bus = CountingBus()
     server = StrictServer(
         "mlintern",
@@ -61,7 +67,10 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
         instructions=INSTRUCTIONS,
         subscriptions=bus,
-        extensions=[*([JobTasks(lab)] if "jobs" in settings.toolsets else []), *([approval_card()] if asks else [])],
+        extensions=[
+            *([JobTasks(lab)] if core or "jobs" in settings.toolsets else []),
+            *([approval_card()] if asks else []),
+        ],
         middleware=[hide_card_tool, send_actions_along],
         lifespan=_with_background_work(lab, bus),
         cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="private")},

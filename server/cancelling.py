@@ -49,10 +49,7 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
     async def cancel_job(
         job_id: Annotated[
             str,
-            Field(
-                description="job_id from submit_job or list_jobs; or another's job: slurm:NUMBER,"
-                " ray:SUBMISSION_ID, hf_jobs:NAMESPACE/ID or its page's address"
-            ),
+            Field(description="Of submit_job; or another's: slurm:NUMBER, ray:SUBMISSION_ID, hf_jobs:NAMESPACE/ID"),
         ],
         foreign: Annotated[ForeignJob | None, Resolve(find_foreign)],
         ctx: Context[Lab],
@@ -61,8 +58,8 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
     ) -> Annotated[CallToolResult, CancelResult]:
         """Stop a job and everything it started; what it has written so far stays. Ends a schedule with its runs.
 
-        Checkpoints, metrics, logs and the cost up to now are kept. A job that is over cannot be cancelled. About a
-        job that was not submitted from this workspace the user is asked first, with the statuses of submit_job.
+        Checkpoints, metrics and logs are kept. About a job of somebody else the user is asked first, with the
+        statuses of submit_job.
         """
         if foreign is None:
             own = await lab.foreign_jobs.own(job_id)

@@ -63,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     serving = argparse.ArgumentParser(add_help=False, parents=[workspace, interpreter])
     serving.add_argument(
-        "--toolsets", metavar="NAME,...", default=",".join(TOOLSETS), help="offer only these (default: %(default)s)"
+        "--toolsets",
+        metavar="NAME,...",
+        default=",".join(TOOLSETS),
+        help="offer only these; core is the ten that a run needs (default: %(default)s)",
     )
     serving.add_argument(
         "--allow",

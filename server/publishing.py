@@ -26,10 +26,8 @@ RepoId = Annotated[str, Field(description="Id or URL; a bare name is the user's 
 RepoType = Annotated[
     Literal["model", "dataset", "space"] | None, Field(description="model, unless the URL says otherwise")
 ]
-Source = Annotated[
-    str | None, Field(description="upload: a job_id (its model), file or folder; write_card: the job_id to tell of")
-]
-Text = Annotated[str | None, Field(description="write_card: the README.md itself, instead of source")]
+Source = Annotated[str | None, Field(description="upload: job_id, file or folder; write_card: job_id")]
+Text = Annotated[str | None, Field(description="write_card: README.md, instead of source")]
 PathInRepo = Annotated[str | None, Field(description="upload: where it goes; delete_file: the file")]
 Include = Annotated[list[str] | None, Field(description="upload: only these, such as *.parquet")]
 Exclude = Annotated[list[str] | None, Field(description="upload: not these")]
@@ -151,9 +149,8 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> Annotated[CallToolResult, PublishResult]:
         """Put a model, dataset or report of this machine on the Hugging Face Hub, after the user has agreed to it.
 
-        Always asks, about exactly these files. create_repo comes first and makes a private repository. Checkpoints
-        and optimizer state are left out; files with secrets are refused. The same call again publishes nothing twice,
-        and after "in_progress" says how the upload went. "approval_required": show the user how_to_approve.
+        Always asks, about exactly these files. create_repo comes first (private). Leaves checkpoints out, refuses
+        files with secrets. The same call again publishes nothing twice, and says how an upload in_progress went.
         """
         if plan.done is not None:
             return _answer(lab.publisher.nothing_to_do(plan))

@@ -16,22 +16,19 @@ _OBJECT = {"type": "object"}
 _COUNT = {"type": "integer"}
 
 COMMON: dict[str, dict[str, Any]] = {
-    "model": {**_TEXT, "description": "Hub id, folder, or job_id of a training"},
-    "dataset": {**_TEXT, "description": "Hub id, local file or folder, or job_id"},
-    "split": _TEXT,
+    "model": {**_TEXT, "description": "Hub id, folder or job_id"},
+    "dataset": {**_TEXT, "description": "Hub id, file, folder or job_id"},
     "prepare": {**_TEXT, "description": "Source of a function row -> row"},
     "hyperparameters": {**_OBJECT, "description": "Fields of TRL's configuration class"},
     "max_steps": _COUNT,
-    "epochs": {"type": "number"},
     "lora": {**_OBJECT, "description": "Train an adapter; {} for defaults"},
     "rewards": {"type": "array", "items": {}, "description": "grpo"},
-    "evaluation": {**_OBJECT, "description": "Fields of an evaluation, made after training"},
+    "evaluation": {**_OBJECT, "description": "An evaluation's fields; made at the end"},
     "limit": {**_COUNT, "description": "Rows"},
-    "prompt": {**_TEXT, "description": "evaluation: what is asked, with {question}"},
+    "prompt": {**_TEXT, "description": "evaluation: with {question}"},
     "scorer": {**_TEXT, "description": "evaluation"},
     "prompts": {**_TEXT, "description": "generate: dataset of prompts"},
     "verifier": {**_TEXT, "description": "generate"},
-    "keep": {**_TEXT, "description": "generate: which answers"},
     "name": _TEXT,
     "push_to_hub": {**_TEXT, "description": "Repository"},
 }

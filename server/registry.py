@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 from mcp.server.mcpserver.tools import Tool
@@ -19,6 +19,13 @@ class Registry:
 
     def __init__(self) -> None:
         self.tools: list[Tool] = []
+        self._only: Collection[str] | None = None
+
+    def only(self, names: Collection[str]) -> Registry:
+        """A registry that adds to this one what is called one of ``names``, and nothing else."""
+        chosen = Registry()
+        chosen.tools, chosen._only = self.tools, names
+        return chosen
 
     def tool(
         self,
@@ -42,6 +49,8 @@ class Registry:
         """
 
         def register(function: ToolFunction) -> ToolFunction:
+            if self._only is not None and function.__name__ not in self._only:
+                return function
             tool = Tool.from_function(
                 function,
                 title=title,

@@ -17,6 +17,10 @@ NAMED = frozenset({"properties", "$defs", "patternProperties"})
 """Keywords whose keys are names, not keywords."""
 
 
+BOUNDS = frozenset({"minLength", "maxLength", "minimum", "exclusiveMinimum", "pattern"})
+"""What nobody passes by chance, and what the refusal says in full."""
+
+
 def input_schema(schema: Schema) -> Schema:
     """What a tool takes: concise, and closed, which the server enforces."""
     short: Schema = _concise(schema, optional_nulls=False)
@@ -42,7 +46,7 @@ def _concise(node: Any, optional_nulls: bool) -> Any:
     for key, value in node.items():
         if key == "title" and isinstance(value, str):
             continue
-        if not optional_nulls and (key in ("minLength", "maxLength") or (key == "default" and value in ("", [], {}))):
+        if not optional_nulls and (key in BOUNDS or (key == "default" and value in ("", [], {}, False, 0))):
             continue
         if key in NAMED and isinstance(value, dict):
             short[key] = {name: _concise(item, optional_nulls) for name, item in value.items()}

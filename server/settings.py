@@ -12,9 +12,12 @@ from mlintern.tools.errors import BadInput
 TOOLSETS = ("papers", "hub", "scripts", "jobs", "evals", "ledger")
 """In the order in which an agent meets them, which is also the order of ``tools/list``."""
 
-BACKENDS = ("local", "slurm", "ray", "hf_jobs")
-"""Every backend that a workspace may have; `mlintern.server.backends` sets up those that it has."""
-
+CORE = "core"
+CORE_TOOLS = frozenset(
+    {"inspect_dataset", "describe_trainer", "render_script", "check_script", "submit_job", "poll_job"}
+    | {"read_job_logs", "cancel_job", "read_eval", "compare_evals"}
+)
+"""What ``--toolsets core`` offers: from data to a compared evaluation, in few tokens. Other toolsets may be added."""
 
 NOT_ISOLATED = "the script can do everything here that you can: the server was started with --unsandboxed"
 
@@ -46,8 +49,9 @@ def parse_toolsets(text: str) -> tuple[str, ...]:
         BadInput: a name is unknown, or none is given.
     """
     names = {name.strip() for name in text.split(",") if name.strip()}
-    for name in sorted(names - set(TOOLSETS)):
-        raise BadInput(f"There is no toolset {name!r}.", next_step=did_you_mean(name, TOOLSETS, what="toolset"))
+    known = (CORE, *TOOLSETS)
+    for name in sorted(names - set(known)):
+        raise BadInput(f"There is no toolset {name!r}.", next_step=did_you_mean(name, known, what="toolset"))
     if not names:
-        raise BadInput("No toolset is named.", next_step=f"There are: {', '.join(TOOLSETS)}.")
-    return tuple(name for name in TOOLSETS if name in names)
+        raise BadInput("No toolset is named.", next_step=f"There are: {', '.join(known)}.")
+    return tuple(name for name in known if name in names)

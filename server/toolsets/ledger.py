@@ -20,33 +20,29 @@ def register(registry: Registry, lab: Lab) -> None:
             Field(description="The latest, the best or the dearest first; best needs an experiment"),
         ] = "started",
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
-        cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
+        cursor: Annotated[str | None, Field(description="next_cursor")] = None,
     ) -> RunPage:
         """List the runs of an experiment with recipe, state, best score, cost and verdict.
 
-        A run is a job seen as a trial: use this to decide what to try next, and after a break to find out where the
-        work stands. Logs and live progress are poll_job's subject.
+        Shows what to try next and, after a break, where the work stands. Logs and progress: poll_job.
         """
         return await lab.runs.list(experiment=experiment, sort=sort, limit=limit, cursor=cursor)
 
     @registry.tool(title="Write report", read_only=False, open_world=False)
     async def write_report(
         experiment: Annotated[str, Field(description="The experiment to report on")],
-        goal: Annotated[str | None, Field(description="What was to be achieved; kept with the experiment")] = None,
-        target: Annotated[
-            float | None, Field(description="The score to reach, on the metric's own scale: 0.85 for 85 %")
-        ] = None,
+        goal: Annotated[str | None, Field(description="What was to be achieved")] = None,
+        target: Annotated[float | None, Field(description="Score to reach: 0.85 for 85 %")] = None,
         baseline: Annotated[
-            str | None, Field(description="Run name or job_id to compare with, if not the first evaluation")
+            str | None, Field(description="Run name or job_id; the first evaluation if omitted")
         ] = None,
         task: Annotated[str | None, Field(description="Judge by this task")] = None,
         metric: Annotated[str | None, Field(description="Judge by this metric")] = None,
     ) -> ReportResult:
         """Write the report of an experiment as Markdown with charts into the workspace, and return its path.
 
-        Contains every run with recipe and cost, the scores with their intervals against the baseline, a learning
-        curve and a bar chart. Written from the ledger alone; it may be called again at any time and replaces the
-        earlier report. It publishes nothing.
+        Every run with recipe and cost, scores with intervals against the baseline, a learning curve and a bar chart,
+        from the ledger alone. Replaces the earlier report; publishes nothing.
         """
         return await lab.runs.report(
             experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric

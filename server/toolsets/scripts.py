@@ -82,8 +82,7 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> TrainerDescription:
         """Describe a TRL trainer: every hyperparameter with type, default and help, and the data it expects.
 
-        Knows the installed TRL generation's fields, their traps, and fields and trainers that were renamed or
-        removed. Use search or fields to keep the answer short. It neither renders nor runs anything.
+        Also the recipe's own fields, traps, and what was renamed or removed. search or fields keep the answer short.
         """
         return describe(trainer, search=search or None, fields=fields)
 
@@ -98,9 +97,8 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> ScriptResult:
         """Write one self-contained Python script from a recipe: training, evaluation, or data that a model writes.
 
-        The script names exact package versions, shows its hyperparameters at the top, reports telemetry, sets seeds
-        and saves checkpoints; the same file runs on every backend. Fields that TRL does not have are refused with
-        what was meant. Returns a script_id and the checks; nothing is run.
+        Exact package versions, telemetry, seeds, checkpoints; the same file runs on every backend. Unknown fields are
+        refused with what was meant. Returns a script_id and the checks; nothing is run.
         """
         return await anyio.to_thread.run_sync(lab.scripts.render, recipe)
 
@@ -137,9 +135,8 @@ def register(registry: Registry, lab: Lab) -> None:
         """Check a script for what would waste a job. Each finding names the rule, the line and the fix.
 
         static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows as the trainer
-        would: prompts, stop token, roles, truncation, empty or equal answers. dry_run runs the script itself on this
-        machine for two steps with a tiny random model and a few rows, after the user has agreed; status "running"
-        means: call again. It does not show whether the real run fits into memory.
+        would. dry_run runs it here for two steps with a tiny random model and a few rows, after the user has agreed;
+        "running" means: call again. It does not show whether the real run fits into memory.
         """
         action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
         if action is not None:

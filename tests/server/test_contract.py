@@ -16,7 +16,7 @@ from mcp.types import TextContent, Tool
 
 from mlintern.server.app import build_server
 from mlintern.server.instructions import INSTRUCTIONS
-from mlintern.server.settings import TOOLSETS, Settings
+from mlintern.server.settings import CORE_TOOLS, TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.scripts.describe import describe_trainer
 from mlintern.tools.scripts.recipe import RENDERED, AnyRecipe
 
@@ -187,7 +187,16 @@ def tokens(tools: list[Any]) -> int:
 
 
 async def test_the_list_of_tools_costs_few_tokens() -> None:
-    assert tokens(await list_tools()) <= 7_300
+    assert tokens(await list_tools()) <= 6_500
+
+
+async def test_the_core_tools_cost_less_than_half_and_can_be_joined_with_a_toolset() -> None:
+    async with Client(build_server(Settings(toolsets=parse_toolsets("core")))) as client:
+        core = (await client.list_tools()).tools
+    assert {tool.name for tool in core} == CORE_TOOLS and tokens(core) <= 2_500
+    async with Client(build_server(Settings(toolsets=parse_toolsets("core,papers")))) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+    assert names == CORE_TOOLS | set(PROMISED["papers"])
 
 
 async def test_a_recipe_is_described_by_fields_that_exist_and_the_rest_is_told_by_describe_trainer() -> None:

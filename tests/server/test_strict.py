@@ -118,7 +118,7 @@ async def test_an_argument_of_the_wrong_kind_is_explained(arguments: dict[str, A
 
 async def test_a_long_wrong_value_is_cut_and_the_cut_is_said() -> None:
     message = text_of(await call("count", {"number": "x" * 5000}))
-    assert len(message) < 400 and "(5002 characters)" in message
+    assert len(message) < 400 and "(cut: 5,002 characters)" in message
 
 
 async def test_an_error_of_ours_reaches_the_model_with_what_to_do_next() -> None:
