@@ -11,7 +11,14 @@ from pydantic import Field, model_validator
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.data_sources import dataset_kind, is_local, normalise_source
-from mlintern.tools.scripts.recipe_parts import Source, Strict, check_pattern, read_dataset_fields, validation_errors
+from mlintern.tools.scripts.recipe_parts import (
+    Holdout,
+    Source,
+    Strict,
+    check_pattern,
+    read_dataset_fields,
+    validation_errors,
+)
 from mlintern.tools.scripts.snippets import read_snippet
 
 SET_BY_EVALUATION = frozenset({"conversation", "tokenize", "add_generation_prompt", "return_dict", "return_tensors"})
@@ -188,6 +195,9 @@ class EvaluationPlan(Asking):
     )
     limit: int | None = Field(
         default=None, ge=1, description="Score that many items, drawn with the seed. None: all."
+    )
+    holdout: Holdout | None = Field(
+        default=None, description="Score only the rows that a training recipe with the same `holdout` leaves out."
     )
 
     @property

@@ -84,6 +84,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
         template=TEMPLATE,
         switches={
             "evaluation_source": source_names(plan.dataset, "EVALUATION", config=plan.dataset_config),
+            "evaluation_holdout": plan.holdout is not None,
             "evaluation_prepare": prepare.function if prepare else None,
             "fewshot_source": source_names(shown[0], "FEWSHOT") if shown else None,
             "shows_column": plan.fewshot_column is not None,
@@ -101,6 +102,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
         constants={
             "TASK": plan.task or plan.dataset.rstrip("/").rsplit("/", 1)[-1].split(".")[0] or "evaluation",
             "EVALUATION_DATASET": plan.dataset,
+            "HOLDOUT": plan.holdout.model_dump() if plan.holdout else None,
             "EVALUATION_CONFIG": plan.dataset_config,
             "EVALUATION_OPTIONS": load_options(plan.dataset),
             "EVALUATION_REVISION": plan.dataset_revision,

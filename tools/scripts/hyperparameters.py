@@ -24,6 +24,10 @@ CONFIG_CLASSES: Mapping[str, str] = {
     "kto": "KTOConfig",
     "reward": "RewardConfig",
     "distillation": "DistillationConfig",
+    "gkd": "GKDConfig",
+    "orpo": "ORPOConfig",
+    "cpo": "CPOConfig",
+    "online_dpo": "OnlineDPOConfig",
 }
 """Trainer -> its configuration class."""
 
@@ -89,7 +93,11 @@ def check_hyperparameters(class_name: str, given: Mapping[str, Any], *, validati
     schema = config_schema(class_name)
     problems = [problem for name, value in given.items() if (problem := _problem(schema, name, value))]
     if not problems:
-        problems = cross_field_problems(class_name, {"seed": seed, **given})
+        rendered = {"eval_strategy": "steps", "eval_steps": 0.2} if validation else {}
+        values = {"seed": seed, **rendered, **given}
+        # what is saved is what was evaluated, so that the best can be loaded
+        values |= {"save_steps": values.get("eval_steps", 500), "save_strategy": values.get("eval_strategy", "no")}
+        problems = cross_field_problems(class_name, values)
         if given.get("eval_strategy", "no") != "no" and not validation:
             problems.append(
                 Problem(

@@ -10,6 +10,8 @@ from mlintern.tools.scripts.literals import LINE
 
 AVAILABLE: Mapping[str, str] = {
     "base64": "import base64",
+    "ctypes": "import ctypes",
+    "platform": "import platform",
     "gzip": "import gzip",
     "hashlib": "import hashlib",
     "http": "import http.client",
@@ -52,6 +54,10 @@ AVAILABLE: Mapping[str, str] = {
     "load_from_disk": "from datasets import load_from_disk",
     "HfApi": "from huggingface_hub import HfApi",
     "LoraConfig": "from peft import LoraConfig",
+    "PeftModel": "from peft import PeftModel",
+    "AutoConfig": "from transformers import AutoConfig",
+    "AutoModelForSequenceClassification": "from transformers import AutoModelForSequenceClassification",
+    "BitsAndBytesConfig": "from transformers import BitsAndBytesConfig",
     "AutoModelForCausalLM": "from transformers import AutoModelForCausalLM",
     "AutoTokenizer": "from transformers import AutoTokenizer",
     "TrainerCallback": "from transformers import TrainerCallback",
@@ -63,6 +69,16 @@ AVAILABLE: Mapping[str, str] = {
     "DPOTrainer": "from trl import DPOTrainer",
     "GRPOConfig": "from trl import GRPOConfig",
     "GRPOTrainer": "from trl import GRPOTrainer",
+    **{
+        f"{name}{part}": f"from trl import {name}{part}"
+        for name in ("RLOO", "KTO", "Reward", "Distillation")
+        for part in ("Config", "Trainer")
+    },
+    **{
+        f"{name}{part}": f"from trl.experimental.{module} import {name}{part}"
+        for name, module in (("GKD", "gkd"), ("ORPO", "orpo"), ("CPO", "cpo"), ("OnlineDPO", "online_dpo"))
+        for part in ("Config", "Trainer")
+    },
 }
 """Name that a template may use -> the import that binds it."""
 

@@ -57,6 +57,17 @@ class Strict(BaseModel):
         return CONFIG_CLASSES.get(str(data.get("trainer")))
 
 
+class Holdout(BaseModel):
+    """Rows of the training data that are drawn once and never trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: int = Field(ge=1, description="How many.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0, description="Of the draw. The same seed and data give the same rows everywhere."
+    )
+
+
 class Lora(BaseModel):
     """Fields of peft.LoraConfig. The usual ones are listed; every other one is taken too, and checked."""
 
@@ -66,6 +77,11 @@ class Lora(BaseModel):
     lora_alpha: int = Field(default=32, ge=1, description="Scale; the update is multiplied by lora_alpha / r.")
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | list[str] = Field(default="all-linear", description="Modules that get an adapter.")
+
+    @property
+    def layers_given(self) -> bool:
+        """Whether only some layers get an adapter."""
+        return (self.model_extra or {}).get("layers_to_transform") is not None
 
     @model_validator(mode="after")
     def _fields_exist(self) -> Self:

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+VERSIONS: Mapping[str, str] = {
+    "bitsandbytes": "0.50.2",
+    "deepspeed": "0.19.8",
+    "kernels": "0.17.2",
+    "liger-kernel": "0.8.5",
+    "mlflow": "3.18.0",
+    "tensorboard": "2.21.0",
+    "trackio": "0.43.0",
+    "wandb": "0.31.0",
+    "vllm": "0.31.0",
+}
+"""Versions that rendered scripts name of what a setting needs; vLLM: the newest that TRL 1.16 takes."""
+
 REPORTERS: Mapping[str, str] = {
     "wandb": "wandb",
     "trackio": "trackio",

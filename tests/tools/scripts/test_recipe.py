@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.recipe import DpoRecipe, EvaluationRecipe, SftRecipe, parse_recipe
+from mlintern.tools.scripts.render import render
 from mlintern.tools.scripts.training_program import hyperparameters
 
 SFT: dict[str, Any] = {"trainer": "sft", "model": "Qwen/Qwen3-0.6B", "dataset": "trl-lib/Capybara"}
@@ -79,7 +80,12 @@ def test_a_wrong_field_is_refused_with_what_to_do(change: dict[str, Any], expect
         ({}, "has no `trainer`"),
         ({**SFT, "trainer": "sfd"}, "Did you mean sft?"),
         ({**SFT, "trainer": "ppo"}, "Use grpo or rloo."),
-        ({**SFT, "trainer": "kto"}, "describe_trainer describes it"),
+        ({**SFT, "trainer": "nash_md"}, "grpo with a reward function"),
+        ({**SFT, "trainer": "distillation"}, "teacher"),
+        ({**SFT, "freeze": {"embeddings": True}, "lora": {}}, "An adapter freezes"),
+        ({**SFT, "push_every": 5}, "push_to_hub"),
+        ({**SFT, "quantize": "nf4", "use_cpu": True}, "need a GPU"),
+        ({**SFT, "lora": {"layers_to_transform": [1]}}, "all-linear"),
         ({**GRPO, "rewards": []}, "rewards"),
         ({**GRPO, "rewards": [{"kind": "exact_match", "weight": float("nan")}]}, "weight"),
         ({**GRPO, "rewards": [{"kind": "pattern", "pattern": "("}]}, "no regular expression"),
@@ -159,9 +165,34 @@ def test_a_relative_path_becomes_absolute_for_the_job_runs_elsewhere(
 
 
 def test_weights_are_float32_and_bfloat16_under_an_adapter() -> None:
+    full, adapter = render(parse_recipe(SFT)).text, render(parse_recipe({**SFT, "lora": {}})).text
+    assert 'DTYPE = "float32"\n' in full and '{"dtype": DTYPE' in full
+    assert 'dtype = DTYPE or ("bfloat16" if BF16 else "float32")' in adapter  # as the device computes
+    given = render(parse_recipe({**SFT, "lora": {}, "dtype": "float32"})).text
+    assert 'DTYPE = "float32"\n' in given and '{"dtype": DTYPE' in given
+
+
+def test_learning_rates_and_batches_are_those_of_the_trainer_in_full_or_with_an_adapter() -> None:
     full, adapter = parse_recipe(SFT), parse_recipe({**SFT, "lora": {}})
     assert not isinstance(full, EvaluationRecipe) and not isinstance(adapter, EvaluationRecipe)
-    assert (full.weights_dtype, adapter.weights_dtype) == ("float32", "bfloat16")
+    assert hyperparameters(full)["learning_rate"] == 2e-5  # type: ignore[arg-type]
+    assert hyperparameters(adapter)["learning_rate"] == 2e-4  # type: ignore[arg-type]
+    best = parse_recipe({**SFT, "validation_rows": 9, "hyperparameters": {"load_best_model_at_end": True}})
+    found = hyperparameters(best)  # type: ignore[arg-type]
+    assert found["save_steps"] == found["eval_steps"] == 0.2  # what is saved was evaluated
+
+
+def test_an_evaluation_of_the_training_data_reads_the_rows_that_are_held_out() -> None:
+    plan = {"dataset": SFT["dataset"], "split": "train"}
+    recipe = parse_recipe({**SFT, "split": "train", "holdout": {"rows": 50, "seed": 3}, "evaluation": plan})
+    text = render(recipe).text
+    assert 'rows = rows.shuffle(seed=HOLDOUT["seed"]).select(range(HOLDOUT["rows"]))' in text
+    assert 'rows.shuffle(seed=HOLDOUT["seed"]).select(range(held, len(rows)))' in text
+    alone = render(
+        parse_recipe({"trainer": "evaluation", "model": "a/b", **plan, "holdout": {"rows": 50, "seed": 3}})
+    )
+    drawn = 'HOLDOUT = {\n    "rows": 50,\n    "seed": 3,\n}'
+    assert drawn in alone.text and drawn in text
 
 
 def test_an_adapter_takes_every_field_of_peft() -> None:

@@ -87,6 +87,29 @@ RECIPES: dict[str, dict[str, Any]] = {
         ],
         "evaluation": {**MEASURE, "kind": "exact_match", "extract": r"#### (.*)", "ignore_case": True},
     },
+    "sft by the clock": {
+        **PLAIN,
+        "max_minutes": 10,
+        "holdout": {"rows": 50},
+        "freeze": {"embeddings": True, "layers_below": 2},
+        "filter": "def keep(row):\n    return True\n",
+        "push_to_hub": "me/model",
+        "push_every": 10,
+        "evaluation": {"dataset": "trl-lib/Capybara", "scorer": "likelihood", "kind": "multiple_choice"},
+    },
+    "qlora": {**PLAIN, "quantize": "nf4"},
+    "zero3": {**PLAIN, "scale": "zero3"},
+    "fsdp2": {**PLAIN, "scale": "fsdp2", "lora": {}, "evaluation": MEASURE},
+    **{name: {**PLAIN, "trainer": name} for name in ("kto", "reward", "orpo", "cpo")},
+    **{name: {**PLAIN, "trainer": name, "teacher": "a/b"} for name in ("distillation", "gkd")},
+    **{
+        name: {
+            **PLAIN,
+            "trainer": name,
+            "rewards": ["accuracy", "format", "length", "code", {"kind": "reward_model", "model": "a/b"}],
+        }
+        for name in ("rloo", "online_dpo")
+    },
     "multiple choice": {**PLAIN, "trainer": "evaluation", **MEASURE, "system": "Be brief."},
     "texts of options": {**PLAIN, "trainer": "evaluation", **MEASURE, "prompt": "{question}"},
     "filled prompt": {**PLAIN, "trainer": "evaluation", **MEASURE, "prompt": "Q: {question}\nA:"},

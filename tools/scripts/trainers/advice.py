@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,11 @@ class Trainer:
         shapes: data that it takes, one line a shape: columns, and what happens to them.
         advice: field -> how we would set it and why. These are the key fields of a description.
         shown: fields that a rendered script shows at its top even when the recipe leaves them alone.
+        does: what the script does, for its first line.
+        rates: learning rates to start from, in full and with an adapter (sources: the papers and TRL's examples).
+        batch: rows at once on a device, and how many of these make a step.
+        warmup: share of the steps in which the learning rate rises.
+        experimental: part of `trl.experimental`, which may change with any release.
     """
 
     name: str
@@ -22,6 +28,24 @@ class Trainer:
     advice: Mapping[str, str]
     shown: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    trainer_class: str = ""
+    does: str = ""
+    rates: tuple[float, float] = (1e-6, 1e-5)
+    batch: tuple[int, int] = (8, 2)
+    warmup: float = 0.1
+    schedule: str = "linear"
+    model_class: str = "AutoModelForCausalLM"
+    experimental: bool = False
+
+    def defaults(self, *, lora: bool) -> dict[str, Any]:
+        """Values that a recipe leaves open, as an expert would start."""
+        return {
+            "learning_rate": self.rates[lora],
+            "lr_scheduler_type": self.schedule,
+            "warmup_steps": self.warmup,
+            "per_device_train_batch_size": self.batch[0],
+            "gradient_accumulation_steps": self.batch[1],
+        }
 
 
 _COMMON_SHOWN = (
@@ -30,11 +54,10 @@ _COMMON_SHOWN = (
     "warmup_steps",
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
-    "gradient_checkpointing",
 )
 _BATCH = "With gradient_accumulation_steps it makes the batch; lower it and raise the other when memory is short."
 _WARMUP = "Below 1 it is a share of all steps (warmup_ratio is gone); 0.03 to 0.1 is usual."
-_CHECKPOINTING = "On by default: less memory, about a fifth slower. Turn it off when memory is plenty."
+_CHECKPOINTING = "Chosen when the script starts: on only where the activations do not fit; a fifth slower."
 _SCHEDULE = '"cosine" or "linear" to 0 for a fixed budget; "constant" while exploring.'
 
 SFT = Trainer(
@@ -59,6 +82,11 @@ SFT = Trainer(
         "gradient_checkpointing": _CHECKPOINTING,
     },
     shown=(*_COMMON_SHOWN, "max_length"),
+    trainer_class="SFTTrainer",
+    does="Fine-tune a language model on examples",
+    rates=(2e-5, 2e-4),
+    warmup=0.03,
+    schedule="cosine",
 )
 
 DPO = Trainer(
@@ -83,6 +111,10 @@ DPO = Trainer(
     },
     shown=(*_COMMON_SHOWN, "beta", "loss_type", "max_length"),
     notes=("Start from a model that already answers in the right form (after SFT).",),
+    trainer_class="DPOTrainer",
+    does="Fine-tune a language model on preferences",
+    rates=(1e-6, 1e-5),
+    batch=(4, 8),
 )
 
 GRPO = Trainer(
@@ -109,6 +141,11 @@ GRPO = Trainer(
         "A prompt whose answers all get the same reward teaches nothing: watch frac_reward_zero_std.",
         "It improves sampled answers first; a greedy score may lag behind.",
     ),
+    trainer_class="GRPOTrainer",
+    does="Fine-tune a language model on rewards",
+    batch=(8, 4),
+    warmup=0.03,
+    schedule="constant_with_warmup",
 )
 
 RLOO = Trainer(
@@ -122,7 +159,12 @@ RLOO = Trainer(
         "beta": "0.05 by default: a penalty for leaving the reference model.",
         "per_device_train_batch_size": GRPO.advice["per_device_train_batch_size"],
     },
-    shown=(),
+    shown=_COMMON_SHOWN,
+    trainer_class="RLOOTrainer",
+    does="Fine-tune a language model on rewards",
+    batch=(8, 4),
+    warmup=0.03,
+    schedule="constant_with_warmup",
 )
 
 KTO = Trainer(
@@ -139,7 +181,11 @@ KTO = Trainer(
         "undesirable_weight": "Raise it when bad examples are rare.",
         "per_device_train_batch_size": "At least 4, for the KL estimate compares within the batch.",
     },
-    shown=(),
+    shown=_COMMON_SHOWN,
+    trainer_class="KTOTrainer",
+    does="Fine-tune a language model on answers marked good or bad",
+    rates=(1e-6, 5e-6),
+    batch=(8, 4),
 )
 
 REWARD = Trainer(
@@ -152,7 +198,12 @@ REWARD = Trainer(
         "max_length": "Longer pairs are filtered out.",
         "per_device_train_batch_size": _BATCH,
     },
-    shown=(),
+    shown=_COMMON_SHOWN,
+    trainer_class="RewardTrainer",
+    does="Train a reward model on preferences",
+    rates=(1e-5, 1e-4),
+    warmup=0.03,
+    model_class="AutoModelForSequenceClassification",
 )
 
 DISTILLATION = Trainer(
@@ -165,11 +216,90 @@ DISTILLATION = Trainer(
         "max_completion_length": "What the student writes in one go.",
         "beta": "0 is forward KL, 0.5 Jensen-Shannon, 1.0 (the default) reverse KL.",
     },
-    shown=(),
+    shown=_COMMON_SHOWN,
+    trainer_class="DistillationTrainer",
+    does="Fine-tune a language model on what a teacher thinks of its answers",
+    rates=(1e-6, 1e-5),
+    batch=(4, 4),
+)
+
+_UNSTABLE = "Experimental in TRL: it may change or vanish with any release; the script fixes the version."
+
+GKD = Trainer(
+    name="gkd",
+    summary="Generalised knowledge distillation: learn a teacher's probabilities on given and on own answers.",
+    shapes=("messages: [{role, content}, ...]",),
+    advice={
+        "learning_rate": "1e-5 for full fine-tuning, 1e-4 with LoRA.",
+        "lmbda": "Share of steps on the student's own answers: 0.5 is usual, 0 is plain distillation.",
+        "beta": "0 is forward KL, 1 reverse KL.",
+        "max_new_tokens": "Length of the student's own answers.",
+    },
+    shown=(*_COMMON_SHOWN, "max_length"),
+    notes=(_UNSTABLE, "`distillation` is the stable trainer for the same purpose, on prompts."),
+    trainer_class="GKDTrainer",
+    does="Fine-tune a language model on a teacher's probabilities",
+    rates=(1e-5, 1e-4),
+    batch=(4, 4),
+    experimental=True,
+)
+
+ORPO = Trainer(
+    name="orpo",
+    summary="Odds-ratio preference optimisation: SFT and preferences in one, without a reference model.",
+    shapes=DPO.shapes,
+    advice={
+        "learning_rate": "8e-6 for full fine-tuning, 5e-5 with LoRA.",
+        "beta": "0.1: weight of the preference beside the likelihood.",
+        "max_length": "Prompt and answer together.",
+    },
+    shown=(*_COMMON_SHOWN, "beta", "max_length"),
+    notes=(_UNSTABLE,),
+    trainer_class="ORPOTrainer",
+    does="Fine-tune a language model on preferences",
+    rates=(8e-6, 5e-5),
+    batch=(4, 8),
+    experimental=True,
+)
+
+CPO = Trainer(
+    name="cpo",
+    summary='Contrastive preference optimisation without a reference model; loss_type="simpo" is SimPO.',
+    shapes=DPO.shapes,
+    advice={
+        "learning_rate": "1e-6 for full fine-tuning, 1e-5 with LoRA.",
+        "loss_type": '"sigmoid"; "simpo" with cpo_alpha=0 is SimPO.',
+        "beta": "0.1; SimPO wants 2 to 10.",
+        "cpo_alpha": "Weight of the likelihood of the chosen answer.",
+        "simpo_gamma": "Margin of SimPO.",
+    },
+    shown=(*_COMMON_SHOWN, "beta", "loss_type", "max_length"),
+    notes=(_UNSTABLE,),
+    trainer_class="CPOTrainer",
+    does="Fine-tune a language model on preferences",
+    batch=(4, 8),
+    experimental=True,
+)
+
+ONLINE_DPO = Trainer(
+    name="online_dpo",
+    summary="Online DPO: two answers are sampled to each prompt, and the rewards say which is better.",
+    shapes=("prompt (text, or messages that end with the user)",),
+    advice={
+        "learning_rate": "5e-7 to 1e-6 for full fine-tuning, 1e-5 with LoRA.",
+        "max_new_tokens": "Length of the answers.",
+        "beta": "0.1; higher stays nearer to the reference model.",
+    },
+    shown=(*_COMMON_SHOWN, "beta", "max_length"),
+    notes=(_UNSTABLE, "grpo with two or more generations is the stable alternative."),
+    trainer_class="OnlineDPOTrainer",
+    does="Fine-tune a language model on rewards of pairs of its answers",
+    batch=(4, 4),
+    experimental=True,
 )
 
 TRAINERS: Mapping[str, Trainer] = {
-    trainer.name: trainer for trainer in (SFT, DPO, GRPO, RLOO, KTO, REWARD, DISTILLATION)
+    trainer.name: trainer for trainer in (SFT, DPO, GRPO, RLOO, KTO, REWARD, DISTILLATION, GKD, ORPO, CPO, ONLINE_DPO)
 }
 
 

@@ -124,9 +124,7 @@ TRAINERS: Mapping[str, Removed] = {
     "xpo": Removed("TRL 1.16", "dpo, or grpo with a reward function"),
     "nash_md": Removed("TRL 1.16", "dpo, or grpo with a reward function"),
     "minillm": Removed("TRL 1.16", "sft on the teacher's completions"),
-    "simpo": Removed("TRL 1.16", 'dpo; SimPO itself lives in trl.experimental.cpo (loss_type="simpo")'),
-    "orpo": Removed("TRL 1.16", "dpo; ORPO itself lives in trl.experimental.orpo"),
-    "cpo": Removed("TRL 1.16", "dpo; CPO itself lives in trl.experimental.cpo"),
+    "simpo": Removed("TRL 1.16", 'cpo with loss_type="simpo" and cpo_alpha=0'),
     "ipo": Removed("TRL 1.16", 'dpo with loss_type=["ipo"]'),
 }
 """Methods that are no stable trainer of this TRL, and what to render instead."""

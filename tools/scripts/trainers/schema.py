@@ -162,7 +162,7 @@ def check_name(schema: ConfigSchema, name: str) -> Problem | None:
 def check_value(schema: ConfigSchema, name: str, value: Any) -> Problem | None:
     """What is wrong with ``value`` for an existing field: outside its choices, or of a type it cannot be."""
     field = schema.fields[name]
-    if value == field.default or isinstance(value, _ALSO_TAKES.get((schema.name, name), ())):
+    if value == field.default or isinstance(value, _also_taken(schema.name, name)):
         return None
     if value is None:
         if "None" in field.type or "Optional" in field.type:
@@ -180,9 +180,14 @@ def check_value(schema: ConfigSchema, name: str, value: Any) -> Problem | None:
     return None
 
 
+def _also_taken(class_name: str, name: str) -> tuple[type, ...]:
+    return _ALSO_TAKES.get((class_name, name), ()) + _ALSO_TAKES.get(("*", name), ())
+
+
 _ALSO_TAKES: Mapping[tuple[str, str], tuple[type, ...]] = {
     ("DPOConfig", "loss_type"): (str,),
     ("GRPOConfig", "scale_rewards"): (bool,),
+    ("*", "fsdp"): (bool,),
 }
 """Types that a class converts by itself although its annotation does not say so."""
 
