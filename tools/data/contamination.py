@@ -11,14 +11,17 @@ from typing import Any
 import anyio.to_thread
 
 from mlintern.tools.data.contamination_inputs import Part, Side, check_columns, find_part, open_side
+from mlintern.tools.data.contamination_search import ContaminationSearch, Outcome
 from mlintern.tools.data.inspection_results import ContaminationMatch, ContaminationResult
 from mlintern.tools.data.local_files import LocalSplit
-from mlintern.tools.data.ngram_index import EvaluationIndex, Match
+from mlintern.tools.data.ngram_index import Match
 from mlintern.tools.data.rows import stream_batches, stream_rows
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.client import HubClient
 
 MOST_MATCHES = 50
+MOST_TEMPLATES = 20
+MOST_NUMBERS = 1_000
 MOST_REMOTE_ROWS = 1_000_000
 SHOWN_TEXT = 300
 
@@ -81,70 +84,61 @@ class ContaminationChecker:
         def run() -> ContaminationResult:
             sides = [open_side(part, columns, most_rows=self._most_rows) for part in parts]
             check_columns(sides[0], sides[1], columns)
-            return self._check(sides[0], sides[1], EvaluationIndex(ngram=ngram, threshold=threshold), target)
+            return self._check(sides[0], sides[1], ContaminationSearch(ngram=ngram, threshold=threshold), target)
 
         return await anyio.to_thread.run_sync(run)
 
     def _check(
-        self, train: Side, evaluation: Side, index: EvaluationIndex, filtered: Path | None
+        self, train: Side, evaluation: Side, search: ContaminationSearch, filtered: Path | None
     ) -> ContaminationResult:
         if filtered is not None:
             _check_target(train, filtered)
         partial = [*train.unread, *evaluation.unread]
         evaluation_rows = 0
         for texts in evaluation.texts(partial):
-            index.add(evaluation_rows, texts)
+            search.add(evaluation_rows, texts)
             evaluation_rows += 1
-        best: dict[int, Match] = {}
-        flagged: set[int] = set()
         train_rows = 0
         for texts in train.texts(partial):
-            for match in index.matches(train_rows, texts):
-                flagged.add(match.train_row)
-                known = best.get(match.evaluation_row)
-                if known is None or match.overlap > known.overlap:
-                    best[match.evaluation_row] = match
+            search.look(train_rows, texts)
             train_rows += 1
         for side, rows in ((train, train_rows), (evaluation, evaluation_rows)):
             if not rows:
                 raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
+        found = search.outcome(train_rows=train_rows, evaluation_rows=evaluation_rows)
         if filtered is not None:
-            write_without(train, flagged, filtered)
-        return _result(train, evaluation, index, best, (train_rows, evaluation_rows, len(flagged)), filtered, partial)
+            write_without(train, found.train_rows, filtered)
+        return _result(train, evaluation, search, found, (train_rows, evaluation_rows), filtered, partial)
 
 
 def _result(
     train: Side,
     evaluation: Side,
-    index: EvaluationIndex,
-    best: dict[int, Match],
-    counts: tuple[int, int, int],
+    search: ContaminationSearch,
+    found: Outcome,
+    counts: tuple[int, int],
     filtered: Path | None,
     partial: list[str],
 ) -> ContaminationResult:
-    ordered = sorted(best.values(), key=lambda match: (-match.overlap, match.evaluation_row))
+    flagged, varied = (_shown(matches) for matches in (found.best, found.templates))
+    index = search.index
     return ContaminationResult(
         train=train.name,
         evaluation=evaluation.name,
         train_rows=counts[0],
         evaluation_rows=counts[1],
-        flagged=len(best),
-        rate=round(len(best) / counts[1], 6),
-        train_rows_flagged=counts[2],
-        matches=[
-            ContaminationMatch(
-                evaluation_row=match.evaluation_row,
-                train_row=match.train_row,
-                overlap=match.overlap,
-                text=match.text if len(match.text) <= SHOWN_TEXT else f"{match.text[:SHOWN_TEXT]}... (cut)",
-                kind=match.kind,
-            )
-            for match in ordered[:MOST_MATCHES]
-        ],
-        matches_left_out=max(0, len(ordered) - MOST_MATCHES),
+        flagged=len(flagged),
+        rate=round(len(flagged) / counts[1], 6),
+        train_rows_flagged=len(found.train_rows),
+        same_template=len(varied),
+        matches=flagged[:MOST_MATCHES] + varied[:MOST_TEMPLATES],
+        matches_left_out=max(0, len(flagged) - MOST_MATCHES) + max(0, len(varied) - MOST_TEMPLATES),
+        flagged_rows=sorted(found.best)[:MOST_NUMBERS],
+        common_texts=found.common_texts,
         columns={"train": list(train.columns), "evaluation": list(evaluation.columns)},
-        method=f"{index.ngram}-grams of lower-case words as candidates, confirmed when they cover at least "
-        f"{index.threshold:.0%} of an evaluation text; shorter texts only when equal after normalisation",
+        method=f"{index.ngram}-grams of words (of characters where a script has no spaces) that cover at least "
+        f"{index.threshold:.0%} of a text, boilerplate left out by its frequency; near copies by aligned tokens; "
+        "texts that differ in numbers only are the same template and not flagged",
         splits={"train": train.shown_split, "evaluation": evaluation.shown_split},
         revisions={
             key: side.revision for key, side in (("train", train), ("evaluation", evaluation)) if side.revision
@@ -153,6 +147,20 @@ def _result(
         short_texts=index.short_texts,
         filtered=str(filtered) if filtered else None,
     )
+
+
+def _shown(matches: dict[int, Match]) -> list[ContaminationMatch]:
+    ordered = sorted(matches.values(), key=lambda match: (-match.overlap, match.evaluation_row))
+    return [
+        ContaminationMatch(
+            evaluation_row=match.evaluation_row,
+            train_row=match.train_row,
+            overlap=match.overlap,
+            text=match.text if len(match.text) <= SHOWN_TEXT else f"{match.text[:SHOWN_TEXT]}... (cut)",
+            kind=match.kind,
+        )
+        for match in ordered
+    ]
 
 
 def _check_target(side: Side, target: Path) -> None:

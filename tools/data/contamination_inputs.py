@@ -9,7 +9,6 @@ import anyio.to_thread
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.data.local_files import open_local
-from mlintern.tools.data.ngram_index import texts_in
 from mlintern.tools.data.remote_rows import (
     RemoteFile,
     RemoteFiles,
@@ -18,6 +17,7 @@ from mlintern.tools.data.remote_rows import (
     describe_repository,
 )
 from mlintern.tools.data.rows import DataSplit, stream_rows, text_columns
+from mlintern.tools.data.text_tokens import texts_in
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient

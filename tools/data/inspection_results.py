@@ -157,7 +157,10 @@ class ContaminationMatch(BaseModel):
     train_row: int = Field(description="row number in the training set, from 0")
     overlap: float = Field(description="share of the evaluation text's tokens that stand in the training row")
     text: str = Field(description="longest shared run, normalised (untrusted text of the dataset)")
-    kind: str = Field(description="exact: the whole text; ngram: a part of it")
+    kind: str = Field(
+        description="exact: the whole text; ngram: most of it; near: most of its words in their order; "
+        "same_template: only numbers differ, which is not flagged"
+    )
 
 
 class ContaminationResult(BaseModel):
@@ -170,8 +173,17 @@ class ContaminationResult(BaseModel):
     flagged: int = Field(description="evaluation rows of which a text stands in the training data")
     rate: float = Field(description="flagged / evaluation_rows")
     train_rows_flagged: int = Field(description="training rows that hold a text of the evaluation set")
-    matches: list[ContaminationMatch] = Field(description="one per flagged evaluation row, the largest overlap first")
-    matches_left_out: int = Field(default=0, description="further flagged evaluation rows that are not listed")
+    same_template: int = Field(
+        default=0, description="further evaluation rows that differ from a row in numbers only"
+    )
+    matches: list[ContaminationMatch] = Field(
+        description="one per flagged evaluation row, the largest overlap first; then those of the same template"
+    )
+    matches_left_out: int = Field(default=0, description="further evaluation rows of both kinds that are not listed")
+    flagged_rows: list[int] = Field(default_factory=list, description="flagged evaluation rows, at most 1,000")
+    common_texts: int = Field(
+        default=0, description="evaluation texts that so many of its rows share that they prove nothing"
+    )
     columns: dict[str, list[str]] = Field(description="columns that were read, by side")
     method: str
     splits: dict[str, str] = Field(description="split that was read, by side; of a Hub dataset config/split")
