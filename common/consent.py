@@ -30,7 +30,7 @@ SHORT_NAMES = {"hf": "hf_jobs"}
 COMMON_KINDS = frozenset({"submit_job", "check_script"})
 """What an allowance without a tool speaks for."""
 
-ALLOWABLE_KINDS = COMMON_KINDS | {"cancel_job"}
+ALLOWABLE_KINDS = COMMON_KINDS | {"cancel_job", "run_trials", "confirm"}
 """What may be allowed in advance. Publishing and schedules always ask."""
 
 TOLERANCE = 1e-9

@@ -29,7 +29,7 @@ from mlintern.tools.errors import MlinternError
 
 logger = logging.getLogger(__name__)
 
-ASKING = frozenset({"jobs", "hub"})
+ASKING = frozenset({"jobs", "hub", "experiments"})
 """Toolsets with a tool that asks the user."""
 
 RECONCILE_AFTER_SECONDS = 1.0
@@ -62,6 +62,7 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         "mlintern",
         tools=registry.tools,
         known_secrets=lambda: lab.known_secrets(),  # built when it is first needed
+        lab=lab,
         title="mlintern",
         version=metadata.version("mlintern"),
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
@@ -97,6 +98,14 @@ def _with_background_work(lab: Lab, bus: CountingBus) -> Any:
     return lifespan
 
 
+def _carry_on_experiments(lab: Lab) -> None:
+    """Have a runner at every experiment with something left to do; loads nothing where none was ever opened."""
+    with lab.ledger.read() as connection:
+        if connection.execute("SELECT 1 FROM campaigns LIMIT 1").fetchone() is None:
+            return
+    lab.campaigns.resume_all()
+
+
 async def _watch_jobs(lab: Lab) -> None:
     """Pick up the jobs of an earlier server, and then see after all of them though nobody may be polling.
 
@@ -107,6 +116,7 @@ async def _watch_jobs(lab: Lab) -> None:
     while True:
         try:
             found = await lab.jobs.reconcile()
+            await anyio.to_thread.run_sync(_carry_on_experiments, lab)
         except* MlinternError as errors:
             logger.warning("Jobs could not be looked after: %s", errors.exceptions[0])
         else:

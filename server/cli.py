@@ -18,6 +18,7 @@ from mlintern.server.inside_job import refuse_inside_job
 from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, MlinternError
+from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlintern.server.services import Lab
@@ -114,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    verify = commands.add_parser("verify", parents=[workspace], help="recount a certificate from the files it names")
+    verify.add_argument("certificate", type=Path, metavar="CERTIFICATE", help="certificate.json beside a report")
+    verify.set_defaults(run=_verify)
+
     install = commands.add_parser("install", parents=[serving], help="write this server into a host's configuration")
     install.add_argument("host", metavar="HOST", help="claude-desktop, claude-code, cursor or vscode")
     install.add_argument("--print", action="store_true", dest="print_only", help="show the entry, write nothing")
@@ -150,6 +155,26 @@ def _at_least_one(slots: int) -> int:
     if slots < 1:
         raise BadInput(f"--slots {slots} leaves no room for a job.", next_step="Give 1 or more.")
     return slots
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from mlintern.tools.campaigns.verify import verify
+
+    path = options.certificate.absolute()
+    # reports/NAME/certificate.json of a workspace says itself which workspace that is.
+    own = path.parents[2] if len(path.parents) > 2 and (path.parents[2] / "ledger.db").exists() else None
+    root = options.workspace or own or Workspace.open().root
+    found = verify(path, workspace=root)
+    for what in found.checked:
+        wrong = [problem.message for problem in found.problems if problem.what == what]
+        print(f"{'FAILS' if wrong else 'holds'}  {what}")
+        for message in wrong:
+            print(f"       {message}")
+    for hole in found.holes:
+        print(f"hole   {hole}")
+    if found.summary:
+        print("claim  " + ", ".join(f"{name} {value}" for name, value in found.summary.items()))
+    return 0 if found.holds else EXIT_FAILED
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
 
 from mlintern.common.clock import Clock, SystemClock
 from mlintern.server.settings import Settings
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from mlintern.server.asking import Gate
     from mlintern.tools.allowances import Allowances
     from mlintern.tools.approvals import Approvals
+    from mlintern.tools.campaigns.certificate import Certifier
+    from mlintern.tools.campaigns.service import CampaignService
     from mlintern.tools.config import Config
     from mlintern.tools.data.contamination import ContaminationChecker
     from mlintern.tools.data.inspect_dataset import DatasetInspector
@@ -115,7 +120,7 @@ class Lab:
 
     @cached_property
     def checker(self) -> ScriptChecker:
-        from mlintern.server.backends import isolation_of
+        from mlintern.tools.jobs.backends.configured import isolation_of
         from mlintern.tools.scripts.checking import ScriptChecker
         from mlintern.tools.scripts.dry_run import DryRunner
         from mlintern.tools.scripts.script_inputs import Materials
@@ -127,7 +132,7 @@ class Lab:
             clock=self.clock,
             materials=materials,
             python=self.settings.python,
-            isolation=partial(isolation_of, self.settings),
+            isolation=partial(isolation_of, unsandboxed=self.settings.unsandboxed),
         )
         template = TemplateChecker(materials=materials, scratch=self.workspace.folder("cache", "data"))
         return ScriptChecker(store=self.scripts, template=template, runner=runner)
@@ -173,9 +178,16 @@ class Lab:
 
     @cached_property
     def backends(self) -> dict[str, Backend]:
-        from mlintern.server.backends import set_up
+        from mlintern.tools.jobs.backends.configured import set_up
 
-        return set_up(workspace=self.workspace, clock=self.clock, settings=self.settings, config=self.config)
+        return set_up(
+            workspace=self.workspace,
+            clock=self.clock,
+            config=self.config,
+            slots=self.settings.slots,
+            python=self.settings.python,
+            unsandboxed=self.settings.unsandboxed,
+        )
 
     @cached_property
     def evals(self) -> EvalService:
@@ -190,6 +202,52 @@ class Lab:
         from mlintern.tools.runs.service import RunService
 
         return RunService(workspace=self.workspace, ledger=self.ledger, clock=self.clock)
+
+    @cached_property
+    def campaigns(self) -> CampaignService:
+        from mlintern.tools.campaigns.process import Options, ensure_runner
+        from mlintern.tools.campaigns.service import CampaignService
+
+        options = Options(
+            slots=self.settings.slots,
+            python=self.settings.python,
+            budget_usd=self.allowances.limit_usd,
+            unsandboxed=self.settings.unsandboxed,
+        )
+        return CampaignService(
+            workspace=self.workspace,
+            ledger=self.ledger,
+            clock=self.clock,
+            hub=self.hub,
+            jobs=self.jobs,
+            ensure_runner=partial(ensure_runner, workspace=self.workspace, options=options),
+        )
+
+    @cached_property
+    def certifier(self) -> Certifier:
+        from mlintern.tools.campaigns.certificate import Certifier
+
+        return Certifier(
+            workspace=self.workspace, ledger=self.ledger, clock=self.clock, contamination=self.contamination
+        )
+
+    async def experiment_of(self, arguments: Mapping[str, Any]) -> str | None:
+        """The opened experiment that a call of a tool belongs to: named, or that of the job that is named."""
+
+        def look() -> str | None:
+            name = arguments.get("experiment")
+            with self.ledger.read() as connection:
+                if name is None and isinstance(arguments.get("job_id"), str):
+                    row = connection.execute(
+                        "SELECT experiment FROM jobs WHERE job_id = ?", (arguments["job_id"],)
+                    ).fetchone()
+                    name = row["experiment"] if row else None
+                if not isinstance(name, str):
+                    return None
+                found = connection.execute("SELECT 1 FROM campaigns WHERE experiment = ?", (name,)).fetchone()
+            return name if found else None
+
+        return await anyio.to_thread.run_sync(look)
 
     @cached_property
     def web(self) -> Web:

@@ -9,7 +9,7 @@ from mlintern.common.text import did_you_mean
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput
 
-TOOLSETS = ("papers", "hub", "scripts", "jobs", "evals", "ledger")
+TOOLSETS = ("papers", "hub", "scripts", "jobs", "evals", "experiments", "ledger")
 """In the order in which an agent meets them, which is also the order of ``tools/list``."""
 
 CORE = "core"

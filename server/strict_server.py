@@ -6,6 +6,7 @@
 * What jobs were given as secrets stands in no answer.
 * Text and structured content carry the same answer, for hosts that show the model only one of them. The text is
   compact JSON without empty fields.
+* A result that belongs to an opened experiment says what time and money are left (`remaining`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pydantic import AnyUrl, ValidationError
 from mlintern.common.redact import MARK
 from mlintern.common.text import did_you_mean
 from mlintern.server.arguments import explain, refuse_unknown
+from mlintern.server.services import Lab
 from mlintern.tools.errors import MlinternError, NotFound
 
 
@@ -33,10 +35,17 @@ class StrictServer(MCPServer[Any]):
     """An `MCPServer` over ``tools`` that refuses, explains and answers as the module says."""
 
     def __init__(
-        self, name: str, *, tools: list[Tool], known_secrets: Callable[[], Iterable[str]] = tuple, **options: Any
+        self,
+        name: str,
+        *,
+        tools: list[Tool],
+        lab: Lab | None = None,
+        known_secrets: Callable[[], Iterable[str]] = tuple,
+        **options: Any,
     ) -> None:
         """``known_secrets`` are values that no result, error or resource may hold."""
         super().__init__(name, tools=tools, **options)
+        self._lab = lab
         self._tools = {tool.name: tool for tool in tools}
         self._known_secrets = known_secrets
 
@@ -59,8 +68,17 @@ class StrictServer(MCPServer[Any]):
                 raise ToolError(explain(name, error.__cause__, full_schema)) from error.__cause__
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
-            return as_result(self._without_secrets(result.structured_content), meta=result.meta)
+            answer = await self._with_remaining(result.structured_content, arguments)
+            return as_result(self._without_secrets(answer), meta=result.meta)
         return result
+
+    async def _with_remaining(self, answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """``answer`` with the time and money left of the experiment that the call belongs to, if it does."""
+        experiment = await self._lab.experiment_of(arguments) if self._lab and "remaining" not in answer else None
+        if self._lab is None or experiment is None:
+            return answer
+        remaining = await self._lab.campaigns.remaining(experiment)
+        return {**answer, "remaining": remaining.model_dump(mode="json")}
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Any, Any] | None = None

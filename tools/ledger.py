@@ -129,6 +129,60 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (baseline, candidate)
     ) STRICT;
     """,
+    """
+    CREATE TABLE campaigns (
+        experiment TEXT PRIMARY KEY REFERENCES experiments(name),
+        plan TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        opened_at REAL NOT NULL,
+        ends_at REAL NOT NULL,
+        stopped INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE batches (
+        experiment TEXT NOT NULL REFERENCES campaigns(experiment),
+        digest TEXT NOT NULL,
+        body TEXT NOT NULL,
+        usd_worst REAL NOT NULL,
+        agreed_at REAL NOT NULL,
+        PRIMARY KEY (experiment, digest)
+    ) STRICT;
+    CREATE TABLE trials (
+        experiment TEXT NOT NULL REFERENCES campaigns(experiment),
+        trial INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        parent INTEGER,
+        spec TEXT NOT NULL,
+        batch TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN
+            ('waiting', 'running', 'done', 'ended', 'failed', 'refused', 'cancelled')),
+        reason TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        ended_at REAL,
+        PRIMARY KEY (experiment, trial),
+        UNIQUE (experiment, name)
+    ) STRICT;
+    CREATE TABLE stages (
+        experiment TEXT NOT NULL,
+        trial INTEGER NOT NULL,
+        rung INTEGER NOT NULL,
+        seed INTEGER NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('generate', 'train', 'measure', 'confirm')),
+        attempt INTEGER NOT NULL,
+        spec TEXT NOT NULL,
+        recorded_at REAL NOT NULL,
+        outcome TEXT,
+        PRIMARY KEY (experiment, trial, rung, seed, kind, attempt),
+        FOREIGN KEY (experiment, trial) REFERENCES trials(experiment, trial)
+    ) STRICT;
+    CREATE TABLE confirmations (
+        experiment TEXT NOT NULL REFERENCES campaigns(experiment),
+        opening INTEGER NOT NULL,
+        trial INTEGER NOT NULL,
+        opened_at REAL NOT NULL,
+        verdict TEXT,
+        PRIMARY KEY (experiment, opening)
+    ) STRICT;
+    """,
 )
 """Schema version n is reached by applying the first n entries. Entries are never edited, only added."""
 

@@ -44,6 +44,22 @@ def register(registry: Registry, lab: Lab) -> None:
         Every run with recipe and cost, scores with intervals against the baseline, a learning curve and a bar chart,
         from the ledger alone. Replaces the earlier report; publishes nothing.
         """
-        return await lab.runs.report(
-            experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric
+        headline, section, certificate = "", "", None
+        if await lab.experiment_of({"experiment": experiment}) is not None:
+            from mlintern.tools.campaigns import report_part
+
+            certificate = lab.runs.folder(experiment) / "certificate.json"
+            written = await lab.certifier.write(experiment, certificate)
+            status = await lab.campaigns.poll(experiment)
+            headline, section = report_part.headline(status, written), report_part.section(status, written)
+        result = await lab.runs.report(
+            experiment,
+            goal=goal,
+            target=target,
+            baseline=baseline,
+            task=task,
+            metric=metric,
+            headline=headline,
+            section=section,
         )
+        return result.model_copy(update={"certificate": str(certificate) if certificate else None})

@@ -18,6 +18,12 @@ pytestmark = pytest.mark.anyio
 
 EVALUATION = {"trainer": "evaluation", "model": "{folder}/model", "dataset": "{folder}/good.jsonl"}
 SFT = {"trainer": "sft", "model": "{folder}/model", "dataset": "{folder}/good.jsonl"}
+OPEN = {
+    "name": "x",
+    "model": "{folder}/model",
+    "evaluation": {"dataset": "{folder}/good.jsonl"},
+    "limits": {"hours": 1},
+}
 
 CASES: list[tuple[str, dict[str, Any], str]] = [
     ("search_papers", {"query": "x", "limit": 0}, "greater than or equal to 1"),
@@ -55,6 +61,15 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("render_script", {"recipe": {**SFT, "epoch": 3}}, "epochs"),
     ("render_script", {"recipe": {**SFT, "dataset": "{folder}/absent.jsonl"}}, "absent.jsonl"),
     ("render_script", {"recipe": {**EVALUATION, "limit": -1}}, "limit"),
+    ("open_experiment", {**OPEN, "limits": {"hours": 0}}, "greater than 0"),
+    ("open_experiment", {**OPEN, "limits": {"hour": 1}}, "hours"),
+    ("open_experiment", {**OPEN, "evaluation": {"dataset": "{folder}/absent.jsonl"}}, "absent.jsonl"),
+    ("open_experiment", {**OPEN, "evaluation": {"dataset": "{folder}/good.jsonl"}}, "different items do not give"),
+    ("run_trials", {"experiment": "none", "trials": []}, "No experiment"),
+    ("run_trials", {"experiment": "none", "trials": [{"recipe": SFT, "base": "x"}]}, "either `recipe`, or `base`"),
+    ("poll_experiment", {"experiment": "none"}, "No experiment"),
+    ("cancel_trial", {"experiment": "none", "trial": "x"}, "No experiment"),
+    ("confirm", {"experiment": "none"}, "No experiment"),
     ("edit_script", {}, "script_id or code"),
     ("edit_script", {"script_id": "0123456789ab", "old_text": "a", "new_text": "b"}, "There is no script"),
     ("edit_script", {"code": "x = 1\n", "old_text": "y", "new_text": "z"}, "old_text"),

@@ -12,6 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mlintern.tools.errors import BadInput
 
@@ -44,7 +45,24 @@ def count_parameters(files: Sequence[Path]) -> dict[str, int]:
     return dict(counted)
 
 
+def tensor_shapes(files: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of all ``files``, by name.
+
+    Raises:
+        BadInput: a file is cut or is no safetensors file.
+    """
+    return {name: tuple(tensor["shape"]) for file in files for name, tensor in _tensors(file).items()}
+
+
 def _count(file: Path) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for tensor in _tensors(file).values():
+        counted[DTYPES.get(tensor["dtype"], (str(tensor["dtype"]).lower(), 0))[0]] += math.prod(tensor["shape"])
+    return counted
+
+
+def _tensors(file: Path) -> dict[str, Any]:
+    """The header's entries: dtype, shape and place of each tensor."""
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
@@ -54,9 +72,8 @@ def _count(file: Path) -> Counter[str]:
             header = json.loads(stream.read(length))
         tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
         end = max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
-        counted: Counter[str] = Counter()
         for tensor in tensors.values():
-            counted[DTYPES.get(tensor["dtype"], (str(tensor["dtype"]).lower(), 0))[0]] += math.prod(tensor["shape"])
+            str(tensor["dtype"]), math.prod(tensor["shape"])
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{file} is no readable safetensors file: {error}.", next_step="Save the model again."
@@ -65,4 +82,4 @@ def _count(file: Path) -> Counter[str]:
         raise BadInput(
             f"{file} is cut: it has {size:,} bytes of {8 + length + end:,}.", next_step="Copy or download it again."
         )
-    return counted
+    return tensors

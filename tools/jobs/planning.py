@@ -69,7 +69,7 @@ class Planner:
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         seconds = arguments.parse_timeout(timeout)
         times = self._check_schedule(backend, schedule, schedule_runs)
-        chosen = await self._hardware_named(backend, hardware)
+        chosen = await self.hardware_named(backend, hardware)
         place = self.backend(backend)
         available = {name for name in secrets or () if isinstance(name, str) and secret_value(name, self._environ)}
         named = arguments.check_secrets(secrets, available=available)
@@ -115,7 +115,7 @@ class Planner:
     ) -> JobEstimate:
         """Memory and worst cost of a script on some hardware, with what the numbers rest on."""
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
-        chosen = await self._hardware_named(backend, hardware)
+        chosen = await self.hardware_named(backend, hardware)
         seconds = arguments.parse_timeout(timeout)
         found = await estimates.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
         return found.model_copy(update={"warnings": self.warnings(script, backend)})
@@ -143,7 +143,7 @@ class Planner:
             )
         return self._backends[name]
 
-    async def _hardware_named(self, backend: str, name: str | None) -> Hardware:
+    async def hardware_named(self, backend: str, name: str | None) -> Hardware:
         offered = {item.name: item for item in await self.backend(backend).hardware()}
         if not offered:
             raise BackendError(f"The backend {backend!r} offers no hardware.", next_step="list_hardware shows why.")

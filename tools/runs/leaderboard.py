@@ -87,13 +87,13 @@ def build_leaderboard(
     known = names.keys()
     owner = {row.model: _maker(row.model, jobs_folder, known) for _, row in evaluations}
     rows_of: dict[str, list[EvalRow]] = {job_id: [] for job_id in known}
-    measurer: dict[tuple[str, EvalRow], str] = {}
+    measurer: dict[tuple[str, int], str] = {}
     others: dict[str, str] = {}
     for job_id, row in evaluations:
         made_by = owner[row.model] or job_id
         if made_by in rows_of:
             rows_of[made_by].append(row)
-            measurer[made_by, row] = job_id
+            measurer[made_by, id(row)] = job_id
         if made_by != job_id:
             others[job_id] = made_by
     chosen = _key_of([row for rows in rows_of.values() for row in rows], rows_of, task=task, metric=metric)
@@ -107,7 +107,7 @@ def build_leaderboard(
             score=(score := scores[record.job_id]),
             against_baseline=compared.get(record.job_id),
             is_baseline=record.job_id == first,
-            measured_by=_other(measurer.get((record.job_id, score)) if score else None, record.job_id),
+            measured_by=_other(measurer.get((record.job_id, id(score))) if score else None, record.job_id),
             evaluates=names.get(others.get(record.job_id, "")),
         )
         for record in records

@@ -26,7 +26,11 @@ MOST_ROWS = 200
 
 @dataclass(frozen=True)
 class Material:
-    """All that a report is written from."""
+    """All that a report is written from.
+
+    ``headline`` and ``section`` are those of an experiment that ran trials by itself: the confirmed result goes
+    before every other number.
+    """
 
     experiment: Experiment
     board: Leaderboard
@@ -36,12 +40,19 @@ class Material:
     usd_scheduled: float = 0.0
     pictures: Sequence[str] = ()
     notes: Sequence[str] = field(default_factory=list)
+    headline: str = ""
+    section: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return self.headline or phrases.verdict(self.board, self.experiment)
 
 
 def markdown(material: Material) -> str:
     """The whole report."""
     sections = (
         _top(material),
+        filter(None, [material.section]),
         _runs(material),
         _evaluations(material.board),
         _comparison(material.board),
@@ -60,7 +71,7 @@ def summary(material: Material, path: Path) -> str:
     lines = [
         f"# {plain(material.experiment.name)}",
         "",
-        phrases.verdict(material.board, material.experiment),
+        material.verdict,
         "",
     ]
     if trials:
@@ -85,7 +96,7 @@ def _top(material: Material) -> Iterator[str]:
     experiment = material.experiment
     yield f"# {plain(experiment.name)}"
     yield ""
-    yield phrases.verdict(material.board, experiment)
+    yield material.verdict
     yield ""
     facts = {
         "Goal": experiment.goal,

@@ -49,4 +49,5 @@ class ReportResult(BaseModel):
     best: BestScore | None = None
     verdict: str = Field(description="Verdict on the best run against the baseline; not_evaluated if there is none.")
     limits: list[str] = Field(description="What the numbers do not show.")
+    certificate: str | None = Field(default=None, description="certificate.json of an experiment that was opened.")
     notes: list[str] = Field(default_factory=list)

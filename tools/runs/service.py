@@ -69,6 +69,8 @@ class RunService:
         baseline: str | None = None,
         task: str | None = None,
         metric: str | None = None,
+        headline: str = "",
+        section: str = "",
     ) -> ReportResult:
         """Write ``reports/<experiment>/report.md`` with pictures, in place of an earlier one.
 
@@ -76,6 +78,7 @@ class RunService:
             goal, target: remembered with the experiment. The target is on the metric's own scale, 0.85 for 85 %.
             baseline: run or job id to compare with; the first measured model that no run made, if None.
             task, metric: judge by these; by what most runs have been measured with, if None.
+            headline, section: Markdown that goes before all other results (`report.Material`).
 
         Raises:
             NotFound: no such experiment, baseline, task or metric.
@@ -83,7 +86,16 @@ class RunService:
             WorkspaceError: the report cannot be written.
         """
         return await anyio.to_thread.run_sync(
-            lambda: self._report(experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric)
+            lambda: self._report(
+                experiment,
+                goal=goal,
+                target=target,
+                baseline=baseline,
+                task=task,
+                metric=metric,
+                headline=headline,
+                section=section,
+            )
         )
 
     def _list(self, experiment: str | None, sort: Sort, limit: int, cursor: str | None) -> RunPage:
@@ -142,6 +154,8 @@ class RunService:
         baseline: str | None,
         task: str | None,
         metric: str | None,
+        headline: str,
+        section: str,
     ) -> ReportResult:
         known = experiment_rows.experiment(self.ledger, name)
         found = experiment_rows.trials(self.ledger, experiment=name)
@@ -150,7 +164,7 @@ class RunService:
         experiment_rows.describe(self.ledger, name, goal=goal, target=target)
         experiment = experiment_rows.experiment(self.ledger, name)
         curves, health = self._curves(found)
-        folder = self._folder(name)
+        folder = self.folder(name)
         pictures, notes = draw(folder, board=board, curves=curves, name=name, target=experiment.target)
         material = report.Material(
             experiment=experiment,
@@ -161,6 +175,8 @@ class RunService:
             usd_scheduled=experiment_rows.reserved_by_schedules(self.ledger, experiment=name),
             pictures=pictures,
             notes=notes,
+            headline=headline,
+            section=section,
         )
         path = folder / "report.md"
         write_file(path, report.markdown(material).encode())
@@ -176,7 +192,7 @@ class RunService:
             notes=notes,
         )
 
-    def _folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Path:
         """The experiment's folder; a name that is no plain file name is made one, and kept apart by its hash."""
         plain = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60]
         if plain != name:

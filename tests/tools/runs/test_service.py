@@ -207,7 +207,7 @@ async def test_the_report_states_the_verdict_first_and_everything_it_rests_on(
         in text
     )
     assert "`sft-big` failed: killed: out of memory" in text
-    assert "$1.75 and 64 min of job time over 5 jobs." in text
+    assert "$1.75 and 1 h 4 min of job time over 5 jobs." in text
     assert "trl==1.16.0; Python >=3.11" in text
     assert f"uv run {workspace.script('sjob-sft2000')}" in text
     assert (result.verdict, result.best.value if result.best else None) == ("improved", 0.878)

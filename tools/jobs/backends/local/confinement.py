@@ -26,7 +26,7 @@ _PATH_VARIABLES = (
 _OF_THE_KERNEL = ("proc", "sys", "dev", "run", "boot")
 _MOST_LITERALS = 20_000
 _MOST_LINKS = 1_000
-_OF_WORKSPACE = ("data", "reports")
+_OF_WORKSPACE = ("data", "reports", "experiments")
 """Folders of the workspace that hold data for jobs, beside the outputs of jobs."""
 
 

@@ -1,11 +1,10 @@
-"""Which compute backends this server has: this machine and Hugging Face Jobs always, clusters where configured."""
+"""Which compute backends a workspace has: this machine and Hugging Face Jobs always, clusters where configured."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from mlintern.common.clock import Clock
-from mlintern.server.settings import Settings
 from mlintern.tools.config import Config
 from mlintern.tools.errors import MissingDependency
 from mlintern.tools.hub.client import HubClient
@@ -17,13 +16,13 @@ from mlintern.tools.sandbox.policy import Method
 from mlintern.tools.workspace import Workspace
 
 
-def isolation_of(settings: Settings) -> Method | None:
+def isolation_of(*, unsandboxed: bool) -> Method | None:
     """What isolates local jobs and dry runs; None where the user switched that off.
 
     Raises:
         MissingDependency: nothing on this machine can.
     """
-    if settings.unsandboxed:
+    if unsandboxed:
         return None
     method = best_method()
     if method is None:
@@ -31,22 +30,30 @@ def isolation_of(settings: Settings) -> Method | None:
     return method
 
 
-def set_up(*, workspace: Workspace, clock: Clock, settings: Settings, config: Config) -> dict[str, Backend]:
+def set_up(
+    *,
+    workspace: Workspace,
+    clock: Clock,
+    config: Config,
+    slots: int | None = None,
+    python: str | None = None,
+    unsandboxed: bool = False,
+) -> dict[str, Backend]:
     """The backends by name, this machine first. Hugging Face Jobs need a token only when they are used.
 
     Clusters are those of the workspace's ``config.toml``; ``MLINTERN_RAY_URL`` names a Ray cluster without it. What a
-    person gave when they started the server goes before the file.
+    person gave when they started the server (the last three) goes before the file.
     """
     here = config.local
     backends: dict[str, Backend] = {
         "local": LocalBackend(
             workspace=workspace,
             clock=clock,
-            slots=settings.slots or here.slots,
-            python=settings.python or here.python,
+            slots=slots or here.slots,
+            python=python or here.python,
             cpus=here.cpus,
             memory_limit_gib=here.memory_limit_gib,
-            isolation=partial(isolation_of, settings),
+            isolation=partial(isolation_of, unsandboxed=unsandboxed),
         )
     }
     if config.slurm is not None:
