@@ -33,15 +33,17 @@ BARE = Call(source=_OPENAPI, parameters={}, headers=HUB_HEADERS)
 
 
 class HuggingFacePapers(StandIn):
-    """Serves a `Corpus`. ``markdown``: arXiv id to the Markdown of a paper."""
+    """Serves a `Corpus`. ``markdown``: arXiv id to the Markdown of a paper; ``details``: to what it adds to one."""
 
     def __init__(self, corpus: Corpus, *, latency: float = 0.0) -> None:
         self.corpus = corpus
         self.markdown: dict[str, str] = {}
+        self.details: dict[str, dict[str, Any]] = {}
         super().__init__(
             [
                 Route("/api/papers/search", listed(self._search, SEARCH)),
                 Route("/api/daily_papers", listed(self._daily, DAILY)),
+                Route("/api/papers/{name}", listed(self._detail, BARE)),
                 Route("/papers/{name}.md", listed(self._markdown, BARE)),
             ],
             latency=latency,
@@ -59,6 +61,13 @@ class HuggingFacePapers(StandIn):
         page, limit = int(request.query_params.get("p", 0)), int(request.query_params.get("limit", 50))
         entries = self.corpus.entries[page * limit : (page + 1) * limit]
         return JSONResponse([{"paper": _record(entry), "numComments": 0} for entry in entries])
+
+    async def _detail(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        entry = self.corpus.named(f"arxiv:{name}")
+        if entry is None:
+            return JSONResponse({"error": "Paper not found"}, status_code=404)
+        return JSONResponse({**_record(entry), **self.details.get(name, {})})
 
     async def _markdown(self, request: Request) -> Response:
         text = self.markdown.get(request.path_params["name"])

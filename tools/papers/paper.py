@@ -22,6 +22,8 @@ class Paper:
         keys: all its canonical keys, strongest first; empty for a reference that has only a title.
         published: ISO date, or just the year.
         found_in: the sources that told of it.
+        code: address of its repository, and ``project`` of its page, as Hugging Face Papers knows them; so are
+            ``upvotes`` and how many ``models`` and ``datasets`` on the Hub mention it.
         why: which terms of a question it holds, and where.
         score: by which it is ordered where it came from (fused rank, or closeness in a walk).
     """
@@ -42,6 +44,11 @@ class Paper:
     passages: tuple[Passage, ...] = ()
     score: float = 0.0
     why: str = ""
+    code: str = ""
+    project: str = ""
+    upvotes: int | None = None
+    models: int | None = None
+    datasets: int | None = None
 
     @property
     def key(self) -> str:
@@ -181,6 +188,11 @@ def merge(papers: Iterable[Paper]) -> Paper:
         categories=next((paper.categories for paper in listed if paper.categories), ()),
         url=first.url or next((paper.url for paper in listed if paper.url), ""),
         pdf_url=next((paper.pdf_url for paper in listed if paper.pdf_url), ""),
+        code=next((paper.code for paper in listed if paper.code), ""),
+        project=next((paper.project for paper in listed if paper.project), ""),
+        upvotes=next((paper.upvotes for paper in listed if paper.upvotes is not None), None),
+        models=next((paper.models for paper in listed if paper.models is not None), None),
+        datasets=next((paper.datasets for paper in listed if paper.datasets is not None), None),
         found_in=tuple(dict.fromkeys(source for paper in listed for source in paper.found_in)),
         passages=tuple(dict.fromkeys(passage for paper in listed for passage in paper.passages)),
         score=sum(paper.score for paper in listed),

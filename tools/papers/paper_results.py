@@ -37,6 +37,10 @@ class SearchItem(BaseModel):
     url: str
     found_in: list[str] = Field(description="The sources that found it.")
     why: str = Field(default="", description="Which terms of the query its title and its abstract hold.")
+    code: str = Field(default="", description="Repository of its code, as Hugging Face Papers knows it.")
+    models: int | None = Field(default=None, description="Models on the Hub that mention it; null: not known.")
+    datasets: int | None = Field(default=None, description="The same for datasets.")
+    upvotes: int | None = Field(default=None, description="On Hugging Face Papers.")
     aliases: list[str] = Field(description="Its other ids.")
     passages: list[Snippet] = Field(default_factory=list, description="With mode='passages': where it answers.")
 
@@ -98,6 +102,50 @@ class Match(BaseModel):
     text: str = Field(description="The phrase with what stands around it.")
 
 
+class Placed(BaseModel):
+    """Something that the paper says, with where."""
+
+    name: str
+    value: str = ""
+    section: str = Field(description="Id of the section, table or figure that it stands in.")
+    text: str = Field(default="", description="The words around it.")
+    times: int = Field(default=1, description="How often the paper names it.")
+
+
+class Link(BaseModel):
+    """An address in the paper or known on the Hub."""
+
+    url: str
+    kind: str = Field(description="code, model, dataset, space, project or other.")
+    section: str = Field(default="", description="Where the paper gives it; empty if it is known from elsewhere.")
+    source: str = Field(default="paper", description="paper, or hf_papers, or hub (a card that mentions the paper).")
+    downloads: int | None = None
+
+
+class Algorithm(BaseModel):
+    """An algorithm or a listing."""
+
+    id: str
+    label: str
+    caption: str
+    section: str
+    text: str
+
+
+class Recipe(BaseModel):
+    """What a paper says about how it trained, as it says it. Nothing is filled in; what is missing is not there."""
+
+    hyperparameters: list[TableRecords] = Field(description="Tables of settings, by heading.")
+    results: list[TableRecords] = Field(description="Tables of numbers that are no settings.")
+    values: list[Placed] = Field(description="Settings named in the text: learning rate, batch size, epochs ...")
+    algorithms: list[Algorithm]
+    base_models: list[Placed] = Field(description="Models named, the most often named first.")
+    datasets: list[Placed] = Field(description="Datasets and benchmarks named, the most often named first.")
+    links: list[Link] = Field(description="Code, models, datasets and pages.")
+    upvotes: int | None = Field(default=None, description="On Hugging Face Papers.")
+    summary: str = Field(default="", description="Of Hugging Face Papers, written by a model.")
+
+
 class ReadResult(NetworkedResult):
     """A paper's outline, a part of its text, or the places of a phrase."""
 
@@ -125,10 +173,51 @@ class ReadResult(NetworkedResult):
     tables: list[TableRecords] = Field(
         default_factory=list, description="With format='records': the tables of what was asked for."
     )
+    recipe: Recipe | None = Field(default=None, description="With part='recipe'.")
     matches: list[Match] = Field(default_factory=list)
     matches_total: int | None = Field(default=None, description="How often the phrase stands there; null: not asked.")
     license: str = ""
     url: str = ""
+    notes: list[str]
+    untrusted: str = UNTRUSTED
+
+
+class EvidencePassage(BaseModel):
+    """A passage that bears on the question, word for word."""
+
+    paper_id: str
+    section: str = Field(description="Id of the section, for read_paper.")
+    heading: str
+    paragraph: str = Field(description="Id of the paragraph; read_paper(section=...) reads it whole.")
+    quotation: str = Field(description="As it stands there; '...' marks where it is cut.")
+    score: float = Field(description="1 for the passage that answers best.")
+
+
+class EvidencePaper(BaseModel):
+    """A paper whose text was looked through."""
+
+    paper_id: str
+    title: str
+    year: int | None = None
+    text_source: str | None = Field(description="Where its text came from; null: none could be had.")
+    url: str
+
+
+class Disagreement(BaseModel):
+    """Two passages about the same terms, one of which speaks of a gain and the other of a loss."""
+
+    terms: list[str]
+    one: EvidencePassage
+    other: EvidencePassage
+
+
+class AskResult(NetworkedResult):
+    """Evidence from full texts, not an answer: it is for the reader to draw one."""
+
+    question: str
+    passages: list[EvidencePassage] = Field(description="Best first.")
+    papers: list[EvidencePaper]
+    disagreements: list[Disagreement] = Field(description="Passages of two papers that lean opposite ways.")
     notes: list[str]
     untrusted: str = UNTRUSTED
 
@@ -200,6 +289,10 @@ def item_of(paper: Paper) -> SearchItem:
         url=paper.url,
         found_in=list(paper.found_in),
         why=paper.why,
+        code=paper.code,
+        models=paper.models,
+        datasets=paper.datasets,
+        upvotes=paper.upvotes,
         aliases=[key for key in paper.keys if key != paper.key],
         passages=[Snippet(text=one.text, section=one.section, score=one.score) for one in paper.passages],
     )

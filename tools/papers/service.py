@@ -10,26 +10,32 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import anyio
+import anyio.to_thread
+
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
-from mlintern.tools.errors import BadInput
+from mlintern.tools.errors import BadInput, NotFound, ServiceError
 from mlintern.tools.papers import paper_results
 from mlintern.tools.papers.arguments import check_choice, check_range, chosen_sources, parse_query
 from mlintern.tools.papers.citations import Walker
+from mlintern.tools.papers.evidence_results import gathered
 from mlintern.tools.papers.graph import WalkGraph, draw
-from mlintern.tools.papers.ids import parse_id
+from mlintern.tools.papers.ids import parse_id, try_parse_id
 from mlintern.tools.papers.neighbours import Neighbours
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, Sort
 from mlintern.tools.papers.ranking import answers
 from mlintern.tools.papers.reading import read_document
+from mlintern.tools.papers.recipe import recipe_of
+from mlintern.tools.papers.recipe_results import add_detail, as_bibtex
 from mlintern.tools.papers.search import Ranking, Search, fuse, load_ranking, passes, save_ranking, side_by_side
 from mlintern.tools.papers.sources import Found
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.hf_papers import HuggingFacePapersSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
-from mlintern.tools.papers.text_sources import Texts
+from mlintern.tools.papers.text_sources import Text, Texts
 from mlintern.tools.papers.walking import Direction, WalkRequest
 from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.web import Web
@@ -37,11 +43,15 @@ from mlintern.tools.workspace import Workspace
 
 Mode = Literal["papers", "passages"]
 Format = Literal["text", "records"]
+Part = Literal["text", "recipe", "bibtex"]
 SEARCH_DEADLINE = 20.0
 """Seconds after which a search goes on with the sources that have answered."""
 WALK_DEADLINE = 40.0
 """Seconds after which a walk stops and hands back a cursor; many hosts give a tool call a minute."""
 _DAILY_PAGES = 3
+MOST_ASKED = 8
+"""Papers that one question may look through: each is behind a polite wait of three seconds."""
+_ASKED_BY_DEFAULT = 4
 
 
 class PaperService:
@@ -63,6 +73,8 @@ class PaperService:
         walk_deadline: float = WALK_DEADLINE,
     ) -> None:
         self._clock = clock
+        self._web = web
+        self._read_deadline = walk_deadline
         self._searches = workspace.root / "papers" / "searches"
         self._deadline = search_deadline
         self._arxiv = ArxivSource(web)
@@ -153,6 +165,7 @@ class PaperService:
         find: str | None = None,
         subsections: bool = False,
         format: Format = "text",
+        part: Part = "text",
     ) -> paper_results.ReadResult:
         """Read a paper by section.
 
@@ -170,14 +183,21 @@ class PaperService:
             find: a phrase; gives the places where it stands, with section ids (within ``section`` if that is given).
             subsections: read what is inside the section along with it.
             format: "text", or "records" for the tables of the paper, of a section or of one label as rows by heading.
+            part: "text"; "recipe" for what was trained on what and how, with the code and models that the paper and
+                the Hub name; "bibtex" for the paper as an entry, or with section="references" what it cites.
 
         Raises:
             BadInput: the id is none, or the section is unknown or ambiguous.
         """
         check_range("max_chars", max_chars, 200, 40_000)
         check_choice("format", format, get_args(Format))
+        check_choice("part", part, get_args(Part))
         name = parse_id(paper_id)
         text = await self._texts.get(name)
+        if part == "recipe":
+            return await self._recipe(text)
+        if part == "bibtex":
+            return as_bibtex(text, references=(section or "").casefold() in ("references", "bibliography", "bib"))
         return read_document(
             text,
             section=section,
@@ -186,6 +206,61 @@ class PaperService:
             find=find,
             subsections=subsections,
             records=format == "records",
+        )
+
+    async def _recipe(self, text: Text) -> paper_results.ReadResult:
+        """The recipe in the paper, with what the Hub knows about it."""
+        result = read_document(text, section=None, offset=0, max_chars=200, find=None, subsections=False)
+        result.outline = []
+        if text.document is None:
+            return result
+        document = text.document
+        result.recipe = await anyio.to_thread.run_sync(recipe_of, document)
+        if text.name.kind != "arxiv":
+            return result
+        try:
+            detail = await self._daily.detail(text.name.value)
+        except (ServiceError, NotFound) as error:
+            result.sources.append(failed("hf_papers", error))
+            result.notes.append("What the Hub knows about the paper could not be asked; sources says why.")
+            return result
+        result.sources.append(answered("hf_papers"))
+        add_detail(result.recipe, detail, hub=self._hub_address())
+        return result
+
+    def _hub_address(self) -> str:
+        return self._web.endpoint("huggingface").base
+
+    async def ask(self, *, question: str, paper_ids: Sequence[str] = (), limit: int = 8) -> paper_results.AskResult:
+        """Passages of full texts that bear on ``question``: evidence with its places, not an answer.
+
+        Args:
+            question: what is to be known.
+            paper_ids: the papers to look through, at most 8; without them the best that a search finds.
+            limit: passages, 1 to 20.
+
+        Raises:
+            BadInput: the question is empty, an id is none, or there are too many.
+        """
+        check_range("limit", limit, 1, 20)
+        if not question.strip():
+            raise BadInput("The question is empty.", next_step="Ask what the papers are to tell.")
+        if len(paper_ids) > MOST_ASKED:
+            raise BadInput(f"{len(paper_ids)} papers are too many.", next_step=f"Give at most {MOST_ASKED}.")
+        names = [parse_id(paper_id) for paper_id in paper_ids]
+        reports: list[SourceReport] = []
+        found: dict[str, paper_results.SearchItem] = {}
+        if not names:
+            searched = await self.search(query=question, limit=_ASKED_BY_DEFAULT)
+            reports += searched.sources
+            found = {item.paper_id: item for item in searched.items}
+            names = [name for key in found if (name := try_parse_id(key)) is not None]
+        texts: list[Text] = []
+        with anyio.move_on_after(self._read_deadline):
+            for name in names:
+                texts.append(await self._texts.get(name))
+        return await anyio.to_thread.run_sync(
+            lambda: gathered(question, names, texts, reports=reports, found=found, limit=limit)
         )
 
     async def walk(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mlintern.tools.errors import ServiceError
@@ -16,6 +17,27 @@ _SERVICE = "huggingface"
 _MOST_RESULTS = 120
 _MOST_DAILY = 100
 _HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A repository on the Hub whose card mentions the paper."""
+
+    id: str
+    downloads: int
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What ``/api/papers/ID`` adds to a paper. A link means that a card mentions it, not that its authors made it."""
+
+    code: str
+    project: str
+    upvotes: int | None
+    summary: str
+    models: tuple[Linked, ...] = ()
+    datasets: tuple[Linked, ...] = ()
+    spaces: tuple[Linked, ...] = ()
 
 
 class HuggingFacePapersSource:
@@ -36,6 +58,33 @@ class HuggingFacePapersSource:
         papers = _papers(answer)
         return Found(papers, None, None, query.filters, answer.from_cache)
 
+    async def detail(self, arxiv_id: str) -> Detail:
+        """What Hugging Face knows beside the paper: code, project, what on the Hub mentions it.
+
+        Raises:
+            NotFound: the paper is not indexed there.
+            ServiceError: it could not answer.
+        """
+        answer = await self._web.get(_SERVICE, f"api/papers/{arxiv_id}", expect="json", cache=_HOUR)
+        body = answer.json()
+        if not isinstance(body, dict):
+            raise _unexpected(answer)
+        linked = {
+            kind: tuple(
+                Linked(str(one["id"]), _count(one.get("downloads")) or 0)
+                for one in records(body.get(f"linked{kind.title()}"))
+                if one.get("id")
+            )
+            for kind in ("models", "datasets", "spaces")
+        }
+        return Detail(
+            code=str(body.get("githubRepo") or ""),
+            project=str(body.get("projectPage") or ""),
+            upvotes=_count(body.get("upvotes")),
+            summary=" ".join(str(body.get("ai_summary") or "").split()),
+            **linked,
+        )
+
     async def daily(self, *, page: int, limit: int) -> Found:
         """The daily papers, those that people look at most first."""
         size = min(limit, _MOST_DAILY)
@@ -45,15 +94,19 @@ class HuggingFacePapersSource:
         return Found(papers, None, str(page + 1) if len(papers) >= size else None, frozenset(), answer.from_cache)
 
 
+def _unexpected(answer: Answer) -> ServiceError:
+    return ServiceError(
+        "Hugging Face answered in a shape that is not documented.",
+        service=_SERVICE,
+        http_status=answer.status,
+        next_step="Use another source, and report this as a bug.",
+    )
+
+
 def _papers(answer: Answer) -> tuple[Paper, ...]:
     body = answer.json()
     if not isinstance(body, list):
-        raise ServiceError(
-            "Hugging Face answered in a shape that is not documented.",
-            service=_SERVICE,
-            http_status=answer.status,
-            next_step="Use another source, and report this as a bug.",
-        )
+        raise _unexpected(answer)
     found = (_paper_of(item.get("paper") or item) for item in records(body))
     return tuple(paper for paper in found if paper is not None)
 
@@ -73,4 +126,13 @@ def _paper_of(item: Mapping[str, Any]) -> Paper | None:
         abstract=" ".join(str(item.get("summary") or "").split()),
         url=name.url,
         found_in=("hf_papers",),
+        code=str(item.get("githubRepo") or ""),
+        project=str(item.get("projectPage") or ""),
+        upvotes=_count(item.get("upvotes")),
+        models=_count(item.get("numTotalModels")),
+        datasets=_count(item.get("numTotalDatasets")),
     )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
