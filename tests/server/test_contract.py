@@ -28,7 +28,7 @@ PROMISED = {
     "evals": ["read_eval", "compare_evals", "diagnose_run"],
     "experiments": ["open_experiment", "run_trials", "poll_experiment", "confirm"],
     "ledger": ["list_runs", "write_report"],
-    "papers": ["search_papers", "read_paper", "walk_citations"],
+    "papers": ["search_papers", "read_paper", "ask_papers", "walk_citations"],
     "hub": [
         "search_hub",
         "inspect_model",
