@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Field
 
+from mlintern.common.text import cut_line
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.suites import SUITES
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
@@ -25,6 +26,8 @@ from mlintern.tools.scripts.trainers.schema import (
 
 MOST_FOUND = 25
 HELP_CHARACTERS = 400
+BRIEF = 60
+"""Characters of the help of a field of our own recipes, where nothing was asked for."""
 
 
 class FieldDescription(BaseModel):
@@ -67,7 +70,8 @@ class TrainerDescription(BaseModel):
     other_fields: list[str] = Field(default=[], description="More fields of its own; ask with `fields` or `search`.")
     removed_fields: list[RemovedField] = []
     suites: list[SuiteDescription] = Field(
-        default=[], description="evaluation: benchmarks by name, for the field `suite`; with search those that match."
+        default=[],
+        description="evaluation, with search: benchmarks for the field `suite` that match; `suite` finds all.",
     )
     notes: list[str] = []
 
@@ -183,7 +187,9 @@ def _own(trainer: str, search: str | None, fields: Sequence[str] | None) -> Trai
         chosen = [described[name] for name in fields]
     elif search:
         chosen = [field for field in chosen if _holds(f"{field.name} {field.help}", search)]
-    suites = _suites(search) if trainer == "evaluation" and not fields else []
+    else:
+        chosen = [field.model_copy(update={"help": cut_line(field.help, BRIEF)}) for field in chosen]
+    suites = _suites(search) if trainer == "evaluation" and search and not fields else []
     return TrainerDescription(
         suites=suites,
         trainer=trainer,
@@ -230,14 +236,12 @@ def _recipe_lines(trainer: str, search: str | None) -> Iterator[str]:
 RECIPES: Mapping[str, type[BaseModel]] = dict(zip(RENDERED, get_args(AnyRecipe), strict=True))
 
 
-def _suites(search: str | None) -> list[SuiteDescription]:
-    """All of them without a search or for ``suite``; else those that match."""
+def _suites(search: str) -> list[SuiteDescription]:
+    """All of them for ``suite``; else those that match."""
     wanted = [
         suite
         for suite in SUITES.values()
-        if search is None
-        or _holds("suites", search)
-        or _holds(f"{suite.name.replace('-', ' ')} {suite.summary}", search)
+        if _holds("suites", search) or _holds(f"{suite.name.replace('-', ' ')} {suite.summary}", search)
     ]
     return [SuiteDescription(suite=suite.name, about=suite.summary) for suite in wanted]
 
@@ -261,7 +265,11 @@ OWN: Mapping[str, _Own] = {
             "question, answer, id if there is one: written answers (exact, numeric, math_verify, regex, json, code, "
             "judge, or a function)",
         ),
-        ("These are fields of the recipe itself; a training recipe takes them under `evaluation`.",),
+        (
+            "These are fields of the recipe itself; a training recipe takes them under `evaluation`.",
+            "The whole text of a field: `fields` or `search`.",
+            f"Benchmarks for `suite`: {', '.join(SUITES)}. `search` says what each is.",
+        ),
     ),
     "generate": _Own(
         GenerateRecipe,

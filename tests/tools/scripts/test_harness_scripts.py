@@ -66,7 +66,7 @@ def test_the_gate_of_gpqa_is_said_before_a_job_starts() -> None:
 
 
 def test_suites_are_found_by_words() -> None:
-    assert {suite.suite for suite in describe_trainer("evaluation").suites} == set(SUITES)
+    assert all(name in describe_trainer("evaluation").notes[-1] for name in SUITES)
     assert {suite.suite for suite in describe_trainer("evaluation", search="suite").suites} == set(SUITES)
     found = {suite.suite for suite in describe_trainer("evaluation", search="aime").suites}
     assert found == {"aime-2024", "aime-2025"}
