@@ -118,7 +118,7 @@ class Guard:
     def admitted(self, paths: Iterable[str]) -> list[str]:
         """Those of ``paths`` that exist and may be read, symbolic links resolved, with what their links lead to."""
         kept: dict[str, None] = {}
-        for path in paths:
+        for path in filter(os.path.exists, paths):
             for real in _with_links(path):
                 if self.admits(real):
                     kept[str(real)] = None
@@ -146,8 +146,6 @@ def _with_links(path: str) -> Iterator[Path]:
     """The real place of ``path``, and of the links directly in it."""
     real = Path(os.path.realpath(path))
     try:
-        if not real.exists():
-            return
         yield real
         if real.is_dir():
             with os.scandir(real) as entries:
