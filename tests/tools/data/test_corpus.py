@@ -5,6 +5,8 @@ What TRL 1.16 does with a file as it is was seen by running it; ``as_it_is`` say
 
 from __future__ import annotations
 
+import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 
 from mlintern.tools.data.formats import judge_formats
 from mlintern.tools.data.inspection_results import Format
-from mlintern.tools.data.local_files import open_local
+from mlintern.tools.data.local_files import load_call, open_local
 from mlintern.tools.data.prepare_code import Preparation
-from mlintern.tools.data.table import open_table
+from mlintern.tools.data.table import open_table, without_nulls
+from mlintern.tools.scripts.recipe import parse_recipe
+from mlintern.tools.scripts.render import render
 
 CASES = Path(__file__).parent / "cases"
 
@@ -211,3 +215,23 @@ def account(trainer: str, rows: list[dict[str, Any]], verdict: Format) -> list[A
         return trained_texts(trainer, first, made)
 
     return account_of(rows, texts, errors=(ValueError, KeyError, TypeError)).lost()
+
+
+@pytest.mark.parametrize(("name", "trainer"), [("text_int.jsonl", "sft"), ("num.csv", "sft"), ("cint.jsonl", "sft"),
+                                               ("dpo_null.jsonl", "dpo"), ("sharegpt_tools.jsonl", "sft")])  # fmt: skip
+def test_the_script_itself_makes_the_same_rows(name: str, trainer: str, tmp_path: Path) -> None:
+    """`datasets` gives a column back its old type where it can; the rendered script must not let it."""
+    datasets = pytest.importorskip("datasets")
+    verdict, rows = judged(name, trainer, tmp_path)
+    path = str(CASES / name)
+    recipe = parse_recipe({"trainer": trainer, "model": "gpt2", "dataset": path, "prepare": verdict.prepare})
+    tree = ast.parse(render(recipe).text)
+    wanted = [node for node in tree.body if isinstance(node, ast.FunctionDef) and "prepare" in node.name]
+    names: dict[str, Any] = {"Any": Any, "json": json}
+    exec(compile(ast.Module(wanted, []), "script", "exec"), names)
+    loaded = datasets.load_dataset(
+        load_call(CASES / name).kind, data_files=path, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    kept = loaded.filter(lambda row: names["prepare"](row) is not None)
+    made = kept.map(names["prepared"], batched=True, remove_columns=loaded.column_names, try_original_type=False)
+    assert [without_nulls(row) for row in made] == [without_nulls(row) for row in prepared(verdict, rows)]
