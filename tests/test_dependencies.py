@@ -27,7 +27,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def imported() -> dict[str, set[Path]]:
-    """Top-level modules that the product's files import, anywhere in them, without the standard library."""
+    """Top-level modules that the product's files import, anywhere in them, without the standard library (3.14's too)."""
     found: dict[str, set[Path]] = {}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
@@ -40,7 +40,11 @@ def imported() -> dict[str, set[Path]]:
                     continue
                 for module in modules:
                     found.setdefault(module.partition(".")[0], set()).add(path)
-    return {name: paths for name, paths in found.items() if name not in sys.stdlib_module_names | {"mlintern"}}
+    return {
+        name: paths
+        for name, paths in found.items()
+        if name not in sys.stdlib_module_names | {"mlintern", "compression"}
+    }
 
 
 def distributions() -> dict[str, set[str]]:

@@ -11,10 +11,25 @@ from starlette.routing import Route
 
 from tests.services.standin import Fault, StandIn
 
+LISTED = {
+    "splits": {"dataset", "config"},
+    "size": {"dataset", "config"},
+    "parquet": {"dataset", "config"},
+    "presidio-entities": {"dataset"},
+    "statistics": {"dataset", "config", "split"},
+    "first-rows": {"dataset", "config", "split"},
+}
+"""Parameters by endpoint: https://datasets-server.huggingface.co/openapi.json, version 1.0, read in November 2026."""
+
 NOT_READY = Fault(
     status=500,
     body=b'{"error":"The server is busier than usual and the response is not ready yet. Please retry later."}',
-    headers={"content-type": "application/json", "x-error-code": "ResponseNotReady"},
+    headers={"content-type": "application/json", "x-error-code": "ResponseNotReadyError"},
+)
+BROKEN = Fault(
+    status=500,
+    body=b'{"error":"Cannot load the dataset split (in streaming mode) to extract the first rows."}',
+    headers={"content-type": "application/json", "x-error-code": "StreamingRowsError"},
 )
 NO_SCRIPT = Fault(
     status=501,
@@ -35,9 +50,13 @@ class ViewerStandIn(StandIn):
         self.answers: dict[tuple[str, str], Any] = {}
         endpoints = ("splits", "size", "parquet", "statistics", "first-rows", "presidio-entities")
         super().__init__([Route(f"/{name}", self._answer) for name in endpoints])
+        self.tokens: list[str] = []
 
     async def _answer(self, request: Request) -> Response:
         endpoint = request.url.path.strip("/")
+        self.tokens.append(request.headers.get("authorization", ""))
+        if unlisted := sorted(set(request.query_params) - LISTED[endpoint]):
+            return JSONResponse({"error": f"Parameters {unlisted} are not listed"}, 400)
         needed = ["dataset", "config", "split"] if endpoint in ("statistics", "first-rows") else ["dataset"]
         for name in needed:
             if not request.query_params.get(name):

@@ -102,6 +102,7 @@ class Capabilities:
             sent. 0 means at once: then an unconfirmed submission is simply made again.
         poll_seconds: how often it is polite to ask for the status while someone waits.
         enforces_timeout: it ends an overdue job by itself; the service's own limit is then only a second line.
+        visible_paths: folders of this machine that a job sees under the same path; None: all of them.
         keeps_output: what a job writes into its output folder is there after its end.
     """
 
@@ -110,6 +111,7 @@ class Capabilities:
     poll_seconds: float = 5.0
     enforces_timeout: bool = True
     keeps_output: bool = True
+    visible_paths: tuple[str, ...] | None = None
 
 
 class Backend(Protocol):

@@ -74,6 +74,7 @@ class Planner:
         available = {name for name in secrets or () if isinstance(name, str) and secret_value(name, self._environ)}
         named = arguments.check_secrets(secrets, available=available)
         risks.demand_token_to_push(script, named)
+        risks.demand_data_there(script, backend=backend, capabilities=place.capabilities)
         spec = JobSpec(
             script_id=script.script_id,
             script_sha256=script.sha256,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backend import Capabilities, ScriptFile
@@ -20,6 +22,43 @@ def demand_token_to_push(script: ScriptFile, secrets: Sequence[str]) -> None:
             f"The script pushes its model to {target}, and the job would have no token for it.",
             next_step='Pass it by name: secrets=["HF_TOKEN"]. Or render the recipe without push_to_hub.',
         )
+
+
+def demand_data_there(script: ScriptFile, *, backend: str, capabilities: Capabilities) -> None:
+    """Data and models of this machine must be where the job runs, before it is paid for.
+
+    Raises:
+        BadInput: the recipe names a path that the job will not find, with the ways to bring it there.
+    """
+    visible = capabilities.visible_paths
+    if visible is None:
+        return
+    for field, path in _local_paths(script.recipe or {}):
+        if any(PurePath(path).is_relative_to(folder) for folder in visible):
+            continue
+        ways = [f"publish_to_hub uploads it to a private repository; name that as {field}"]
+        if backend == "hf_jobs":
+            ways.append("mount a bucket or repository that holds it (`volumes` of [hf_jobs] in config.toml)")
+        else:
+            ways.append(
+                f"copy it into the shared folder of [{backend}] in config.toml (scp, rsync) and name it there"
+            )
+        raise BadInput(
+            f"{field} is {path}, a path of this machine, which a job on {backend} does not see.",
+            next_step=f"{'; or '.join(ways)}; or run the job on a backend that sees this machine's files.",
+        )
+
+
+def _local_paths(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name in ("model", "dataset", "prompts", "resume_from_checkpoint", "reward_model"):
+        value = recipe.get(name)
+        if isinstance(value, str) and value.startswith("/"):
+            yield f"{prefix}{name}", value
+    for part in (*(recipe.get("datasets") or ()), *(recipe.get("prompts") or ())):
+        if isinstance(part, Mapping):
+            yield from _local_paths(part, f"{prefix}datasets: ")
+    if isinstance(inner := recipe.get("evaluation"), Mapping):
+        yield from _local_paths(inner, f"{prefix}evaluation: ")
 
 
 def warnings(script: ScriptFile, *, backend: str, capabilities: Capabilities) -> list[str]:

@@ -203,7 +203,11 @@ class Web:
             if refusals.is_limit(service, answer.status, answer.body):
                 await self._pause(breaker.refused(asked, longest_wait=LONGEST_WAIT, http_status=answer.status))
                 continue
-            if answer.status in refusals.TRANSIENT and not last and (asked or 0.0) <= LONGEST_WAIT:
+            if (
+                refusals.is_passing(service, answer.status, answer.headers)
+                and not last
+                and (asked or 0.0) <= LONGEST_WAIT
+            ):
                 await self._pause(2.0**attempt if asked is None else asked)
                 continue
             breaker.answered()

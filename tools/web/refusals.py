@@ -24,6 +24,13 @@ _SMALL_PAGE = 16_384
 """A page shorter than this that speaks of robots is about them only if it is one; a paper is longer."""
 
 
+def is_passing(service: Service, status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an error may be gone when asked again: by its status, and by its code where the service gives codes."""
+    if status == 500 and service.later_code:
+        return headers.get("x-error-code", "").startswith(service.later_code)
+    return status in TRANSIENT
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait by ``Retry-After`` (a number or a date) or by Hugging Face's ``RateLimit: ...;t=SECONDS``."""
     value = headers.get("retry-after", "").strip()

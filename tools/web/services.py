@@ -49,6 +49,8 @@ class Service:
         forbidden_is_limit: a 403 means "too often", as in OpenAlex's table of errors.
         breaker_by_call: a refusal closes the call that was refused, not the whole service: its allowances are
             counted apart (Hugging Face: API calls, pages, files; GitHub: code search, the rest).
+        later_code: where its errors carry a code in ``X-Error-Code``, the start of the one that says "ask again"; a
+            500 with another code, or none, stays as it is.
         takes_contact: its terms ask for a contact in the User-Agent; the address in ``MLINTERN_CONTACT`` is sent.
     """
 
@@ -72,6 +74,7 @@ class Service:
     limit_advice: str = ""
     forbidden_is_limit: bool = False
     breaker_by_call: bool = False
+    later_code: str = ""
     takes_contact: bool = False
 
     @property
@@ -159,6 +162,9 @@ SERVICES: tuple[Service, ...] = (
         title="the Hugging Face dataset viewer",
         base_variable="MLINTERN_DATASETS_SERVER_URL",
         base_url="https://datasets-server.huggingface.co",
+        token_variable="HF_TOKEN",
+        token_header=("Authorization", "Bearer {}"),
+        later_code="ResponseNotReady",
     ),
     Service(
         name="github",

@@ -22,7 +22,7 @@ from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.hub import SHA, HubStandIn, Repo
 from tests.services.standin import RESET
-from tests.services.viewer import NO_SCRIPT, NOT_AUTHENTICATED, NOT_READY, ViewerStandIn
+from tests.services.viewer import BROKEN, NO_SCRIPT, NOT_AUTHENTICATED, NOT_READY, ViewerStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -105,6 +105,30 @@ async def test_a_viewer_that_is_not_ready_yet_is_asked_again(
     assert len(viewer.asked("/size")) == 2
 
 
+async def test_a_lasting_error_of_the_viewer_is_asked_once(
+    hub: HubStandIn, viewer: ViewerStandIn, inspector: DatasetInspector
+) -> None:
+    hub.add(dataset())
+    viewer.describe("org/data", 40, STATISTICS, ROWS[:5])
+    viewer.fail_always(BROKEN)
+    await inspector.inspect("org/data")
+    assert len(viewer.asked("/size")) == 1
+
+
+async def test_the_viewer_gets_the_token_of_the_hub(
+    hub: HubStandIn, viewer: ViewerStandIn, inspector: DatasetInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(dataset())
+    viewer.describe("org/data", 40, STATISTICS, ROWS[:5])
+    await inspector.inspect("org/data")
+    assert set(viewer.tokens) == {""}
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    viewer.tokens.clear()
+    hub.add(dataset())
+    await inspector.inspect("org/data", split="train", sample_rows=1)
+    assert set(viewer.tokens) <= {"Bearer hf_good"}
+
+
 @pytest.mark.parametrize("fault", [NOT_READY, NO_SCRIPT, NOT_AUTHENTICATED, RESET])
 async def test_without_the_viewer_the_files_are_read_and_the_sources_say_so(
     hub: HubStandIn, viewer: ViewerStandIn, inspector: DatasetInspector, fault: Any
@@ -137,7 +161,7 @@ async def test_a_gated_dataset_without_viewer_is_refused_with_the_way_in(
         await inspector.inspect("org/data")
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     assert (await inspector.inspect("org/data")).rows == 40
-    assert {seen.headers.get("authorization") for seen in viewer.seen} == {None}
+    assert {seen.headers.get("authorization") for seen in viewer.seen} == {None, "Bearer hf_good"}
 
 
 async def test_private_and_absent_datasets_are_not_found(

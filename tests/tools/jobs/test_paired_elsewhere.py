@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from mlintern.common.clock import SystemClock
-from mlintern.tools.config import HfJobsSettings
+from mlintern.tools.config import HfJobsSettings, HfVolume
 from mlintern.tools.evals.compare import Comparison
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
@@ -36,7 +36,8 @@ async def test_two_evaluations_on_hugging_face_are_paired_exactly_as_two_that_ra
     clock = SystemClock(wait_scale=0.05)
     scripts = ScriptStore(workspace=workspace, ledger=ledger, clock=clock)
     evals = EvalService(workspace=workspace, ledger=ledger, clock=clock)
-    settings = HfJobsSettings(launch=(sys.executable,), folder=str(tmp_path / "container"))
+    files = HfVolume("bucket", "tester/files", str(tmp_path))
+    settings = HfJobsSettings(launch=(sys.executable,), folder=str(tmp_path / "container"), volumes=(files,))
     jobs = JobService(
         workspace=workspace,
         ledger=ledger,

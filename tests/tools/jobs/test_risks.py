@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from mlintern.tools.config import HfJobsSettings, RaySettings, SlurmSettings
+from mlintern.tools.config import HfJobsSettings, HfVolume, RaySettings, SlurmSettings
 from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
 from mlintern.tools.jobs.backends.ray.backend import RayBackend
 from mlintern.tools.jobs.backends.slurm.backend import SlurmBackend
-from mlintern.tools.jobs.risks import warnings
+from mlintern.tools.jobs.risks import demand_data_there, warnings
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
@@ -78,3 +78,32 @@ async def test_the_warning_stands_in_the_estimate_and_in_the_answer_to_the_submi
     assert "will be lost" in estimate.warnings[0]
     made = await lab.jobs.submit(await lab.jobs.planner.plan(script_id=script_id, backend="hf_jobs"))
     assert made.note.startswith("Call poll_job") and "will be lost" in made.note
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        (HfJobsBackend(api=lambda: HfApi(token=TOKEN), settings=HfJobsSettings()), "publish_to_hub.*volumes"),
+        (RayBackend(settings=RaySettings(url="http://head:8265")), "publish_to_hub.*shared folder"),
+        (SlurmBackend(settings=SlurmSettings(prefix=("ssh", "login1"), folder="/scratch/me")), "scp"),
+    ],
+)
+def test_data_of_this_machine_is_missed_before_a_job_elsewhere_is_paid_for(backend: Backend, words: str) -> None:
+    here = {"trainer": "sft", "model": "org/model", "dataset": "/home/me/train.jsonl"}
+    with pytest.raises(BadInput, match=f"dataset is /home/me/train.jsonl.*{words}"):
+        demand_data_there(WrittenScript("", recipe=here), backend=backend.name, capabilities=backend.capabilities)
+    inside = {**here, "dataset": "org/data", "evaluation": {"dataset": "/home/me/test.jsonl"}}
+    with pytest.raises(BadInput, match="evaluation: dataset"):
+        demand_data_there(WrittenScript("", recipe=inside), backend=backend.name, capabilities=backend.capabilities)
+
+
+def test_data_where_the_job_sees_it_is_fine() -> None:
+    mounted = HfJobsSettings(volumes=(HfVolume("bucket", "me/data", "/data"),))
+    places = [
+        HfJobsBackend(api=lambda: HfApi(token=TOKEN), settings=mounted),
+        SlurmBackend(settings=SlurmSettings()),
+        SlurmBackend(settings=SlurmSettings(prefix=("ssh", "login1"), folder="/data")),
+    ]
+    for place in places:
+        recipe = {"trainer": "sft", "model": "org/model", "dataset": "/data/train.jsonl"}
+        demand_data_there(WrittenScript("", recipe=recipe), backend=place.name, capabilities=place.capabilities)

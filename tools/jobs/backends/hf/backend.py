@@ -45,7 +45,12 @@ class HfJobsBackend:
 
     def __init__(self, *, api: Callable[[], HfApi], settings: HfJobsSettings) -> None:
         kept = settings.output is not None
-        self.capabilities = Capabilities(lookup_seconds=60.0, poll_seconds=5.0, keeps_output=kept)
+        self.capabilities = Capabilities(
+            lookup_seconds=60.0,
+            poll_seconds=5.0,
+            keeps_output=kept,
+            visible_paths=tuple(volume.mount_path for volume in settings.volumes),
+        )
         self._api = api
         self._settings = settings
         self._namespace = settings.namespace

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mlintern.common.clock import iso
 from mlintern.tools.config import RayHardware, RaySettings
@@ -51,7 +52,13 @@ class RayBackend:
     ) -> None:
         """``grace_seconds`` is how long a script that got TERM at its limit has before it is killed."""
         kept = settings.folder is not None
-        self.capabilities = Capabilities(lookup_seconds=0.0, poll_seconds=2.0, keeps_output=kept)
+        here = urlsplit(settings.url).hostname in ("localhost", "127.0.0.1", "::1")
+        self.capabilities = Capabilities(
+            lookup_seconds=0.0,
+            poll_seconds=2.0,
+            keeps_output=kept,
+            visible_paths=None if here else (settings.folder,) if settings.folder else (),
+        )
         self._settings = settings
         self._grace_seconds = grace_seconds
         self._rest = RayRest(url=settings.url, token=settings.token, transport=transport)

@@ -63,6 +63,7 @@ class SlurmBackend:
             shares_files=settings.folder is None and not settings.prefix,
             lookup_seconds=COMMAND_SECONDS + SBATCH_SECONDS + 10.0,
             poll_seconds=5.0,
+            visible_paths=((settings.folder,) if settings.folder else ()) if settings.prefix else None,
         )
 
     async def hardware(self) -> Sequence[Hardware]:
