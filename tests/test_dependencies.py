@@ -27,7 +27,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def imported() -> dict[str, set[Path]]:
-    """Top-level modules that the product's files import, anywhere in them, without the standard library (3.14's too)."""
+    """Top-level modules that the product's files import, anywhere in them, without the standard library."""
     found: dict[str, set[Path]] = {}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
