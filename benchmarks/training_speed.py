@@ -97,7 +97,7 @@ def compare(cell: str, *, model: Path, rows: Path, steps: int, folder: Path) -> 
     return share
 
 
-def write_rows(source: Path, folder: Path, count: int = 512) -> dict[str, Path]:
+def write_rows(source: Path, folder: Path, *, count: int) -> dict[str, Path]:
     """The first questions of `evals`' sarcasm data as rows for each trainer."""
     made: dict[str, list[dict[str, Any]]] = {"sft": [], "dpo": [], "grpo": []}
     for line in source.read_text().splitlines()[:count]:
@@ -151,7 +151,7 @@ def main() -> int:
             if spec is None or spec.origin is None:
                 raise SystemExit("unpack the wheel `evals` and give --data")
             arguments.data = Path(spec.origin).parent / "registry/data/sarcasm/samples.jsonl"
-        rows = write_rows(arguments.data, folder)
+        rows = write_rows(arguments.data, folder, count=arguments.steps * BATCH)  # one epoch: the same rows for both
         print(
             f"{'':10} {'rendered':>9} {'by hand':>9} {'share':>7}   {'loss':>8} {'by hand':>8}   (rows a CPU second)"
         )

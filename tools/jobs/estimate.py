@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
 from mlintern.common.durations import format_duration
-from mlintern.tools.jobs import memory, money
+from mlintern.tools.jobs import memory, money, timing
 from mlintern.tools.jobs.backend import ScriptFile
 from mlintern.tools.jobs.hardware import Hardware
-from mlintern.tools.jobs.job_results import JobEstimate
-from mlintern.tools.jobs.memory import ModelShape
+from mlintern.tools.jobs.job_results import JobEstimate, MemoryEstimate
+from mlintern.tools.jobs.memory import ModelShape, Workload
 
 FindModelShape = Callable[[str], Awaitable[ModelShape | None]]
 """The sizes of a model of the Hub by its id, None if they cannot be had."""
@@ -34,15 +35,23 @@ async def estimate(
     on_gpu = hardware.accelerators > 0 and recipe.get("use_cpu") is not True
     available = _available_gib(hardware, on_gpu=on_gpu)
     found = None
+    advice: list[str] = []
+    disk = None
+    duration = None
     if script.recipe is None:
         basis = [NO_RECIPE]
     else:
         shape, basis = await _shape(str(recipe.get("model", "")), find_shape)
         if shape is not None:
-            work, assumed = memory.workload(recipe, shape)
-            found = memory.estimate(shape, work, on_gpu=on_gpu)
+            work, assumed = memory.workload(recipe, shape, devices=hardware.accelerators)
+            work, found = _chosen(shape, work, recipe, available=available, on_gpu=on_gpu)
             basis += _basis(shape, work, assumed, recipe)
-    if found is not None and on_gpu and hardware.accelerators > 1:
+            if found is not None and available is not None and found.likely > SPARE * available:
+                advice = _advice(shape, work, available=available, on_gpu=on_gpu)
+            if work.trains:
+                disk = memory.checkpoint_bytes(shape, work, kept=_kept(recipe)) / 2**30
+            duration = timing.duration(recipe, shape, work, hardware, on_gpu=on_gpu)
+    if found is not None and on_gpu and hardware.accelerators > 1 and recipe.get("scale") not in ("fsdp2", "zero3"):
         basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
     basis.append(f"worst cost: {format_duration(timeout_seconds)} at ${hardware.usd_per_hour:g} an hour")
     return JobEstimate(
@@ -56,7 +65,57 @@ async def estimate(
         usd_worst=money.price(hardware.usd_per_hour, timeout_seconds),
         usd_per_hour=hardware.usd_per_hour,
         basis=basis,
+        disk_gib=None if disk is None else round(disk, 2),
+        duration_seconds=duration,
+        advice=advice,
     )
+
+
+def _kept(recipe: Mapping[str, Any]) -> int:
+    if recipe.get("save_steps") == 0 and not recipe.get("push_every"):
+        return 0
+    return int(recipe.get("save_total_limit") or 2)
+
+
+def _chosen(
+    shape: ModelShape, work: Workload, recipe: Mapping[str, Any], *, available: float | None, on_gpu: bool
+) -> tuple[Workload, MemoryEstimate]:
+    """As the script chooses when it starts: activations are kept if they fit, unless the recipe says otherwise."""
+    found = memory.estimate(shape, work, on_gpu=on_gpu)
+    open_choice = work.trains and "gradient_checkpointing" not in (recipe.get("hyperparameters") or {})
+    if open_choice and available is not None:
+        kept = replace(work, checkpointing=False)
+        more = memory.estimate(shape, kept, on_gpu=on_gpu)
+        if more.likely <= 0.8 * available:
+            return kept, more
+    return work, found
+
+
+def _advice(shape: ModelShape, work: Workload, *, available: float, on_gpu: bool) -> list[str]:
+    """What would make it fit, the least change first; never another method, length or data."""
+    if not work.trains:
+        return []
+    smaller = replace(work, batch=max(1, work.batch // work.batch), generated=0, checkpointing=True)
+    sharded = replace(smaller, shards=8)
+    quantized = replace(smaller, lora_rank=work.lora_rank or 16, quantized=True, dtype="bfloat16", reference=False)
+    adapter = replace(quantized, quantized=False)
+    steps = [
+        (
+            smaller,
+            "per_device_train_batch_size 1 with more gradient_accumulation_steps (the same batch), checkpointing",
+        ),
+        (adapter, "an adapter: lora {} (weights in bfloat16)"),
+        (quantized, 'a 4-bit adapter: quantize "nf4"'),
+        (sharded, 'eight such devices with scale "fsdp2"'),
+    ]
+    lines = []
+    for other, text in steps:
+        need = memory.estimate(shape, other, on_gpu=on_gpu)
+        fits = "fits" if need.likely <= SPARE * available else "does not fit either"
+        lines.append(f"{text}: {need.likely:.1f} GiB, {fits}")
+        if fits == "fits":
+            return lines
+    return [*lines, "a device with more memory: list_hardware"]
 
 
 def _available_gib(hardware: Hardware, *, on_gpu: bool) -> float | None:

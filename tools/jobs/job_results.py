@@ -26,6 +26,15 @@ class MemoryEstimate(BaseModel):
     dominant: str = Field(description="the largest term of the estimate")
 
 
+class DurationEstimate(BaseModel):
+    """Seconds of training or generation, without start and evaluation."""
+
+    low: float
+    likely: float
+    high: float
+    dominant: str = Field(description="what decides it")
+
+
 class JobEstimate(BaseModel):
     script_id: str
     backend: str
@@ -37,6 +46,9 @@ class JobEstimate(BaseModel):
     usd_worst: float = Field(description="time-out times price: the most that the job can cost")
     usd_per_hour: float
     basis: list[str] = Field(description="what the numbers rest on, and what was assumed")
+    disk_gib: float | None = Field(default=None, description="checkpoints that are kept, and the saved model")
+    duration_seconds: DurationEstimate | None = Field(default=None, description="None when it cannot be told")
+    advice: list[str] = Field(default_factory=list, description="what would make it fit, the least change first")
     warnings: list[str] = Field(default_factory=list, description="what will go wrong if it is started like this")
 
 

@@ -10,6 +10,15 @@ Sources of the formulas:
 * logits: the trainers of trl 1.16 never hold all of them (`trl/kernels/chunked_logprob.py`), but one tile of at most
   4096 positions and 32768 entries of the vocabulary. Its Triton kernel holds the tile once; the fallback in plain
   torch, used without a GPU, about eight times in float32.
+* copies for autocast: weights in float32 are multiplied in bfloat16 on a GPU; the copies last from the forward to
+  the backward pass, 2 bytes a parameter (`torch.autocast`), and activations are in 16 bit.
+* cache of generation: 2 x layers x key-value heads x head size, a token (Pope et al. 2022, section 3.3); GRPO and
+  RLOO generate all sequences of an accumulated step at once (`trl/trainer/grpo_trainer.py`, `generation_batch_size`).
+* mixture of experts: all experts are held, though few are used for a token (Shazeer et al. 2017).
+* optimizers: 8 bit, two bytes a parameter (Dettmers et al. 2022); Adafactor, a row and a column a matrix (Shazeer and
+  Stern 2018); sharding by n devices divides weights, gradients and optimizer by n (ZeRO stage 3, FSDP).
+* 4 bit: nf4 with double quantization takes 0.52 bytes a parameter (Dettmers et al. 2023, section 3); the embeddings
+  stay in 16 bit.
 * adapters: Hu et al. 2021 (LoRA): rank x (inputs + outputs) for each adapted matrix.
 """
 
@@ -36,6 +45,12 @@ positions a step, vocabularies of 35 to 100,003, peaks of 0.5 to 5 GiB); on thos
 """
 GPU_OVERHEAD_BYTES = 2.0 * 2**30
 """CUDA context, kernels and fragmentation: a rule of thumb, not measured here."""
+FRAGMENTED = 0.05
+"""Share of what stays that an allocator loses between blocks: a rule of thumb."""
+DEFAULT_BATCH = {"dpo": 4, "orpo": 4, "cpo": 4, "distillation": 4, "gkd": 4, "online_dpo": 4}
+"""Rows at once that rendered scripts take where a recipe does not say; 8 for the other trainers."""
+PAIRED = ("dpo", "reward", "orpo", "cpo", "kto")
+SAMPLED = ("grpo", "rloo", "online_dpo", "distillation", "gkd")
 TILE_POSITIONS, TILE_VOCABULARY, CPU_TILE_COPIES = 4096, 32768, 8
 
 
@@ -50,12 +65,18 @@ class ModelShape:
     intermediate: int
     key_value: int
     dtype: str = "float32"
+    embeddings: int = 0
     source: str = ""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a recipe does with the model. ``batch`` and ``length`` are of one forward pass on one device."""
+    """What a recipe does with the model. ``batch`` and ``length`` are of one forward pass on one device.
+
+    Attributes:
+        generated: sequences that are generated at once; 0: as many as ``batch``.
+        shards: devices that weights, gradients and optimizer are spread over.
+    """
 
     trainer: str
     dtype: str
@@ -65,27 +86,35 @@ class Workload:
     checkpointing: bool = True
     reference: bool = False
     generates: bool = False
+    generated: int = 0
+    optimizer: str = "adamw_torch"
+    quantized: bool = False
+    shards: int = 1
 
     @property
     def trains(self) -> bool:
-        return self.trainer != "evaluation"
+        return self.trainer not in ("evaluation", "generate")
 
 
 def estimate(shape: ModelShape, work: Workload, *, on_gpu: bool) -> MemoryEstimate:
     """Peak memory of one device (or, without one, of the process), GiB.
 
     ``low`` takes half of what comes and goes within a step, ``high`` twice of it and a tenth more of what stays:
-    allocators keep what they have freed, and libraries differ.
+    allocators keep what they have freed, and libraries differ. Trainers other than TRL's hold all logits (2 bytes in
+    16 bit, 4 in float32, 4 for their gradient), which ``high`` counts too.
     """
     lasting = lasting_bytes(shape, work)
     passing = passing_bytes(shape, work, on_gpu=on_gpu)
     overhead = GPU_OVERHEAD_BYTES if on_gpu else CPU_OVERHEAD_BYTES
     stays, comes = sum(lasting.values()), sum(passing.values())
+    lost = FRAGMENTED * stays if on_gpu else 0.0
     terms = {**lasting, **passing, "runtime": overhead}
+    whole_logits = 10.0 * work.batch * work.length * shape.vocabulary if work.trains and on_gpu else 0.0
+    buckets = lasting.get("gradients", 0.0) if on_gpu else 0.0  # the second copy that DDP reduces
     return MemoryEstimate(
         low=_gib(stays + 0.5 * comes + 0.9 * overhead),
-        likely=_gib(stays + comes + overhead),
-        high=_gib(1.1 * stays + 2.0 * comes + 1.5 * overhead),
+        likely=_gib(stays + comes + lost + overhead),
+        high=_gib(1.1 * stays + 2.0 * comes + 1.5 * overhead + whole_logits + buckets),
         dominant=max(terms, key=lambda name: terms[name]),
     )
 
@@ -93,27 +122,56 @@ def estimate(shape: ModelShape, work: Workload, *, on_gpu: bool) -> MemoryEstima
 def lasting_bytes(shape: ModelShape, work: Workload) -> dict[str, float]:
     """What is held all along: weights, gradients, optimizer, reference model."""
     width = DTYPE_BYTES[work.dtype]
-    terms: dict[str, float] = {"weights": shape.parameters * width}
+    weights = float(shape.parameters * width)
+    if work.quantized:
+        weights = 0.52 * (shape.parameters - shape.embeddings) + 2.0 * shape.embeddings
+    terms = {"weights": weights}
     if work.trains:
         if work.lora_rank is None:
             terms["gradients"] = shape.parameters * width
-            terms["optimizer"] = 2.0 * shape.parameters * width
+            terms["optimizer"] = optimizer_bytes(work.optimizer, width) * shape.parameters
         else:
             terms["adapters"] = 16.0 * adapter_parameters(shape, work.lora_rank)
         if work.reference:
             terms["reference model"] = shape.parameters * width
-    return terms
+    return {name: size / work.shards for name, size in terms.items()}
+
+
+def optimizer_bytes(name: str, width: int) -> float:
+    """Bytes a parameter of the state of an optimizer, by its name in `optim`."""
+    if "8bit" in name:
+        return 2.0
+    if "4bit" in name:
+        return 1.0
+    if "adafactor" in name or "galore" in name or "apollo" in name:
+        return 0.1
+    if name in ("sgd", "signsgd") or "lomo" in name:
+        return 0.0
+    one_moment = "lion" in name or name in ("rmsprop", "adagrad")
+    return float(width if one_moment else 2 * width)
+
+
+def checkpoint_bytes(shape: ModelShape, work: Workload, *, kept: int) -> float:
+    """Disk for the checkpoints that are kept and the saved model: weights, and the optimizer's state in each."""
+    width = DTYPE_BYTES[work.dtype]
+    model = float(shape.parameters * width)
+    if work.lora_rank is not None:
+        return kept * 12.0 * adapter_parameters(shape, work.lora_rank) + 2.0 * shape.parameters
+    return kept * (model + optimizer_bytes(work.optimizer, width) * shape.parameters) + model
 
 
 def passing_bytes(shape: ModelShape, work: Workload, *, on_gpu: bool) -> dict[str, float]:
     """What comes and goes within one step: activations, logits, the cache of generation."""
     width = DTYPE_BYTES[work.dtype]
     positions = work.batch * work.length
-    layer = 17.0 * width * positions * shape.hidden
+    autocast = on_gpu and work.trains and work.dtype == "float32"
+    kept = 2 if autocast else width
+    wide = max(1.0, shape.intermediate / (4 * shape.hidden)) if shape.intermediate < 8 * shape.hidden else 1.0
+    layer = 17.0 * kept * positions * shape.hidden * wide
     if not work.trains:
         activations = layer
     elif work.checkpointing:
-        activations = width * positions * shape.hidden * shape.layers + layer
+        activations = kept * positions * shape.hidden * shape.layers + layer
     else:
         activations = layer * shape.layers
     if work.trains:
@@ -122,8 +180,11 @@ def passing_bytes(shape: ModelShape, work: Workload, *, on_gpu: bool) -> dict[st
     else:
         logits = float(positions) * shape.vocabulary * (width + 4)
     terms = {"activations": activations, "logits": logits}
+    if autocast and work.lora_rank is None:
+        terms["autocast copies"] = 2.0 * shape.parameters / work.shards
     if work.generates:
-        terms["generation cache"] = 2.0 * width * positions * shape.layers * shape.key_value
+        tokens = (work.generated or work.batch) * work.length
+        terms["generation cache"] = 2.0 * kept * tokens * shape.layers * shape.key_value
     return terms
 
 
@@ -134,39 +195,53 @@ def adapter_parameters(shape: ModelShape, rank: int) -> int:
     return rank * shape.layers * (attention + 3 * (hidden + middle))
 
 
-def workload(recipe: Mapping[str, Any], shape: ModelShape) -> tuple[Workload, list[str]]:
-    """What ``recipe`` asks of the machine, and what was assumed where it does not say."""
+def workload(recipe: Mapping[str, Any], shape: ModelShape, *, devices: int = 1) -> tuple[Workload, list[str]]:
+    """What ``recipe`` asks of one of ``devices``, and what was assumed where it does not say."""
     given: Mapping[str, Any] = recipe.get("hyperparameters") or {}
     trainer = str(recipe["trainer"])
     lora = recipe.get("lora")
     rank = int(lora.get("r", 16)) if isinstance(lora, Mapping) else None
+    if rank is None and recipe.get("quantize"):
+        rank = 16
     dtype = recipe.get("dtype") or ("float32" if rank is None else "bfloat16")
     dtype = shape.dtype if dtype == "auto" else dtype
-    assumed = [] if "per_device_train_batch_size" in given else ["batch of 8, the default of TRL"]
-    batch = int(given.get("per_device_train_batch_size") or 8)
-    if trainer == "evaluation":
-        batch, length, assumed = int(recipe.get("batch_size") or 32), 512, ["sequences of 512 tokens"]
-    elif trainer == "grpo":
-        completion = int(given.get("max_completion_length") or 512)
+    usual = DEFAULT_BATCH.get(trainer, 8)
+    assumed = [] if "per_device_train_batch_size" in given else [f"batch of {usual}, the default of our scripts"]
+    batch = int(given.get("per_device_train_batch_size") or usual)
+    generated = 0
+    if trainer in ("evaluation", "generate"):
+        answers = int(recipe.get("max_new_tokens") or 256)
+        batch, length = int(recipe.get("batch_size") or 32), answers + 512
+        assumed = [f"prompts of 512 tokens before answers of {answers}"]
+    elif trainer in SAMPLED:
+        completion = int(given.get("max_completion_length") or given.get("max_new_tokens") or 512)
         length = completion + 512
+        parts = given.get("steps_per_generation") or given.get("gradient_accumulation_steps") or 4
+        generated = (
+            int(given.get("generation_batch_size") or batch * int(parts)) if trainer in ("grpo", "rloo") else 0
+        )
         assumed.append(f"prompts of 512 tokens before completions of {completion}")
     else:
         length = int(given.get("max_length") or 1024)
         assumed += [] if given.get("max_length") else ["sequences of 1024 tokens, the default of TRL"]
-    beta = float(given.get("beta") or 0.0)
-    keeps_reference = (trainer == "dpo" and not given.get("precompute_ref_log_probs")) or (
-        trainer == "grpo" and beta != 0.0
-    )
+    sampled_reference = trainer in ("grpo", "online_dpo") and float(given.get("beta") or 0.0) != 0.0
+    paired_reference = trainer in ("dpo", "kto") and not given.get("precompute_ref_log_probs")
+    keeps_reference = sampled_reference or paired_reference or (trainer == "rloo" and given.get("beta") != 0.0)
+    shards = max(1, devices) if recipe.get("scale") in ("fsdp2", "zero3") else 1
     return (
         Workload(
             trainer=trainer,
             dtype=str(dtype) if dtype in DTYPE_BYTES else "float32",
-            batch=batch * 2 if trainer == "dpo" else batch,  # chosen and rejected go through together
+            batch=batch * 2 if trainer in PAIRED else batch,  # chosen and rejected go through together
             length=length,
             lora_rank=rank,
             checkpointing=bool(given.get("gradient_checkpointing", True)),
             reference=keeps_reference and rank is None,
-            generates=trainer == "grpo",
+            generates=trainer in SAMPLED or trainer in ("evaluation", "generate"),
+            generated=generated,
+            optimizer=str(given.get("optim") or "adamw_torch"),
+            quantized=recipe.get("quantize") == "nf4",
+            shards=shards,
         ),
         assumed,
     )
@@ -199,18 +274,38 @@ def shape_of_config(config: Mapping[str, Any]) -> ModelShape | None:
     narrow = int(text.get("num_key_value_heads") or heads) * head
     middle = int(text.get("intermediate_size") or text.get("n_inner") or 4 * hidden)
     embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings", True) else 2)
-    block = 2 * hidden * heads * head + 2 * hidden * narrow + 3 * hidden * middle
+    attention = 2 * hidden * heads * head + 2 * hidden * narrow
+    feed_forward = _feed_forward(text, hidden=hidden, middle=middle, layers=layers)
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return ModelShape(
-        parameters=embeddings + layers * block,
+        parameters=embeddings + layers * attention + feed_forward,
         hidden=hidden,
         layers=layers,
         vocabulary=vocabulary,
         intermediate=middle,
         key_value=narrow,
         dtype=dtype if dtype in DTYPE_BYTES else "float32",
+        embeddings=embeddings,
         source="the model's configuration",
     )
+
+
+def _feed_forward(config: Mapping[str, Any], *, hidden: int, middle: int, layers: int) -> int:
+    """Parameters of all feed-forward layers; of a mixture of experts every expert counts."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    experts = next((int(config[name]) for name in names if isinstance(config.get(name), int)), 0)
+    dense = 3 * hidden * middle
+    if experts < 2:
+        return layers * dense
+    width = int(config.get("moe_intermediate_size") or middle)
+    shared = config.get("shared_expert_intermediate_size") or (config.get("n_shared_experts") or 0) * width
+    sparse = 3 * hidden * (experts * width + int(shared)) + hidden * experts
+    first = int(config.get("first_k_dense_replace") or 0)
+    every = max(1, int(config.get("decoder_sparse_step") or config.get("moe_layer_freq") or 1))
+    only = config.get("mlp_only_layers")
+    plain = set(only) if isinstance(only, list) else set()
+    number = sum(layer >= first and (layer + 1) % every == 0 and layer not in plain for layer in range(layers))
+    return number * sparse + (layers - number) * dense
 
 
 def shape_from_name(model: str) -> ModelShape | None:

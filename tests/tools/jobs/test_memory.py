@@ -160,6 +160,96 @@ def test_the_fallback_prices_say_how_old_they_are() -> None:
     assert len(listed) == len(hf_jobs_fallback())
 
 
+MIXTURES = {
+    "Qwen3-30B-A3B": (
+        30.5e9,
+        {
+            "hidden_size": 2048, "num_hidden_layers": 48, "vocab_size": 151_936, "num_attention_heads": 32,
+            "num_key_value_heads": 4, "head_dim": 128, "intermediate_size": 6144, "moe_intermediate_size": 768,
+            "num_experts": 128, "decoder_sparse_step": 1, "mlp_only_layers": [], "tie_word_embeddings": False,
+        },
+    ),
+    "Mixtral-8x7B": (
+        46.7e9,
+        {
+            "hidden_size": 4096, "num_hidden_layers": 32, "vocab_size": 32_000, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "intermediate_size": 14_336, "num_local_experts": 8,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "gpt-oss-20b": (
+        20.9e9,
+        {
+            "hidden_size": 2880, "num_hidden_layers": 24, "vocab_size": 201_088, "num_attention_heads": 64,
+            "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 2880, "num_local_experts": 32,
+            "tie_word_embeddings": False,
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_every_expert_of_a_mixture_is_counted(name: str) -> None:
+    parameters, config = MIXTURES[name]
+    shape = memory.shape_of_config(config)
+    assert shape is not None and shape.parameters == pytest.approx(parameters, rel=0.02)
+
+
+def test_the_cache_of_generation_counts_what_is_written_at_once() -> None:
+    """Qwen3-1.7B, 128 sequences of 8.7k tokens: 28 layers x 8 heads x 128 x 2 x 2 bytes a token are 119 GiB."""
+    shape = ModelShape(1_720_000_000, 2048, 28, 151_936, 6144, 1024, "bfloat16")
+    work = Workload("grpo", "bfloat16", 8, 8700, lora_rank=16, generates=True, generated=128)
+    assert memory.passing_bytes(shape, work, on_gpu=True)["generation cache"] / 2**30 == pytest.approx(119, rel=0.01)
+    recipe = {"trainer": "grpo", "hyperparameters": {"gradient_accumulation_steps": 16}}
+    assert memory.workload(recipe, shape)[0].generated == 8 * 16
+
+
+def test_optimizers_shards_and_4_bit_take_less_and_checkpoints_take_disk() -> None:
+    shape = ModelShape(8_000_000_000, 4096, 32, 128_256, 14_336, 1024, "bfloat16", embeddings=1_050_000_000)
+
+    def lasting(recipe: dict[str, Any], devices: int = 1) -> float:
+        return sum(memory.lasting_bytes(shape, memory.workload(recipe, shape, devices=devices)[0]).values()) / 8e9
+
+    full = {"trainer": "sft"}
+    assert lasting(full) == 16
+    assert lasting({**full, "hyperparameters": {"optim": "paged_adamw_8bit"}}) == 10
+    assert lasting({**full, "scale": "fsdp2"}, devices=8) == 2
+    assert lasting({**full, "quantize": "nf4"}) < 1
+    work = memory.workload(full, shape)[0]
+    assert memory.checkpoint_bytes(shape, work, kept=1) == (96 + 32) * 1e9  # 96 GB each, and the model
+
+
+PUBLISHED = {  # GiB; README of QwenLM/Qwen, ms-swift examples, README of torchtune
+    "Qwen-7B LoRA r64, 1k": (21.5, 7.7e9, 4096, 32, 151_936, 11_008, {"lora": {"r": 64}}, 1024),
+    "Qwen-7B LoRA r64, 8k": (36.6, 7.7e9, 4096, 32, 151_936, 11_008, {"lora": {"r": 64}}, 8192),
+    "Qwen-14B LoRA r64, 1k": (35.3, 14.2e9, 5120, 40, 152_064, 13_696, {"lora": {"r": 64}}, 1024),
+    "Qwen-14B LoRA r64, 8k": (55.2, 14.2e9, 5120, 40, 152_064, 13_696, {"lora": {"r": 64}}, 8192),
+    "Qwen-1.8B full, 1k": (43.5, 1.84e9, 2048, 24, 151_936, 5504, {"dtype": "float32"}, 1024),
+    "Qwen-1.8B full, 8k": (48.3, 1.84e9, 2048, 24, 151_936, 5504, {"dtype": "float32"}, 8192),
+    "Qwen2.5-7B full bf16, 2k": (76.0, 7.6e9, 3584, 28, 152_064, 18_944, {"dtype": "bfloat16"}, 2048),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_peaks_lie_in_the_range(name: str) -> None:
+    peak, parameters, hidden, layers, vocabulary, middle, recipe, length = PUBLISHED[name]
+    shape = ModelShape(int(parameters), hidden, layers, vocabulary, middle, hidden, "bfloat16")
+    settings = {"per_device_train_batch_size": 1, "max_length": length, "gradient_checkpointing": True}
+    work, _ = memory.workload({"trainer": "sft", **recipe, "hyperparameters": settings}, shape)
+    found = memory.estimate(shape, work, on_gpu=True)
+    print(f"{name}: {peak} published, {found}")
+    assert found.low <= peak <= found.high
+
+
+@pytest.mark.anyio
+async def test_what_does_not_fit_is_told_with_a_ladder_and_a_clock_decides_the_duration() -> None:
+    script = WrittenScript("", recipe={"trainer": "sft", "model": "org/Big-7B", "max_minutes": 30})
+    found = await estimate.estimate(script, SMALL, timeout_seconds=60, find_shape=None)
+    assert found.fits is False and "checkpointing" in found.advice[0] and "fits" in found.advice[-1]
+    assert found.duration_seconds is not None and found.duration_seconds.likely == 1800
+    assert found.disk_gib is not None and found.disk_gib > 150
+
+
 TRAIN = """
 import torch
 from datasets import Dataset
