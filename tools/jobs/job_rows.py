@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
-from mlintern.tools.errors import Conflict, NotFound
+from mlintern.tools.errors import Conflict, NotFound, WorkspaceError
 from mlintern.tools.jobs.spec import FINAL, JobHandle, JobSpec, JobState, may_follow
 
 _SELECT = """
@@ -69,6 +69,17 @@ class JobRecord:
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> JobRecord:
+        """Raises WorkspaceError: what the row holds is damaged."""
+        try:
+            return cls._of(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkspaceError(
+                f"What the ledger says of the job {row['job_id']} is damaged: {type(error).__name__}: {error}.",
+                next_step="Its folder below jobs/ has its log and results. `mlintern-server doctor` says more.",
+            ) from error
+
+    @classmethod
+    def _of(cls, row: sqlite3.Row) -> JobRecord:
         return cls(
             job_id=row["job_id"],
             digest=row["digest"],

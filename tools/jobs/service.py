@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -170,7 +171,8 @@ class JobService:
         else:
             await self.planner.backend(record.spec.backend).cancel(record.handle, reason=why)
             folder, now = self._workspace.job(job_id), self._clock.now()
-            await anyio.to_thread.run_sync(lambda: cancellation.remember(folder, reason=why, now=now))
+            with contextlib.suppress(OSError):  # a full disk: the backend was asked all the same
+                await anyio.to_thread.run_sync(lambda: cancellation.remember(folder, reason=why, now=now))
         deadline = self._clock.monotonic() + CANCEL_SECONDS
         record = await self._watcher.refresh(job_id)
         while not record.over and self._clock.monotonic() < deadline:

@@ -446,6 +446,41 @@ async def test_a_full_disk_while_a_job_runs_does_not_lose_its_ending(tmp_path: P
         subprocess.run(["umount", "-l", str(mount)], check=False)
 
 
+async def test_a_job_that_fills_the_disk_can_be_cancelled(tmp_path: Path) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(mount)], capture_output=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip("no right to mount a small file system")
+    try:
+        lab = LocalLab(Workspace.open(mount / "home"))
+        text = """
+import time
+with open("big", "wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        pass
+    open("full", "wb").close()
+    time.sleep(600)
+"""
+        job_id = await lab.start(text, timeout="5m")
+        await true_eventually(lambda: (lab.folder(job_id).work / "full").exists())
+        with contextlib.suppress(WorkspaceError):  # the ledger has no room either
+            await lab.jobs.cancel(job_id, reason="It fills the disk.")
+        await true_eventually(lambda: lab.folder(job_id).read("exit") is not None)
+        assert (lab.folder(job_id).read("exit") or {})["state"] == "cancelled"
+        (lab.folder(job_id).work / "big").unlink()
+        status = await lab.end_of(job_id)
+        assert (status.state, status.error) == ("cancelled", "It fills the disk.")
+        lab.ledger.close()
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=False)
+
+
 async def test_a_full_disk_at_submission_is_named_and_nothing_runs(tmp_path: Path) -> None:
     mount = tmp_path / "small"
     mount.mkdir()

@@ -625,3 +625,13 @@ async def test_planning_records_and_starts_nothing(lab: DistantLab) -> None:
     lab.backend.unreachable = True
     with pytest.raises(ServiceError):
         await lab.jobs.planner.plan(script_id=lab.scripts.add("print(1)"), backend="distant")
+
+
+@pytest.mark.parametrize("spec", ["{", "null", "[]", '{"args": 1}', '{"unknown": 1}', '{"env": [["A"]]}'])
+async def test_a_damaged_row_of_the_ledger_is_named(lab: DistantLab, spec: str) -> None:
+    job_id = await lab.start()
+    with lab.ledger.transaction() as connection:
+        connection.execute("UPDATE jobs SET spec = ?", (spec,))
+    for call in (lab.jobs.poll(job_id), lab.jobs.list(), lab.jobs.read_logs(job_id), lab.jobs.cancel(job_id)):
+        with pytest.raises(WorkspaceError, match=f"{job_id} is damaged"):
+            await call

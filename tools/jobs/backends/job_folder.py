@@ -3,8 +3,9 @@
     launch.json    what to run, written once before anything else
     state.json     how far the supervisor has got: written durably *before* each step is taken
     exit.json      the one final record; it exists if and only if the job is over
-    exit.reserve   the disk blocks of exit.json, set aside at the start so that a full disk cannot lose the ending
     cancel.json    someone asked for the end
+    exit.reserve, cancel.reserve   the disk blocks of these two, set aside at the start: on a full disk a job can
+                   still be cancelled, and its ending is not lost
     supervisor.lock  held from before the supervisor is started until it is gone: the kernel knows who lives
 
 Standard library only: the supervisor imports this and must stay small.
@@ -78,11 +79,17 @@ class JobFolder:
         write_json_durably(self.path / f"{name}.json", value)
 
     def set_aside_ending(self) -> None:
-        """Take the disk blocks that `write_exit` will need. Raises OSError when the disk is full."""
-        with (self.path / "exit.reserve").open("wb") as file:
-            file.write(b" " * RESERVED_BYTES)
-            file.flush()
-            os.fsync(file.fileno())
+        """Take the disk blocks for `write_exit` and `write_cancel`. Raises OSError when the disk is full."""
+        for name in ("exit", "cancel"):
+            with (self.path / f"{name}.reserve").open("wb") as file:
+                file.write(b" " * RESERVED_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def write_cancel(self, record: dict[str, Any]) -> None:
+        """Write down that the end was asked for, in blocks that were set aside; the first request counts."""
+        if not (self.path / "cancel.json").is_file():
+            self._write_reserved("cancel", {**record, "reason": str(record["reason"])[:1000]})
 
     def write_exit(self, record: dict[str, Any]) -> None:
         """Write the final record, unless there is one. The reserved blocks make it possible on a full disk."""
@@ -91,8 +98,11 @@ class JobFolder:
         data = json.dumps(record, allow_nan=False).encode()
         if len(data) >= RESERVED_BYTES:
             record = {**record, "error": str(record.get("error", ""))[:500]}
-            data = json.dumps(record, allow_nan=False).encode()
-        reserve = self.path / "exit.reserve"
+        self._write_reserved("exit", record)
+
+    def _write_reserved(self, name: str, record: dict[str, Any]) -> None:
+        data = json.dumps(record, allow_nan=False).encode()
+        reserve = self.path / f"{name}.reserve"
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(reserve, flags, 0o600)
         try:
@@ -100,7 +110,7 @@ class JobFolder:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        reserve.replace(self.path / "exit.json")
+        reserve.replace(self.path / f"{name}.json")
         sync_folder(self.path)
 
     def claim(self) -> int | None:

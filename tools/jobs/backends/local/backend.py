@@ -216,7 +216,7 @@ class LocalBackend:
     def _cancel(self, folder: JobFolder, reason: str) -> None:
         if folder.read("exit") is not None or not folder.path.is_dir():
             return
-        folder.write("cancel", {"reason": reason, "at": self._clock.now()})
+        folder.write_cancel({"reason": reason, "at": self._clock.now()})
         state = folder.read("state") or {}
         supervisor = process_table.find(state["supervisor"]) if "supervisor" in state else None
         if supervisor is not None and supervisor.started == state["supervisor_started"]:
