@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mlintern.common.clock import Clock
+from mlintern.orchestrator import endpoint_check
 from mlintern.orchestrator.anthropic_model import AnthropicModel
 from mlintern.orchestrator.approvals import Approver, Person, restore
 from mlintern.orchestrator.budget import ModelBudget
@@ -56,6 +57,7 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
     Raises:
         SessionError: the session to resume cannot be used.
         UnknownPrice: there is a budget, and nobody knows what the model costs.
+        NothingAnswers: there is no server at the model's address.
     """
     with _session(options, clock) as (session, recovered):
         approver = Approver(rules=list(options.allow), journal=session, ui=ui, person=person)
@@ -67,6 +69,8 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
         budget = ModelBudget(options.budget_usd, options.prices)
         for each in filter(None, (endpoint.model, endpoint.fallback_model)):
             budget.check(each)
+        if endpoint.base_url is not None:
+            await endpoint_check.check(endpoint.base_url)
         model = AnthropicModel(
             profile=endpoint.profile,
             clock=clock,
@@ -95,7 +99,10 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
 def _session(options: Options, clock: Clock) -> Iterator[tuple[Session, Recovered | None]]:
     if options.resume is None:
         with Session.create(options.sessions, clock=clock) as session:
-            yield session, None
+            try:
+                yield session, None
+            finally:
+                session.remove_if_empty()
     else:
         with Session.open(options.sessions, options.resume, clock=clock) as session:
             yield session, recover(read_events(session.folder))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
+import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mlintern.orchestrator.errors import OrchestratorError
 
@@ -60,16 +63,26 @@ class UsageError(OrchestratorError):
     """An option that cannot be used; the text says why and what would do."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong before how the command is used: the usage alone fills a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}\n", file=sys.stderr)
+        print(f"See {self.prog} --help.", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mlintern-orchestrate",
         description="Post-train a language model: Claude, or any model behind the Messages API, over MCP tools.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('mlintern')}")
     parser.add_argument("goal", nargs="?", help="what to reach, in a sentence: model, benchmark, target, limits")
     parser.add_argument("-p", "--print", action="store_true", dest="headless", help="ask nothing, print the result")
-    parser.add_argument("--output", choices=("text", "json", "stream-json"), default="text", help="with -p (text)")
+    parser.add_argument("--output", choices=("text", "json", "stream-json"), help="with -p (text)")
     parser.add_argument("--resume", metavar="ID", help="take up a session; the beginning of its id is enough")
     parser.add_argument("--verbose", action="store_true", help="log what happens inside to stderr")
     _add_model_options(parser.add_argument_group("model"))
@@ -169,9 +182,14 @@ def _run(chosen: argparse.Namespace) -> int:
         return rehearsal.rehearse(
             long=chosen.rehearse == "long", yes=chosen.yes, frontend=_frontend(chosen, interactive)
         )
+    if chosen.output is not None and not chosen.headless:
+        raise UsageError(f"--output {chosen.output} belongs to -p: a terminal shows text")
+    if chosen.goal is not None and not chosen.goal.strip():
+        raise UsageError('the goal is empty; say what to do: mlintern-orchestrate "goal"')
     if chosen.goal is None and chosen.resume is None and not interactive:
         raise UsageError('say what to do: mlintern-orchestrate "goal"')
     options = _options(chosen)
+    _check_address(options)
     if not _has_key(options):
         print(NO_KEY, file=sys.stderr)
         return USAGE
@@ -191,9 +209,22 @@ def _run(chosen: argparse.Namespace) -> int:
         return await run_agent(options, chosen.goal, frontend=frontend, clock=SystemClock())
 
     stop = anyio.run(work)
-    if stop.exit_code in (INTERNAL, USAGE):  # it ended before there was anything to show
+    if (
+        stop.exit_code in (INTERNAL, USAGE) or stop.name == "endpoint_unreachable"
+    ):  # it ended before there was anything to show
         print(stop.reason, file=sys.stderr)
     return stop.exit_code
+
+
+def _check_address(options: Options) -> None:
+    from mlintern.orchestrator.endpoint_check import address_of
+
+    base_url = options.base_url or os.environ.get("ANTHROPIC_BASE_URL")
+    try:
+        if base_url:
+            address_of(base_url)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _has_key(options: Options) -> bool:
@@ -258,7 +289,7 @@ def _options(chosen: argparse.Namespace) -> Options:
 
 
 def _frontend(chosen: argparse.Namespace, interactive: bool) -> Frontend:
-    if chosen.headless and chosen.output != "text":
+    if chosen.headless and chosen.output in ("json", "stream-json"):
         from mlintern.orchestrator.ui.jsonl import JsonlUi
 
         return JsonlUi(sys.stdout, only_result=chosen.output == "json")
@@ -274,7 +305,6 @@ def _frontend(chosen: argparse.Namespace, interactive: bool) -> Frontend:
 
 
 def _sessions(arguments: Sequence[str]) -> int:
-    from mlintern.common.clock import iso
     from mlintern.common.text import cut_line, format_usd
     from mlintern.orchestrator.session import list_sessions, sessions_folder
 
@@ -283,11 +313,10 @@ def _sessions(arguments: Sequence[str]) -> int:
     folder = sessions_folder()
     found = list_sessions(folder)
     for each in found:
-        print(
-            f"{each.id}  {iso(each.started)}  {each.ended:<18} {each.turns:>4} turns  {format_usd(each.usd):>8}",
-            end="  ",
-        )
-        print(cut_line(each.goal, 60))
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.started)) if each.started else " " * 16
+        turns = f"{each.turns} turn{'' if each.turns == 1 else 's'}"
+        print(f"{each.id}  {when}  {each.ended:<20} {turns:>9}  {format_usd(each.usd):>8}", end="  ")
+        print(cut_line(each.goal or "(no goal was said)", 60))
     if not found:
         print(f"There are no sessions in {folder}.", file=sys.stderr)
     return 0

@@ -32,6 +32,17 @@ class ToolStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolProgress:
+    """How far the call ``id`` is, as its server says: ``progress`` of ``total`` (None: unknown), in its words."""
+
+    id: str
+    name: str
+    progress: float
+    total: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolFinished:
     id: str
     name: str
@@ -104,6 +115,7 @@ Event = (
     ModelEvent
     | Started
     | ToolStarted
+    | ToolProgress
     | ToolFinished
     | GuardFired
     | Compacted

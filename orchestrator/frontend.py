@@ -21,6 +21,10 @@ class Interrupts(Protocol):
         """Ctrl-C: the first cancels the step that runs, a second within two seconds ends the program."""
         ...
 
+    def end_step(self) -> None:
+        """Esc: end the step that runs, if one does."""
+        ...
+
     def quit(self) -> None:
         """End the program after this step is closed."""
         ...

@@ -19,8 +19,10 @@ from anyio.abc import TaskStatus
 from mcp import Client, MCPError
 from mcp.client.session import ClientRequestContext
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import CONNECTION_CLOSED
 
+from mlintern.orchestrator.call_progress import listener
 from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.mcp_config import ServerEntry, child_environment
 
@@ -134,7 +136,7 @@ class Connection:
             token = _this_call.set(call)
             try:
                 async with self._named_failures(client):
-                    return await client.call_tool(tool, arguments)
+                    return await client.call_tool(tool, arguments, progress_callback=_progress_callback())
             finally:
                 _this_call.reset(token)
                 self._calls.remove(call)
@@ -262,6 +264,17 @@ class Connection:
             last = next((line.strip() for line in reversed(said) if line.strip()), "")
             return f"; its last words ({self._log}): {last[:LAST_WORDS_CHARS]}" if last else ""
         return ""
+
+
+def _progress_callback() -> ProgressFnT | None:
+    listening = listener()
+    if listening is None:
+        return None
+
+    async def report(progress: float, total: float | None, message: str | None) -> None:
+        listening(progress, total, message or "")
+
+    return report
 
 
 async def _all_tools(client: Client) -> list[types.Tool]:

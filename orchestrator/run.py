@@ -9,6 +9,7 @@ import anyio
 from mlintern.common.clock import Clock
 from mlintern.orchestrator import stops
 from mlintern.orchestrator.assemble import Agent, assemble
+from mlintern.orchestrator.endpoint_check import NothingAnswers
 from mlintern.orchestrator.events import Finished, Notice
 from mlintern.orchestrator.frontend import Controls, Frontend
 from mlintern.orchestrator.messages import reply_texts
@@ -40,6 +41,8 @@ async def run_agent(options: Options, goal: str | None, *, frontend: Frontend, c
             return stop
     except (SessionError, UnknownPrice) as error:
         return Stop(name="usage", reason=str(error), exit_code=stops.USAGE)
+    except NothingAnswers as error:
+        return stops.endpoint_unreachable(error)
     except OSError as error:
         return stops.internal(error)
 
@@ -93,6 +96,10 @@ class _Keyboard:
         if again or not self._interactive:
             self.end(stops.interrupted())
         elif self._running:
+            self._agent.orchestrator.cancel(stops.interrupted())
+
+    def end_step(self) -> None:
+        if self._running:
             self._agent.orchestrator.cancel(stops.interrupted())
 
     def quit(self) -> None:

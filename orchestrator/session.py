@@ -31,6 +31,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -135,6 +136,11 @@ class Session:
 
     def close(self) -> None:
         self._stack.close()
+
+    def remove_if_empty(self) -> None:
+        """Leave no trace of a run that ended before it began: an unknown price, an address where nothing answers."""
+        if not (self.folder / EVENTS).stat().st_size:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -250,8 +256,9 @@ class SessionSummary:
 
 
 def list_sessions(root: Path) -> list[SessionSummary]:
-    """All sessions below ``root``, newest first. Damaged ones are listed as such."""
-    folders = sorted((path.parent for path in root.glob(f"*/{EVENTS}")), reverse=True)
+    """All sessions below ``root`` in which something happened, newest first. Damaged ones are listed as such."""
+    found = (path for path in root.glob(f"*/{EVENTS}") if path.stat().st_size)
+    folders = sorted((path.parent for path in found), reverse=True)
     return [_summary(folder) for folder in folders]
 
 
@@ -259,10 +266,11 @@ def _summary(folder: Path) -> SessionSummary:
     started, goal, model, turns, usd, ended = 0.0, "", "", 0, 0.0, "open"
     try:
         for event in read_events(folder):
+            started = started or event["time"]
             match event["kind"]:
                 case "session_start":
-                    started, goal, model = event["time"], event.get("goal", ""), event.get("model", "")
-                case "user":
+                    model = event.get("model", "")
+                case "user" if event.get("by") != "loop":
                     goal = goal or event["text"]
                 case "reply":
                     turns, ended = turns + 1, "open"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.model import AuthFailed, BillingFailed, ModelError
 
 USAGE = 2
@@ -96,6 +97,10 @@ def model_failed(error: ModelError) -> Stop:
     if isinstance(error, BillingFailed):
         return Stop(name="billing_failed", reason=str(error), exit_code=8)
     return Stop(name="model_failed", reason=f"{type(error).__name__}: {error}", exit_code=7)
+
+
+def endpoint_unreachable(error: OrchestratorError) -> Stop:
+    return Stop(name="endpoint_unreachable", reason=str(error), exit_code=7)
 
 
 def refused(category: str, explanation: str, *, named_fallback: bool = False) -> Stop:

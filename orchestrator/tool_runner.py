@@ -10,7 +10,8 @@ from typing import Any
 
 from mlintern.common.clock import Clock
 from mlintern.common.text import did_you_mean
-from mlintern.orchestrator.events import GuardFired, ToolFinished, ToolStarted
+from mlintern.orchestrator.call_progress import listening
+from mlintern.orchestrator.events import GuardFired, ToolFinished, ToolProgress, ToolStarted
 from mlintern.orchestrator.loop_guard import LoopGuard
 from mlintern.orchestrator.model import Block, ToolUse
 from mlintern.orchestrator.ports import Hosts, Journal, LocalTool, Ui
@@ -20,6 +21,8 @@ from mlintern.orchestrator.tool import Tool, ToolOutcome
 
 MAX_CALLS = 50
 INTERRUPTED = "Interrupted; whether it happened is unknown. Look at the state before you repeat it."
+
+INTERRUPTED_READING = "Interrupted before it answered. It only reads, so it may be asked again."
 
 
 @dataclass
@@ -80,10 +83,13 @@ class ToolRunner:
             self._watch(batch, use)
 
     def close(self, batch: Batch, text: str = INTERRUPTED) -> None:
-        """Give every call without an outcome an error: its outcome is unknown."""
+        """Give every call without an outcome an error: of those that do not only read, the outcome is unknown."""
         for use in batch.uses:
             if use.id not in batch.outcomes:
-                self._finish(batch, use, ToolOutcome.error(text, unknown=True), seconds=0.0)
+                tool = self._tools.get(use.name)
+                reads = text == INTERRUPTED and tool is not None and tool.side_effect == "read_only"
+                outcome = ToolOutcome.error(INTERRUPTED_READING if reads else text, unknown=not reads)
+                self._finish(batch, use, outcome, seconds=0.0)
 
     async def _run_one(self, batch: Batch, use: ToolUse, position: int) -> None:
         obstacle = self._obstacle(use, position)
@@ -104,8 +110,12 @@ class ToolRunner:
         self._ui.show(ToolStarted(id=use.id, name=use.name, arguments=use.arguments, server=tool.server))
         started = self._clock.monotonic()
         local = self._local.get(use.name)
-        outcome = await (local.call(use.arguments) if local else self._hosts.call(use.name, use.arguments))
+        with listening(lambda done, total, said: self._show_progress(use, done, total, said)):
+            outcome = await (local.call(use.arguments) if local else self._hosts.call(use.name, use.arguments))
         self._finish(batch, use, outcome, seconds=self._clock.monotonic() - started)
+
+    def _show_progress(self, use: ToolUse, done: float, total: float | None, said: str) -> None:
+        self._ui.show(ToolProgress(id=use.id, name=use.name, progress=done, total=total, message=said))
 
     def _obstacle(self, use: ToolUse, position: int) -> str | None:
         """Why the call must not run, in words for the model."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
 
 from mlintern.common.consent import BadRule, Rule
 from mlintern.common.text import cut_line, did_you_mean, format_usd
@@ -25,6 +29,19 @@ HELP = """\
 /undo                take back your last message and what followed (what tools did stays done)
 /export [trace]      write the session as Markdown, or as a trace for the Hub's viewer
 /quit                leave; running jobs go on"""
+
+
+class CommandCompleter(Completer):
+    """Completes the commands at the beginning of a line, each with what it does."""
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        typed = document.text_before_cursor
+        if not typed.startswith("/") or " " in typed:
+            return
+        for line in HELP.splitlines():
+            word, _, meaning = line.partition(" ")
+            if word.startswith(typed):
+                yield Completion(word, start_position=-len(typed), display_meta=meaning.strip())
 
 
 class Commands:
@@ -105,7 +122,8 @@ class Commands:
             except BadRule as error:
                 self._say(str(error))
                 return
-        self._say("allowed: " + (", ".join(rule.text for rule in approver.rules) or "nothing in advance"))
+        rules = [*approver.rules, *approver.given_rules]
+        self._say("allowed: " + (", ".join(rule.text for rule in rules) or "nothing in advance"))
         for line in approver.given:
             self._say(f"approved: {line}")
 

@@ -1,7 +1,7 @@
 """The run as JSON lines on stdout, for programs: ``--output stream-json``, or only the last line: ``--output json``.
 
 Every line is an object with ``v`` (1) and ``type``: init, message, thinking, tool_use, tool_result, approval, guard,
-compaction, retry, usage, notice, stop, result. Fields are only ever added.
+compaction, retry, progress, usage, notice, stop, result. Fields are only ever added.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mlintern.orchestrator.events import (
     Notice,
     Started,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     TurnEnded,
 )
@@ -26,6 +27,8 @@ from mlintern.orchestrator.model import Retrying, TextDelta, ThinkingDelta
 from mlintern.orchestrator.stops import Stop
 
 VERSION = 1
+PLAIN: dict[type, str] = {ToolProgress: "progress", ApprovalAnswered: "approval", Compacted: "compaction"}
+"""Events whose fields are the line's."""
 
 
 class JsonlUi(Headless):
@@ -45,6 +48,8 @@ class JsonlUi(Headless):
 
 def as_record(event: Event) -> dict[str, Any] | None:
     """The fields of one line; None for what is not shown."""
+    if (name := PLAIN.get(type(event))) is not None:
+        return {"type": name, **vars(event)}
     match event:
         case Started():
             return {
@@ -79,12 +84,8 @@ def as_record(event: Event) -> dict[str, Any] | None:
                 "seconds": round(event.seconds, 3),
                 "content": event.outcome.content,
             }
-        case ApprovalAnswered():
-            return {"type": "approval", **vars(event)}
         case GuardFired():
             return {"type": "guard", "level": event.level, "text": event.text}
-        case Compacted():
-            return {"type": "compaction", **vars(event)}
         case Retrying(error, attempt, wait_seconds):
             return {"type": "retry", "error": str(error), "attempt": attempt, "wait_seconds": wait_seconds}
         case TurnEnded():

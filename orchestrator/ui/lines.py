@@ -8,11 +8,17 @@ from typing import Any
 
 from mlintern.common.durations import format_duration
 from mlintern.common.text import cut_line, format_usd, printable
-from mlintern.orchestrator.events import Finished, Started, ToolFinished, TurnEnded
+from mlintern.orchestrator.events import Finished, Started, ToolFinished, ToolProgress, TurnEnded
 from mlintern.orchestrator.tool import ToolOutcome
 
 ARGUMENT_CHARS = 60
 LINE_CHARS = 110
+RESULT_CHARS = 160
+TELLING = (
+    *("status", "state", "verdict", "ok", "job_id", "script_id", "title", "usd_worst", "fits", "total", "exit_code"),
+    *("error", "next_step", "note", "message"),
+)
+"""Fields of a result that say what it is about, in the order in which they are shown."""
 
 
 def brief(arguments: Mapping[str, Any], *, width: int = LINE_CHARS) -> str:
@@ -32,20 +38,71 @@ def mark(outcome: ToolOutcome) -> tuple[str, str]:
 
 
 def _status(text: str) -> str:
-    try:
-        answer = json.loads(text) if text.startswith("{") else None
-    except ValueError:
-        return ""
-    return str(answer.get("status") or "") if isinstance(answer, dict) else ""
+    return str((_json_object(text) or {}).get("status") or "")
 
 
 def tool_line(finished: ToolFinished, arguments: Mapping[str, Any]) -> str:
-    """``submit_job(script_id=…) 1.2 s, 340 chars``, with the error in words if it is one."""
-    outcome = finished.outcome
+    """``submit_job(script_id=…) 1.2 s``."""
+    return f"{finished.name}({brief(arguments)}) {format_duration(round(finished.seconds, 1), rounded=True)}"
+
+
+def result_line(outcome: ToolOutcome) -> str:
+    """What a call gave, in one line: the telling fields of a JSON object, else the first words of the text."""
     images = sum(block["type"] == "image" for block in outcome.content)
-    shown = f"{size(len(outcome.text))} chars" + (f", {images} image{'s' if images > 1 else ''}" if images else "")
-    line = f"{finished.name}({brief(arguments)}) {format_duration(finished.seconds, rounded=True)}, {shown}"
-    return f"{line}: {cut_line(outcome.text, 160)}" if outcome.is_error else line
+    value = outcome.structured if outcome.structured is not None else _json_object(outcome.text)
+    said = _telling(value) if value is not None and not outcome.is_error else ""
+    if not said:
+        only = value.get("result") if value is not None and len(value) == 1 else None  # a text that a server wrapped
+        texts = (line.strip() for line in (only if isinstance(only, str) else outcome.text).splitlines())
+        said = next((line for line in texts if line and not line.startswith("[mlintern ")), "nothing")
+    more = f" (+{images} image{'s' if images > 1 else ''})" if images else ""
+    return cut_line(printable(said), RESULT_CHARS) + more
+
+
+def _telling(value: Mapping[str, Any]) -> str:
+    """``running · step 120/300 · 4 items``: states and ids first, then how many there are, then what is said."""
+    parts = []
+    for name in TELLING:
+        each = value.get(name)
+        if isinstance(each, bool):
+            parts.append(name if each else f"not {name}")
+        elif isinstance(each, str | int | float) and str(each).strip():
+            parts.append(str(each) if name in ("status", "state", "verdict", "title", "note") else f"{name} {each}")
+    for name, each in value.items():
+        if isinstance(each, list) and each:
+            named = _titles(each)
+            parts.append(f"{len(each)} {name}" + (f": {named}" if named else ""))
+        elif name == "progress" and isinstance(each, Mapping) and each.get("step") is not None:
+            of = f"/{each['total']}" if each.get("total") else ""
+            parts.append(f"step {each['step']}{of}")
+    return " · ".join(cut_line(part, 90) for part in parts)
+
+
+def _titles(items: list[Any]) -> str:
+    """The names of the first items, where they have one."""
+    names = []
+    for item in items[:3]:
+        each = item if isinstance(item, Mapping) else {}
+        name = next((each[key] for key in ("title", "name", "id", "job_id", "message") if each.get(key)), None)
+        if name is None:
+            return ""
+        names.append(cut_line(str(name), 40))
+    return ", ".join(names) + (", …" if len(items) > len(names) else "")
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def progress_text(progress: ToolProgress) -> str:
+    """``45% loading shards``, or only the words or the number where there is no total."""
+    share = f"{100 * progress.progress / progress.total:.0f}%" if progress.total else ""
+    words = cut_line(printable(progress.message), 60)
+    return " ".join(part for part in (share, words) if part) or f"{progress.progress:g}"
 
 
 def started_lines(started: Started) -> list[str]:
@@ -92,10 +149,6 @@ def question_lines(message: str) -> list[str]:
 def plain_text(text: str) -> str:
     """``text`` with no control character but newline and tab: what a model writes must not steer a terminal."""
     return printable(text, keep="\n\t")
-
-
-def size(count: int) -> str:
-    return str(count) if count < 1000 else f"{count / 1000:.1f}k"
 
 
 def _short(value: Any) -> str:

@@ -43,6 +43,7 @@ class PlainUi(Headless):
             case ToolFinished():
                 mark, _ = lines.mark(event.outcome)
                 self._line(f"{mark} {lines.tool_line(event, self._arguments.pop(event.id, {}))}")
+                self._line(f"  └ {lines.result_line(event.outcome)}")
             case ApprovalAnswered():
                 answer = "approved" if event.approved else "denied"
                 note = f": {event.note}" if event.note else ""

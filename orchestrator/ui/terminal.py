@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +26,7 @@ from mlintern.orchestrator.events import (
     Notice,
     Started,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     TurnEnded,
 )
@@ -33,12 +35,13 @@ from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.model import ReplyStarted, Retrying, TextDelta, ThinkingDelta, ToolUseStarted
 from mlintern.orchestrator.stops import Stop
 from mlintern.orchestrator.ui import lines
-from mlintern.orchestrator.ui.commands import Commands
+from mlintern.orchestrator.ui.commands import CommandCompleter, Commands
 from mlintern.orchestrator.ui.consent import CONSENT_HELP, ask_form, consent_lines, read_consent
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.key_binding import KeyBindings
     from rich.console import Console
 
 LIVE_LINES = 4
@@ -55,7 +58,7 @@ class TerminalUi:
         self._idle = True
         self._question: _Open | None = None
         self._arguments: dict[str, Mapping[str, Any]] = {}
-        self._running: dict[str, tuple[str, float]] = {}
+        self._running: dict[str, _Running] = {}
         self._text = ""
         self._thinking = ""
         self._turn: TurnEnded | None = None
@@ -81,12 +84,18 @@ class TerminalUi:
             case ToolStarted():
                 self._end_text()
                 self._arguments[event.id] = event.arguments
-                self._running[event.id] = (event.name, time.monotonic())
+                self._running[event.id] = _Running(event.name, time.monotonic())
+            case ToolProgress():
+                if event.id in self._running:
+                    self._running[event.id].progress = lines.progress_text(event)
             case ToolFinished():
                 self._running.pop(event.id, None)
                 line = lines.tool_line(event, self._arguments.pop(event.id, {}))
                 mark, style = lines.mark(event.outcome)
                 self._line(f"{mark} {line}", style=style)
+                self._line(
+                    f"  └ {lines.result_line(event.outcome)}", style="red" if event.outcome.is_error else "dim"
+                )
             case TurnEnded():
                 self._end_text()
                 self._turn = event
@@ -123,15 +132,20 @@ class TerminalUi:
     def _stream(self, text: str) -> None:
         self._end_thinking()
         self._text += lines.plain_text(text)
-        *whole, self._text = self._text.split("\n")
-        for line in whole:
-            self._line(line)
+        whole, self._text = finished_blocks(self._text)
+        self._markdown(whole)
 
     def _end_text(self) -> None:
         self._end_thinking()
-        if self._text:
-            text, self._text = self._text, ""
-            self._line(text)
+        text, self._text = self._text, ""
+        self._markdown(text)
+
+    def _markdown(self, text: str) -> None:
+        """What the model wrote, rendered and wrapped by words; its links stay text that can be read."""
+        if text.strip():
+            from rich.markdown import Markdown
+
+            self._printer().print(Markdown(text.strip("\n"), hyperlinks=False))
 
     def _end_thinking(self) -> None:
         thought, self._thinking = self._thinking.strip(), ""
@@ -139,11 +153,14 @@ class TerminalUi:
             self._line(lines.plain_text(thought), style="dim italic")
 
     def _line(self, text: str, *, style: str = "") -> None:
+        self._printer().print(lines.plain_text(text), style=style, markup=False)
+
+    def _printer(self) -> Console:
         if self._console is None:
             from rich.console import Console
 
             self._console = Console(force_terminal=sys.stdout.isatty(), highlight=False)
-        self._console.print(lines.plain_text(text), style=style, markup=False, soft_wrap=True)
+        return self._console
 
     def _message(self) -> StyleAndTextTuples:
         """What stands above the cursor: the line that is being written, what runs, the prompt."""
@@ -151,14 +168,16 @@ class TerminalUi:
         style = "italic fg:ansibrightblack" if self._thinking.strip() else ""
         shown: StyleAndTextTuples = [(style, f"{line}\n") for line in live[-LIVE_LINES:] if line]
         now = time.monotonic()
-        for name, since in self._running.values():
-            shown.append(("fg:ansibrightblack", f"… {name} {format_duration(now - since, rounded=True)}\n"))
+        for each in self._running.values():
+            progress = f" · {each.progress}" if each.progress else ""
+            since = format_duration(now - each.since, rounded=True)
+            shown.append(("fg:ansibrightblack", f"… {each.name} {since}{progress}\n"))
         if self._queue:
             shown.append(("fg:ansibrightblack", f"({len(self._queue)} queued)\n"))
         return [*shown, ("bold", self._question.prompt if self._question else "› ")]
 
     def _footer(self) -> str:
-        doing = "answer the question above" if self._question else ("" if self._idle else "ctrl-c interrupts")
+        doing = "answer the question above" if self._question else ("" if self._idle else "esc or ctrl-c interrupts")
         footer = lines.footer(self._turn, window=self._window, minutes=(time.monotonic() - self._started) / 60)
         return f" {footer}{f'  ·  {doing}' if doing else ''}"
 
@@ -195,15 +214,43 @@ class TerminalUi:
         commands = Commands(controls, say=self._line)
         with patch_stdout(raw=True):
             self._session = PromptSession(
-                self._message, bottom_toolbar=self._footer, refresh_interval=0.5, erase_when_done=True
+                self._message,
+                bottom_toolbar=self._footer,
+                refresh_interval=0.5,
+                erase_when_done=True,
+                completer=CommandCompleter(),
+                complete_while_typing=True,
+                reserve_space_for_menu=4,
+                key_bindings=self._keys(controls),
             )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._read, self._session, controls, commands)
                 try:
                     yield
                 finally:
+                    await self._take_late_answers()
                     tasks.cancel_scope.cancel()
         self._session = None
+        self._flush_keyboard()
+
+    def _keys(self, controls: Controls) -> KeyBindings:
+        """Esc ends the step that runs; it never leaves."""
+        from prompt_toolkit.filters import Condition
+        from prompt_toolkit.key_binding import KeyBindings
+
+        keys = KeyBindings()
+
+        @keys.add("escape", filter=Condition(lambda: not self._idle and self._question is None))
+        def _(event: object) -> None:
+            controls.interrupts.end_step()
+
+        return keys
+
+    async def _take_late_answers(self) -> None:
+        """Wait for what the terminal still has to say about its cursor: the shell would take it for typing."""
+        if self._session is not None and self._session.app.is_running:
+            with anyio.move_on_after(0.5, shield=True):
+                await self._session.app.renderer.wait_for_cpr_responses(timeout=1)
 
     async def _read(self, session: PromptSession[str], controls: Controls, commands: Commands) -> None:
         while True:
@@ -260,6 +307,10 @@ class TerminalUi:
 
             clear_typeahead(self._session.app.input)
             self._session.default_buffer.reset()
+        self._flush_keyboard()
+
+    @staticmethod
+    def _flush_keyboard() -> None:
         with contextlib.suppress(OSError, ValueError, ImportError):
             import termios
 
@@ -279,6 +330,30 @@ class TerminalUi:
         finally:
             self._question = None
             self._redraw()
+
+
+def finished_blocks(text: str) -> tuple[str, str]:
+    """The whole blocks of Markdown at the beginning of ``text`` (a blank line ends one), and the rest."""
+    fence = ""
+    end = position = 0
+    for line in text.splitlines(keepends=True):
+        position += len(line)
+        mark = line.strip()[:3]
+        if mark in ("```", "~~~"):
+            fence = "" if fence == mark else (fence or mark)
+            end = position if not fence and line.endswith("\n") else end
+        elif not line.strip() and not fence and line.endswith("\n"):
+            end = position
+    return text[:end], text[end:]
+
+
+@dataclass
+class _Running:
+    """A call that runs: its tool, when it began, what its server says about its progress."""
+
+    name: str
+    since: float
+    progress: str = ""
 
 
 class _Open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -236,6 +237,51 @@ def test_sessions_are_listed_and_exported(command: Command, tmp_path: Path) -> N
     assert command.run("export", command.session_id(), "--format", "trace", "--out", str(out)).returncode == 0
     assert [json.loads(line)["type"] for line in out.read_text().splitlines()] == ["user", "assistant"] * 2
     assert command.run("export", "nope").returncode == 2
+
+
+def test_sessions_have_titles_and_dates_and_a_run_that_never_began_leaves_none(command: Command) -> None:
+    with MessagesServer([says("done"), says("done")]) as server:
+        command.run("count the papers", "-p", server=server)
+        failed = command.run("go", "-p", "--model", "my-own", "--budget-usd", "1", server=server)
+    assert failed.returncode == 2 and "price" in failed.stderr
+    (line,) = command.run("sessions").stdout.splitlines()
+    today = time.strftime("%Y-%m-%d")
+    assert today in line and "1 turn " in line and line.endswith("count the papers")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["go", "--output", "json"], "--output json belongs to -p"),
+        (["go", "-p", "--base-url", "localhost:8000"], "write it as http://HOST:PORT"),
+        (["go", "-p", "--base-url", "http://"], "is no address of a server"),
+        (["go", "-p", "--hours", "soon"], "not a duration"),
+        (["   ", "-p"], "the goal is empty"),
+        (["go", "--outptu", "json"], "unrecognized arguments"),
+    ],
+)
+def test_what_cannot_be_is_said_first_and_before_anything_else(
+    arguments: list[str], said: str, command: Command
+) -> None:
+    done = command.run(*arguments)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[0]
+    assert len(done.stderr.splitlines()) <= 4, "no screen full of usage"
+
+
+def test_an_address_where_nothing_answers_fails_at_once_and_leaves_no_session(command: Command) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began = time.monotonic()
+    done = command.run("go", "-p", "--base-url", f"http://127.0.0.1:{port}")
+    assert done.returncode == 7 and f"Nothing answers at http://127.0.0.1:{port}" in done.stderr
+    assert "--base-url" in done.stderr and time.monotonic() - began < 60
+    assert list(command.sessions.glob("*")) == []
+
+
+def test_it_says_its_version(command: Command) -> None:
+    done = command.run("--version")
+    assert done.returncode == 0 and done.stdout.startswith("mlintern-orchestrate 0.")
 
 
 def test_help_costs_no_heavy_import(command: Command) -> None:

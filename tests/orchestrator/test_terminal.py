@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
@@ -26,8 +29,11 @@ COLUMNS, ROWS = 110, 60
 class Screen:
     """A terminal with the command running in it."""
 
-    def __init__(self, folder: Path, server: MessagesServer, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, server: MessagesServer, *arguments: str, columns: int = COLUMNS, shell: bool = False
+    ) -> None:
         self.folder = folder
+        self.columns = columns
         state = folder / "state"
         state.mkdir(exist_ok=True)
         args = ["-m", "tests.services.mcp_tools", str(state)]
@@ -41,23 +47,26 @@ class Screen:
             "TERM": "xterm-256color",
         }
         options = ["--base-url", server.url, "--endpoint-profile", "anthropic", "--mcp-config", str(config)]
+        command = [sys.executable, "-m", "mlintern.orchestrator.cli", *arguments, *options]
         self.process = pexpect.spawn(
-            sys.executable,
-            ["-m", "mlintern.orchestrator.cli", *arguments, *options],
-            env=environment,
-            dimensions=(ROWS, COLUMNS),
+            "bash" if shell else command[0],
+            ["--norc", "--noprofile", "-i"] if shell else command[1:],
+            env=environment | {"PS1": "shell> "},
+            dimensions=(ROWS, columns),
             encoding="utf-8",
             cwd=str(folder),
             timeout=60,
         )
-        self._terminal = pyte.HistoryScreen(COLUMNS, ROWS, history=5000)
+        if shell:
+            self.process.send(shlex.join(command) + "\r")
+        self._terminal = pyte.HistoryScreen(columns, ROWS, history=5000)
         self._terminal.write_process_input = self.process.send  # it is asked where its cursor stands, and answers
         self._stream = pyte.Stream(self._terminal)
 
     @property
     def text(self) -> str:
         """What was and is on the screen."""
-        above = ["".join(line[column].data for column in range(COLUMNS)) for line in self._terminal.history.top]
+        above = ["".join(line[column].data for column in range(self.columns)) for line in self._terminal.history.top]
         return "\n".join(line.rstrip() for line in [*above, *self._terminal.display])
 
     def wait_for(self, *texts: str, seconds: float = 60) -> None:
@@ -99,8 +108,8 @@ class Screen:
 
 
 @contextmanager
-def terminal(folder: Path, server: MessagesServer, *arguments: str) -> Iterator[Screen]:
-    screen = Screen(folder, server, *arguments)
+def terminal(folder: Path, server: MessagesServer, *arguments: str, **options: Any) -> Iterator[Screen]:
+    screen = Screen(folder, server, *arguments, **options)
     try:
         yield screen
     finally:
@@ -120,6 +129,84 @@ def test_text_thinking_tools_and_the_footer_are_shown(tmp_path: Path) -> None:
         screen.type("/quit")
         assert screen.wait_for_end() == 0
         assert "--resume" in screen.text
+
+
+WORDS = "Compared with the baseline the trained model answers rather more of the held-out questions correctly. "
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_markdown_is_rendered_and_wrapped_by_words(columns: int, tmp_path: Path) -> None:
+    written = (
+        f"# Result\n\n{WORDS * 3}\n\n* **first** point\n* `code` here\n\n```python\nprint('x')\n```\n\nEnd of it."
+    )
+    with MessagesServer([says(written)]) as server, terminal(tmp_path, server, "go", columns=columns) as screen:
+        screen.wait_for("End of it.", "turn 1/300")
+        lines = [line.strip() for line in screen.text.splitlines()]
+    text = "\n".join(lines)
+    assert "**" not in text and "```" not in text and "# Result" not in text and "• first point" in text
+    prose = [line for line in lines if line and set(line.split()) <= set(WORDS.split())]
+    assert len(prose) >= 3 and all(len(line) <= columns for line in prose)
+    assert " ".join(prose).split() == (WORDS * 3).split(), "no word is cut in two"
+
+
+def test_each_call_has_a_line_of_what_it_gave(tmp_path: Path) -> None:
+    turns = [
+        Turn([ToolUse("echo", {"text": "hello"}), ToolUse("fails", {"why": "no disk"})]),
+        calls("list_jobs"),
+        says("End."),
+    ]
+    with MessagesServer(turns) as server, terminal(tmp_path, server, "go") as screen:
+        screen.wait_for("End.", "turn 3/300")
+        shown = screen.text
+    assert re.search(r"✓ echo\(text=hello\) [\d.]+ s *\n  └ .*hello", shown), shown
+    assert re.search(r"✗ fails\(why=no disk\) [\d.]+ s *\n  └ .*it failed: no disk", shown), shown
+    assert " chars" not in shown
+
+
+def test_the_progress_of_a_long_call_is_shown_while_it_runs(tmp_path: Path) -> None:
+    turns = [calls("wait_for_file", name="go"), says("Done.")]
+    with MessagesServer(turns) as server, terminal(tmp_path, server, "go") as screen:
+        screen.wait_for("… wait_for_file", "25% looking for the file")
+        (tmp_path / "state" / "go").touch()
+        screen.wait_for("Done.")
+
+
+def test_commands_are_completed_as_they_are_typed(tmp_path: Path) -> None:
+    with MessagesServer([says("Ready.")]) as server, terminal(tmp_path, server, "go") as screen:
+        screen.wait_for("Ready.", "turn 1/300")
+        screen.process.send("/co")
+        screen.wait_for("/compact", "/cost", "what the model has cost")
+        screen.process.send("s")
+        screen.wait_for("› /cos")
+        screen.process.send("\t")
+        screen.wait_for("› /cost")
+        screen.process.send("\r")
+        screen.wait_for("The model has cost $")
+
+
+def test_esc_ends_the_step_and_never_leaves(tmp_path: Path) -> None:
+    turns = [calls("wait_for_file", name="never"), says("Sorry.")]
+    with MessagesServer(turns) as server, terminal(tmp_path, server, "go") as screen:
+        screen.wait_for("… wait_for_file", "esc or ctrl-c interrupts")
+        screen.process.send("\x1b")
+        screen.wait_for("interrupted: Interrupted from the keyboard.", "only reads, so it may be asked again")
+        assert "unknown" not in screen.text
+        screen.process.send("\x1b")
+        screen.type("go on")
+        screen.wait_for("Sorry.")
+
+
+def test_ctrl_c_leaves_a_sane_shell(tmp_path: Path) -> None:
+    stalled = Turn([Text("I will now")], fault=Stall(3, pings=0.1))
+    with MessagesServer([stalled]) as server, terminal(tmp_path, server, "go", shell=True) as screen:
+        screen.wait_for("I wil", "esc or ctrl-c interrupts")
+        screen.press("c")
+        screen.press("c")
+        screen.wait_for("go on with: mlintern-orchestrate --resume")
+        screen.type("stty -a | grep -o ' icanon\\| echo '; echo code=$?")
+        screen.wait_for("code=0", " icanon", " echo")
+        after = screen.text.rpartition("--resume")[2]
+    assert "[" not in after.partition("stty")[0].partition("\n")[2] and "command not found" not in after
 
 
 def test_a_question_shows_what_it_is_about_and_yes_lets_the_job_through(tmp_path: Path) -> None:
@@ -268,7 +355,7 @@ def test_what_a_model_or_a_tool_writes_cannot_steer_the_terminal(tmp_path: Path)
     turn = Turn([Text(f"text {evil}"), ToolUse("echo", {"text": f"arg {evil}"})])
     with MessagesServer([turn, says("End.")]) as server, terminal(tmp_path, server, "go") as screen:
         screen.wait_for("End.", "turn 2/300")
-        assert "text ]0;owned[2Jred[31m" in screen.text
+        assert all(part in screen.text for part in ("]0;owned", "[2Jred", "[31m"))
         assert screen._terminal.title != "owned"
 
 

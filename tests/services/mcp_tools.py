@@ -154,8 +154,9 @@ def _add_readers(server: MCPServer, state: State) -> None:
         return Jobs(items=[Job(job_id=job, state="running") for job in jobs[:limit]])
 
     @server.tool(annotations=READS)
-    async def wait_for_file(name: str) -> str:
+    async def wait_for_file(name: str, ctx: Context) -> str:
         """Wait until a file of that name appears in the folder."""
+        await ctx.report_progress(1, 4, "looking for the file")
         (state.folder / f"{name}.waiting").touch()
         with anyio.fail_after(60):
             while not (state.folder / name).exists():
