@@ -120,9 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     install = commands.add_parser("install", parents=[serving], help="write this server into a host's configuration")
-    install.add_argument("host", metavar="HOST", help="claude-desktop, claude-code, cursor or vscode")
+    install.add_argument(
+        "host",
+        metavar="HOST",
+        help="claude-desktop, claude-code (this project), claude-code-user, cursor, vscode, codex, gemini, opencode,"
+        " zed, windsurf or lm-studio",
+    )
     install.add_argument("--print", action="store_true", dest="print_only", help="show the entry, write nothing")
     install.set_defaults(run=_install)
+    uninstall = commands.add_parser("uninstall", help="take this server out of a host's configuration")
+    uninstall.add_argument("host", metavar="HOST", help="as for install")
+    uninstall.set_defaults(run=_uninstall)
     return parser
 
 
@@ -288,8 +296,9 @@ def _install(options: argparse.Namespace) -> int:
 
     settings = _settings(options)  # what the host would fail on is refused here
     arguments = ["serve"]
-    if settings.workspace is not None:
-        arguments += ["--workspace", str(settings.workspace.expanduser().absolute())]
+    workspace = settings.workspace or os.environ.get("MLINTERN_HOME")  # a host has another environment
+    if workspace:
+        arguments += ["--workspace", str(Path(workspace).expanduser().absolute())]
     if settings.toolsets != TOOLSETS:
         arguments += ["--toolsets", ",".join(settings.toolsets)]
     if options.python:
@@ -303,6 +312,13 @@ def _install(options: argparse.Namespace) -> int:
     if options.budget is not None:
         arguments += ["--budget", f"{options.budget:g}"]
     print(install(options.host, server=this_server(arguments), print_only=options.print_only))
+    return 0
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from mlintern.server.install import uninstall
+
+    print(uninstall(options.host))
     return 0
 
 
