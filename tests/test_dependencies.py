@@ -18,7 +18,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 USED_WITHOUT_AN_IMPORT = {
     "pytz": "DuckDB asks for it where a column holds timestamps with a time zone",
 }
-CAUGHT_WHERE_ABSENT = {"tokenizers", "torch", "transformers", "trl", "datasets", "peft", "accelerate", "trackio"}
+CAUGHT_WHERE_ABSENT = {
+    *("tokenizers", "torch", "transformers", "trl", "datasets", "peft", "accelerate", "trackio", "safetensors")
+}
+    ["tokenizers", "torch", "transformers", "trl", "datasets", "peft", "accelerate", "trackio", "safetensors"]
+)
 """Imported inside functions that say what to install; they come with the extra `train`."""
 
 
@@ -52,7 +56,12 @@ def distributions() -> dict[str, set[str]]:
     return {module: names(found) for module, found in by_module.items()}
 
 
-EXTRAS = {name for extra in ("train", "report", "pdf") for name in names(PROJECT["optional-dependencies"][extra])}
+EXTRAS = {
+    name
+    for extra, requirements in PROJECT["optional-dependencies"].items()
+    if extra != "dev"
+    for name in names(requirements)
+}
 
 
 def test_every_import_of_the_product_is_declared() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlintern.common.redact import MARK, is_secret_name, redact
+
 Row = Mapping[str, Any]
 Texts = Callable[[dict[str, Any]], Sequence[str]]
 """A row to the texts that the model reads of it; raises what the row's preparation or the template raises."""
@@ -143,7 +145,12 @@ def add_row(
         line.rows += 1
         if not arrives:
             line.lost += 1
-            line.example = line.example or example[place][:80]
+            line.example = line.example or _shown(place, example[place])
+
+
+def _shown(place: str, text: str) -> str:
+    """The start of a text that was lost; nothing of it where the place is named after a secret."""
+    return MARK if is_secret_name(place.rsplit(".", 1)[-1]) else redact(text[:400])[:80]
 
 
 def _stands_in(text: str, whole: str) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlintern.common.redact import is_secret_name, redact
 from mlintern.tools.data.column_statistics import column_statistics
 from mlintern.tools.data.conversations import describe_conversations
 from mlintern.tools.data.duplicates import find_duplicates
 from mlintern.tools.data.formats import judge_formats
-from mlintern.tools.data.inspection_results import DatasetInspection
+from mlintern.tools.data.inspection_results import ColumnStatistics, DatasetInspection
 from mlintern.tools.data.messages import message_columns
 from mlintern.tools.data.row_issues import Seen, find_issues
 from mlintern.tools.data.sample_rows import sample_rows
@@ -34,6 +35,15 @@ class Request:
     max_length: int | None = None
 
 
+def _hide_secrets(column: ColumnStatistics) -> None:
+    """Values that are listed or named as the least and greatest may be secrets, as those of samples."""
+    if is_secret_name(column.name):
+        column.values = column.min = column.max = None
+    for value in column.values or []:
+        value.value = redact(value.value) if isinstance(value.value, str) else value.value
+    column.min, column.max = (redact(v) if isinstance(v, str) else v for v in (column.min, column.max))
+
+
 def inspect_table(table: Table, request: Request, *, name: str, split: str, scratch: Path) -> DatasetInspection:
     """Inspect ``table``; ``scratch`` is a folder for temporary files.
 
@@ -53,6 +63,8 @@ def inspect_table(table: Table, request: Request, *, name: str, split: str, scra
         )
     messages = message_columns(table)
     statistics = column_statistics(table, shown)
+    for column in statistics:
+        _hide_secrets(column)
     if request.model is not None:
         measured = token_lengths(table, load_tokenizer(request.model), messages)
         for column in statistics:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.text import did_you_mean, nearest
+from mlintern.tools.data.credentials import refuse_credentials
 from mlintern.tools.data.packed import delimiter_of, rows_field, unpacked_name
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import local_path, path_exists
@@ -152,6 +153,7 @@ def open_local(name: str) -> LocalDataset:
             if close
             else "Give a .parquet, .jsonl, .csv or .arrow file, a folder of them, a saved dataset, or a Hub id.",
         )
+    refuse_credentials(path)
     if path.is_file():
         # `load_dataset(..., data_files=path)` calls the one split of a single file "train", whatever its name is
         form = _format(path)

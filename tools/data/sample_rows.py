@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mlintern.common.redact import MARK, is_secret_name, redact
 from mlintern.tools.data.table import Table
 
 CELL = 500
@@ -26,10 +27,17 @@ def sample_rows(table: Table, count: int, columns: Sequence[str] | None) -> list
     return [
         {
             "row": number,
-            "values": {name: shown(value) for name, value in row.items() if not columns or name in columns},
+            "values": {
+                name: shown_cell(name, value) for name, value in row.items() if not columns or name in columns
+            },
         }
         for number, row in zip(numbers, rows, strict=True)
     ]
+
+
+def shown_cell(name: str, value: Any, depth: int = 0) -> Any:
+    """A cell as it is shown; what a column of this name holds may be a secret."""
+    return MARK if isinstance(value, str) and value and is_secret_name(name) else shown(value, depth)
 
 
 def shown(value: Any, depth: int = 0) -> Any:
@@ -39,6 +47,7 @@ def shown(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
+        value = redact(value)
         return value if len(value) <= CELL else f"{value[:CELL]}... [{len(value):,} characters in all]"
     if isinstance(value, bytes):
         head = base64.b64encode(value[:24]).decode()
@@ -46,7 +55,11 @@ def shown(value: Any, depth: int = 0) -> Any:
     if depth >= DEPTH:
         return f"<{type(value).__name__}, nested deeper than is shown>"
     if isinstance(value, dict):
-        return {str(key): shown(item, depth + 1) for key, item in value.items() if item is not None or depth == 0}
+        return {
+            str(key): shown_cell(str(key), item, depth + 1)
+            for key, item in value.items()
+            if item is not None or depth == 0
+        }
     if isinstance(value, list | tuple):
         items = [shown(item, depth + 1) for item in value[:ITEMS]]
         return items if len(value) <= ITEMS else [*items, f"... [{len(value):,} items in all]"]
