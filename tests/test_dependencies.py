@@ -21,8 +21,6 @@ USED_WITHOUT_AN_IMPORT = {
 CAUGHT_WHERE_ABSENT = {
     *("tokenizers", "torch", "transformers", "trl", "datasets", "peft", "accelerate", "trackio", "safetensors")
 }
-    ["tokenizers", "torch", "transformers", "trl", "datasets", "peft", "accelerate", "trackio", "safetensors"]
-)
 """Imported inside functions that say what to install; they come with the extra `train`."""
 
 
