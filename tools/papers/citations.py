@@ -42,10 +42,11 @@ class Walker:
             BadInput: it is no cursor of a walk, or its walk is gone.
         """
         walk_id, number = read_cursor(cursor, tool="walk_citations", request="walk_citations", shape=(str, int))
-        walk = self.load(walk_id)
-        if number > len(walk.pages):
-            raise BadInput("This cursor is ahead of its walk.", next_step="Use the next_cursor of the last page.")
-        return await self._page(walk, number, limit=limit, budget=budget)
+        async with paper_cursors.held(self._folder, walk_id):
+            walk = self.load(walk_id)
+            if number > len(walk.pages):
+                raise BadInput("This cursor is ahead of its walk.", next_step="Use the next_cursor of the last page.")
+            return await self._page(walk, number, limit=limit, budget=budget)
 
     def load(self, walk_id: str) -> Walk:
         """The walk ``walk_id`` as it is known.
@@ -70,7 +71,7 @@ class Walker:
 
     async def _page(self, walk: Walk, number: int, *, limit: int, budget: int) -> WalkResult:
         reports: Reports = {}
-        with CallCounter() as calls:
+        with CallCounter(limit=budget) as calls:
             if number == len(walk.pages):
                 try:
                     await self._explore(walk, reports, limit=limit, budget=budget, calls=calls)

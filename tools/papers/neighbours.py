@@ -308,6 +308,8 @@ def _report(reports: Reports, report: SourceReport) -> None:
 
     "Not found" gives way to an answer: that one paper is unknown says nothing about the source.
     """
+    if "requests of this page are used up" in report.message:
+        return  # the walk stopped itself
     known = reports.get(report.name)
     if known is None or known.status == "not_found" or (known.status == "ok" and report.status != "not_found"):
         reports[report.name] = report

@@ -16,7 +16,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, NotFound, ServiceError
-from mlintern.tools.papers import paper_results
+from mlintern.tools.papers import paper_cursors, paper_results
 from mlintern.tools.papers.arguments import check_choice, check_range, chosen_sources, parse_query
 from mlintern.tools.papers.citations import Walker
 from mlintern.tools.papers.evidence_results import gathered
@@ -28,10 +28,10 @@ from mlintern.tools.papers.query import Query, Sort
 from mlintern.tools.papers.ranking import answers
 from mlintern.tools.papers.reading import read_document
 from mlintern.tools.papers.recipe import recipe_of
-from mlintern.tools.papers.recipe_results import add_detail, as_bibtex
+from mlintern.tools.papers.recipe_results import add_detail, as_bibtex, as_references, can_be_found_by_title, named_by
 from mlintern.tools.papers.search import Ranking, Search, fuse, load_ranking, passes, save_ranking, side_by_side
 from mlintern.tools.papers.sources import Found
-from mlintern.tools.papers.sources.arxiv import ArxivSource
+from mlintern.tools.papers.sources.arxiv import TITLES_A_CALL, ArxivSource
 from mlintern.tools.papers.sources.hf_papers import HuggingFacePapersSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
@@ -52,6 +52,8 @@ _DAILY_PAGES = 3
 MOST_ASKED = 8
 """Papers that one question may look through: each is behind a polite wait of three seconds."""
 _ASKED_BY_DEFAULT = 4
+_MOST_RESOLVED = 40
+"""References without an id that are looked up by their titles: four requests."""
 
 
 class PaperService:
@@ -182,7 +184,8 @@ class PaperService:
             max_chars: the most characters of text to give, 200 to 40,000.
             find: a phrase; gives the places where it stands, with section ids (within ``section`` if that is given).
             subsections: read what is inside the section along with it.
-            format: "text", or "records" for the tables of the paper, of a section or of one label as rows by heading.
+            format: "text", or "records" for the tables of the paper, of a section or of one label as rows by heading;
+                of "references" the entries, those without an id looked up by their title.
             part: "text"; "recipe" for what was trained on what and how, with the code and models that the paper and
                 the Hub name; "bibtex" for the paper as an entry, or with section="references" what it cites.
 
@@ -196,8 +199,13 @@ class PaperService:
         text = await self._texts.get(name)
         if part == "recipe":
             return await self._recipe(text)
+        references = (section or "").casefold() in ("references", "bibliography", "bib")
+        if references and (part == "bibtex" or format == "records"):
+            text = await self._with_ids(text)
         if part == "bibtex":
-            return as_bibtex(text, references=(section or "").casefold() in ("references", "bibliography", "bib"))
+            return as_bibtex(text, references=references)
+        if references and format == "records":
+            return as_references(text, offset=offset, max_chars=max_chars)
         return read_document(
             text,
             section=section,
@@ -207,6 +215,25 @@ class PaperService:
             subsections=subsections,
             records=format == "records",
         )
+
+    async def _with_ids(self, text: Text) -> Text:
+        """``text`` with the ids of references that name none, by their titles: ten to one request to arXiv."""
+        if text.document is None:
+            return text
+        entries = list(text.document.references)
+        bare = [place for place, entry in enumerate(entries) if can_be_found_by_title(entry)]
+        reports: list[SourceReport] = []
+        for start in range(0, min(len(bare), _MOST_RESOLVED), TITLES_A_CALL):
+            places = bare[start : start + TITLES_A_CALL]
+            try:
+                found = await self._arxiv.by_title([entries[place].title for place in places])
+            except (ServiceError, NotFound) as error:
+                reports.append(failed("arxiv", error))
+                break
+            for place in places:
+                entries[place] = named_by(entries[place], found)
+        document = dataclasses.replace(text.document, references=tuple(entries))
+        return dataclasses.replace(text, document=document, sources=(*text.sources, *reports))
 
     async def _recipe(self, text: Text) -> paper_results.ReadResult:
         """The recipe in the paper, with what the Hub knows about it."""
@@ -324,7 +351,8 @@ class PaperService:
 
     async def _next_page(self, cursor: str, limit: int) -> paper_results.SearchResult:
         state_id, start = read_cursor(cursor, tool="search_papers", request="search_papers", shape=(str, int))
-        return await self._page(state_id, load_ranking(self._searches, state_id), start=start, limit=limit)
+        async with paper_cursors.held(self._searches, state_id):
+            return await self._page(state_id, load_ranking(self._searches, state_id), start=start, limit=limit)
 
     async def _page(self, state_id: str, ranking: Ranking, *, start: int, limit: int) -> paper_results.SearchResult:
         await self._search.grow(ranking, wanted=start + limit)

@@ -107,6 +107,12 @@ def _advice(walk: Walk, reports: Sequence[SourceReport], status: str, has_papers
         notes.append(
             f"Cut: {edges} citations belong to this page; the first {_MOST_EDGES} are here, all are in the graph."
         )
+    begun = next((task for task in walk.tasks if task.direction == "citations" and task.position.isdigit()), None)
+    if begun is not None and not begun.done and walk.nodes[begun.node].depth == 0:
+        notes.append(
+            f"Ranked are the newest {int(begun.position):,} citations, as Semantic Scholar lists them; next_cursor "
+            "goes on to older ones."
+        )
     missing = [report for report in reports if report.status not in ("ok", "not_found")]
     waits = [report.retry_after_seconds for report in missing if report.retry_after_seconds is not None]
     when = f"in {max(1, round(min(waits)))} s" if waits else "later"

@@ -5,7 +5,7 @@ token to no host but its own, and refuses addresses inside the user's network.
 """
 
 from mlintern.tools.web.client import Parameters, Web
-from mlintern.tools.web.exchange import Answer, CallCounter
+from mlintern.tools.web.exchange import Answer, CallCounter, Spent
 from mlintern.tools.web.services import DAY, FOREVER, IDENTITY_AGE, SEARCH_AGE, SERVICES, Service
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "CallCounter",
     "Parameters",
     "Service",
+    "Spent",
     "Web",
 ]

@@ -89,11 +89,13 @@ _counters: ContextVar[tuple[CallCounter, ...]] = ContextVar("counters", default=
 class CallCounter:
     """Counts in ``sent`` the requests that this task and the tasks it starts send while the block lasts.
 
-    Retries and redirects count, answers from the cache do not.
+    Retries and redirects count, answers from the cache do not. With ``limit`` the request after that many is not
+    sent: `Spent` is raised in its place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
         self.sent = 0
+        self.limit = limit
 
     def __enter__(self) -> CallCounter:
         self._token = _counters.set((*_counters.get(), self))
@@ -101,6 +103,10 @@ class CallCounter:
 
     def __exit__(self, *exception: object) -> None:
         _counters.reset(self._token)
+
+
+class Spent(ServiceError):
+    """The requests that a caller allowed itself are used up; says nothing about the service."""
 
 
 class Broken(ServiceError):
@@ -161,6 +167,9 @@ class Wire:
         import httpx2
 
         service = endpoint.service
+        for counter in _counters.get():
+            if counter.limit is not None and counter.sent >= counter.limit:
+                raise Spent("The requests of this page are used up.", service=service.name, next_step="Go on later.")
         self.requests_sent += 1
         for counter in _counters.get():
             counter.sent += 1

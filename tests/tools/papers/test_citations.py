@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -350,3 +351,42 @@ def test_a_walk_never_joins_two_arxiv_papers_and_survives_being_kept(met: list[t
     assert len(names) >= len({at for _, at in short}), "two papers' introductions became one"
     kept = Walk.from_json(walk.as_json())
     assert kept.nodes == walk.nodes and kept.tasks == walk.tasks and kept.links == walk.links
+
+
+async def test_the_budget_holds_whatever_the_sources_make_of_a_request(papers: PaperService, world: World) -> None:
+    """Retries and fallbacks count: thirty requests are thirty."""
+    for service in (world.semantic_scholar, world.openalex, world.ar5iv):
+        service.fail_always(standin.BROKEN)
+    before = requests(world)
+    result = await papers.walk(paper_id=SEED, direction="both", depth=2, budget=12)
+    assert requests(world) - before <= 12 and result.calls <= 12
+    assert not any("used up" in report.message for report in result.sources)
+
+
+async def test_two_servers_on_one_cursor_give_one_page(
+    papers: PaperService, world: World, web: Web, workspace: Workspace, clock: FakeClock
+) -> None:
+    first = await papers.walk(paper_id=SEED, depth=2, limit=5)
+    other = PaperService(web, workspace, clock, walk_deadline=1e6)
+    results: list[WalkResult] = []
+
+    async def go_on(service: PaperService) -> None:
+        results.append(await service.walk(cursor=first.next_cursor, limit=5))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(go_on, papers)
+        group.start_soon(go_on, other)
+    one, two = results
+    assert one.papers == two.papers and one.next_cursor == two.next_cursor
+    assert not shown(one) & shown(first)
+
+
+async def test_a_query_is_answered_by_abstracts_and_not_by_fame(papers: PaperService, world: World) -> None:
+    cited = [world.corpus.entries[number] for number in world.corpus.entries[0].references]
+    wanted = min(cited, key=lambda entry: entry.citations)
+    world.semantic_scholar.altered[wanted.number] = {
+        "title": "Something else", "abstract": "Curriculum schedules for tiny transformers."
+    }  # fmt: skip
+    result = await papers.walk(paper_id=SEED, query="curriculum schedules for tiny transformers")
+    assert result.papers[0].title == "Something else"
+    assert "abstract" in world.semantic_scholar.asked("/references")[0].query["fields"]

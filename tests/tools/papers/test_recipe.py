@@ -182,3 +182,23 @@ def test_a_long_passage_is_quoted_where_it_bears_on_the_question() -> None:
     (best, *_) = passages("warmup ratio", [document(S1=text)], most=1)
     assert "The warmup ratio decides everything." in best.text and len(best.text) < 720
     assert best.text.startswith("... ") and best.text.endswith(" ...")
+
+
+async def test_references_without_an_id_are_found_by_their_titles_ten_to_a_request(
+    papers: PaperService, world: World
+) -> None:
+    world.site.has_html.add(0)
+    plain = await papers.read(paper_id=PAPER, section="references")
+    nameless = [one for one in plain.references if not one.paper_id]
+    assert nameless and world.api.seen == []
+    resolved = await papers.read(paper_id=PAPER, section="references", format="records")
+    by_title = {entry.title: f"arxiv:{entry.arxiv}" for entry in world.corpus.entries}
+    assert len(resolved.references) == len(plain.references) and len(world.api.seen) == 1
+    assert [one.paper_id for one in resolved.references] == [by_title[one.title] for one in resolved.references]
+
+
+async def test_references_stay_as_printed_where_arxiv_cannot_be_asked(papers: PaperService, world: World) -> None:
+    world.site.has_html.add(0)
+    world.api.fail_always(standin.too_many(300))
+    result = await papers.read(paper_id=PAPER, section="references", format="records")
+    assert any(not one.paper_id for one in result.references) and result.sources[-1].status == "rate_limited"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ MOST_A_PAGE = 2000
 """``max_results`` of one call (user manual, section 3.1.1.2)."""
 _FARTHEST = 2000
 """Results of one query that are read: the manual asks to refine a query that gives more than 1,000."""
+TITLES_A_CALL = 10
 _SERVICE = "arxiv_api"
 
 
@@ -84,6 +87,19 @@ class ArxivSource:
         """
         asked: Parameters = {"id_list": ",".join(arxiv_ids), "max_results": max(1, len(arxiv_ids))}
         return list((await self._page(asked, age=IDENTITY_AGE)).papers)
+
+    async def by_title(self, titles: Sequence[str]) -> list[Paper]:
+        """The papers with one of ``titles``, at most `TITLES_A_CALL`, in one request; others may be among them.
+
+        Raises:
+            ServiceError: it could not answer.
+        """
+        bare = [" ".join(re.findall(r"\w+", title)) for title in titles[:TITLES_A_CALL]]
+        asked = " OR ".join(f'ti:"{title}"' for title in bare if title)
+        if not asked:
+            return []
+        params: Parameters = {"search_query": asked, "start": 0, "max_results": 3 * len(bare)}
+        return list((await self._ask(params, IDENTITY_AGE)).papers)
 
     async def _page(self, params: Parameters, *, age: float) -> _Feed:
         """One page, asked once more if it comes back empty: arXiv is known for untrue empty first pages."""
