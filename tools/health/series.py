@@ -15,6 +15,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "reward": (
         *("reward", "reward/mean", "reward/all/mean", "rewards/mean", "objective/scores", "critic/score/mean"),
         *("critic/rewards/mean", "env/all/reward/total", "env/reward/total", "reward_mean", "rollout/reward", "rm"),
+        *("reward/total", "rewards/total", "episode_reward", "avg_reward", "average_reward", "env/reward_mean"),
     ),
     "reward_std": ("reward_std", "reward/std", "rewards/std", "critic/score/std"),
     "entropy": (
@@ -103,6 +104,11 @@ class Run:
     def has_reward(self) -> bool:
         """Whether this is reinforcement learning on a reward: loss and entropy then mean something else."""
         return len(self["reward"]) > 0
+
+    @property
+    def has_policy_loss(self) -> bool:
+        """Whether the loss is one of reinforcement learning, also where the reward has a name that is not known."""
+        return self.has_reward or (bool(self.components()) and not self.has_preferences)
 
     @property
     def has_preferences(self) -> bool:

@@ -207,6 +207,19 @@ def test_overfitting_is_seen_on_any_evaluation_set() -> None:
     assert "eval_german_loss was best (1.1) at step 300" in found.evidence
 
 
+@pytest.mark.parametrize(
+    ("values", "alarm"),
+    [
+        ([0.5, 0.8, 0.79, 0.78], False),
+        ([0.5, 0.8, 0.76, 0.75], True),
+        ([0.5, 0.8, 0.7], False),
+        ([0.5, 0.8, 0.6], True),
+    ],
+)
+def test_how_much_a_metric_may_lose(values: list[float], alarm: bool) -> None:
+    assert ("overfitting" in kinds(evaluated(eval_accuracy=values))) is alarm
+
+
 def test_a_loss_that_rises_while_the_task_gets_better_is_a_matter_of_calibration() -> None:
     run = evaluated(eval_loss=LOSSES, eval_accuracy=[0.6, 0.7, 0.74, 0.76, 0.77, 0.78])
     [finding] = [one for one in diagnose(run).findings if one.kind == "overfitting"]
@@ -275,6 +288,12 @@ def test_a_wild_preference_loss_says_lower_and_never_raise() -> None:
 
 
 NEAR_GUESSING = [0.69, 0.695] * 21
+
+
+def test_a_preference_loss_with_another_zero_is_no_divergence() -> None:
+    """ORPO adds the loss of the text itself: 3 at first, 2.9 at the end of a small model's run."""
+    assert "divergence" not in kinds(dpo([3.0 - at / 400 for at in range(40)], [0.6] * 40))
+    assert the("divergence", dpo([0.7] * 10 + [2.0] * 30, [0.6] * 40)).severity == "error"
 
 
 def test_coarse_accuracies_are_averaged() -> None:

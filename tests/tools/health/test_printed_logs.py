@@ -142,6 +142,12 @@ def test_an_error_after_training_had_finished_is_a_warning() -> None:
     assert (finding.kind, finding.severity) == ("crash", "warning")
 
 
+def test_a_run_that_was_stopped_by_hand_is_a_warning() -> None:
+    text = "{'loss': 2.0, 'epoch': 0.1}\nTraceback (most recent call last):\n  x\nKeyboardInterrupt\n"
+    [finding] = diagnose(read_printed(text).rows).findings
+    assert (finding.kind, finding.severity) == ("crash", "warning")
+
+
 def test_a_process_that_the_system_ended_is_named() -> None:
     [finding] = diagnose(read_printed("{'loss': 2.0, 'epoch': 0.1}\nKilled\n").rows).findings
     assert finding.evidence == "killed: Killed"

@@ -14,7 +14,7 @@ def length_explosion(run: Run) -> Iterable[Finding]:
 
     Threshold: the last fifth is above 2.5 times the first, by more than 3 standard errors, and the reward has not
     risen by more than 3. Source: length bias of GRPO's loss (Liu et al. 2025, "Understanding R1-Zero-Like Training",
-    arXiv:2503.20783). False alarms: none in 1,000 runs whose answers double (`benchmarks/judgement.py`).
+    arXiv:2503.20783). False alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     length, reward = run["length"], run["reward"]
     if len(length) < ENOUGH or head(length) <= 0:
@@ -38,7 +38,7 @@ def length_collapse(run: Run) -> Iterable[Finding]:
 
     Threshold: the last fifth is below a tenth of the first (an error below a twentieth), or below a fifth while the
     reward has not risen; 3 standard errors in any case, and at least 20 tokens at the start. Shorter answers for the
-    same reward are ordinary. False alarms: none in 1,000 runs that fall to a half (`benchmarks/judgement.py`).
+    same reward are ordinary. False alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     length = run["length"]
     if len(length) < ENOUGH or not falls(length):

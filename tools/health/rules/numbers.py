@@ -54,7 +54,7 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
     Threshold: three rows above 10 times the usual norm, or one above 100 times, the first twentieth left out. Usual
     is the median, but at least a fifth of the median of the first quarter: the gradients of a run that has converged
     are near 0, and what jumps above that harms nothing. Below 1.0, the usual max_grad_norm, nothing counts. False
-    alarms: none in 1,000 runs of log-normal norms (sigma 0.5) of 200 rows (`benchmarks/judgement.py`).
+    alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     norms = run["grad_norm"]
     if len(norms) < ENOUGH:

@@ -18,11 +18,11 @@ PAIRS_TO_JUDGE = 30
 def preference_divergence(run: Run) -> Iterable[Finding]:
     """The loss of the pairs swings far beyond that of guessing: the steps are too large.
 
-    Threshold: of the second half of the rows (at least 10), the mean loss is above that of guessing (0.693) and a
-    tenth of the rows or more are above 4 times it, or the mean is above twice it. Losses with another zero (IPO,
-    hinge with large beta) are told by their start: it must be within 0.35 of 0.693. Source: DPO's loss at a margin of
-    m is log(1 + exp(-m)), so 2.8 means a pair that is wrong by 2.7 with confidence. False alarms: none in 1,000
-    healthy simulated DPO runs (`benchmarks/judgement.py`).
+    Threshold: of the second half of the rows (at least 10), the mean loss is above that of guessing (0.693), a tenth
+    of the rows or more are above 4 times it, and others are below half of it; or the mean is above twice it in a run
+    that began within .35 of it. Losses with another zero (ORPO, IPO) neither swing nor begin so. Source: DPO's loss
+    at a margin of m is log(1 + exp(-m)), so 2.8 means a pair that is wrong by 2.7 with confidence. False alarms: none
+    in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     loss = run["loss"]
     if not run.has_preferences or run.has_reward or len(loss) < 2 * ENOUGH:
@@ -30,9 +30,8 @@ def preference_divergence(run: Run) -> Iterable[Finding]:
     later = loss.values[len(loss) // 2 :]
     wild = sum(value > WILD for value in later) / len(later)
     start = fmean(loss.values[:3])
-    if not (fmean(later) > GUESSING and wild >= 0.1) and not (
-        fmean(later) > 2 * GUESSING and abs(start - GUESSING) < 0.35
-    ):
+    swings = fmean(later) > GUESSING and wild >= 0.1 and min(later) < GUESSING / 2
+    if not swings and not (fmean(later) > 2 * GUESSING and abs(start - GUESSING) < 0.35):
         return
     yield Finding(
         kind="divergence",
@@ -50,7 +49,7 @@ def guessing(run: Run) -> Iterable[Finding]:
     Threshold: of at least 30 rows, the mean share of pairs in the right order over the second half is within .05 of
     .5 and does not rise by more than 3 standard errors, and the loss has not fallen. The mean, not the median: with
     few pairs a row the median is 0, .5 or 1. Also for reward models, which log ``accuracy`` beside ``margin`` or
-    ``min_reward``. False alarms: at most 1 % of runs that reach .65 (`benchmarks/judgement.py`).
+    ``min_reward``. False alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     right, loss = _in_order(run), run["loss"]
     if len(right) < PAIRS_TO_JUDGE:
@@ -76,8 +75,8 @@ def chosen_falls(run: Run) -> Iterable[Finding]:
 
     Threshold: logps/chosen falls by more than 20 % with accuracies of .98 or more (learned by heart), or by more than
     half with the rejected falling too; 3 standard errors in any case. That they fall a little is what DPO does (Razin
-    et al. 2024, "Unintentional unalignment", arXiv:2410.08847). False alarms: none in 1,000 healthy simulated DPO
-    runs (`benchmarks/judgement.py`).
+    et al. 2024, "Unintentional unalignment", arXiv:2410.08847). False alarms: none in 300 healthy runs of each kind
+    (`benchmarks/judgement.py`).
     """
     right, chosen, rejected = run["rewards/accuracies"], run["logps/chosen"], run["logps/rejected"]
     if len(chosen) < ENOUGH or not falls(chosen):

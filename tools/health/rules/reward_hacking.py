@@ -7,14 +7,10 @@ from collections.abc import Iterable
 from statistics import pstdev
 
 from mlintern.tools.health.findings import Finding
-from mlintern.tools.health.rules.reward_signal import PENALTY
+from mlintern.tools.health.rules.reward_signal import MANNER, PENALTY
 from mlintern.tools.health.series import Run, Series
 from mlintern.tools.health.statistics import ENOUGH, gain, head, smoothed, tail_mean, trend, window
 
-MANNER = re.compile(
-    r"format|tag|xml|length|style|soft|strict|repetition|language|penalty|compil|parse|syntax|cosine|concis", re.I
-)
-"""Names of rewards for how an answer looks, not for whether it is right."""
 RIGHT = re.compile(r"correct|accura|exact|answer|solve|pass|verif|gold|true|match|outcome|success", re.I)
 """Names of rewards for whether an answer is right."""
 SURE = 3.0
@@ -28,8 +24,8 @@ def reward_hacking(run: Run) -> Iterable[Finding]:
     flat one without such a name are not taken for the goal. Thresholds: the winner's trend is above 3 standard errors
     and half of its own level; the goal gains less than 5 % of that and ends below half of its best possible value (1
     where rewards lie in [0, 1]). An error where the goal is below a tenth of the winner. From 12 rows on. Source:
-    proxy and true reward part (Gao et al. 2022, arXiv:2210.10760). False alarms: at most 1 % of 500 runs in which
-    both rise or neither does (`benchmarks/judgement.py`).
+    proxy and true reward part (Gao et al. 2022, arXiv:2210.10760). False alarms: none in 300 healthy runs of each
+    kind (`benchmarks/judgement.py`).
     """
     reward = run["reward"]
     if len(reward) < ENOUGH + 2:
