@@ -1,6 +1,7 @@
 # make rehearse   the whole job on this machine, without an account: measure, train, evaluate, report
 # make test       every test (make test-fast leaves out what trains a model or starts a cluster)
 # make check      formatting, lint, types, architecture, tests
+# make live       one small question to each real service that a key is set for; costs at most 3 US cents, and says so
 # make bench      every benchmark
 # make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm, slurmdbd, sshd and Chromium come from the
 #                 system)
@@ -15,7 +16,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install rehearse test test-fast check format bench peers ray clean
+.PHONY: install rehearse test test-fast live check format bench peers ray clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -34,6 +35,11 @@ test: $(READY)
 
 test-fast: $(READY)
 	$(PYTEST) -m "not slow and not real"
+
+# In the order of cost; the answers go to tests/recorded/live without secrets.
+live: $(READY)
+	@echo "This asks the real services. At most 0.03 USD: one GPU job of 3 minutes (HF_TOKEN), a few model calls (ANTHROPIC_API_KEY)."
+	MLINTERN_LIVE=1 $(BIN)/pytest -m live -v tests/live
 
 check: $(READY)
 	$(BIN)/ruff format --check .
