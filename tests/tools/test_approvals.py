@@ -307,3 +307,64 @@ def test_what_is_covered_never_sums_past_the_limit(limit: float, first: float, s
         if allowances.covers(action, usd_spent=spent, usd_spent_under=lambda _, spent=spent: spent):
             spent += price
     assert spent <= limit + 1e-6
+
+
+@pytest.mark.parametrize(("hours", "holds"), [(23.99, True), (24.01, False)])
+def test_a_yes_holds_for_24_hours_from_when_it_was_given(
+    ledger: Ledger, clock: FakeClock, hours: float, holds: bool
+) -> None:
+    service = approvals(ledger, clock)
+    service.pending(PAID)
+    clock.advance(20 * 3600)
+    service.approve(PAID.consent_digest, via="command line")
+    clock.advance(hours * 3600)
+    assert (service.decision(PAID) is not None) is holds
+
+
+def test_an_approval_that_was_used_and_is_no_job_yet_counts_as_spent(ledger: Ledger, clock: FakeClock) -> None:
+    service = approvals(ledger, clock)
+    service.pending(PAID)
+    service.approve(PAID.consent_digest, via="dialog")
+    service.use(PAID)
+    assert service.spent_usd() == 4.0
+    start_job(ledger, PAID)
+    assert service.spent_usd() == 4.0, "once, not twice"
+
+
+def test_a_job_that_cost_more_than_was_reserved_counts_what_it_cost(ledger: Ledger, clock: FakeClock) -> None:
+    start_job(ledger, PAID, charged=7.0)
+    assert approvals(ledger, clock).spent_usd() == 7.0
+    start_job(ledger, replace(PAID, digest="cccccccccccc"), charged=1.0)
+    assert approvals(ledger, clock).spent_usd() == 11.0, "a running one holds what it reserved"
+
+
+def test_a_budget_of_nothing_lets_nothing_priced_start(ledger: Ledger, clock: FakeClock) -> None:
+    service = approvals(ledger, clock, "hf<=5usd", "local<=30m", budget=0)
+    with pytest.raises(OutOfBudget):
+        service.standing(PAID)
+    assert service.standing(FREE)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "limit"),
+    [
+        ("local<=90s", "time", 90.0),
+        ("local<=30m", "time", 1800.0),
+        ("local<=30 min", "time", 1800.0),
+        ("slurm<=2h", "time", 7200.0),
+        ("slurm<=1d12h", "time", 129_600.0),
+        ("hf<=5usd", "usd", 5.0),
+        ("hf<=$2.50", "usd", 2.5),
+        ("local", "free", 0.0),
+    ],
+)
+def test_the_units_of_an_allowance(text: str, kind: str, limit: float) -> None:
+    rule = Rule.parse(text)
+    assert (rule.kind, rule.limit) == (kind, limit)
+
+
+def test_an_action_of_an_earlier_version_of_the_ledger_is_still_read() -> None:
+    old = (
+        '{"kind": "submit_job", "what": "Run x", "where": "local", "digest": "dddddddddddd", "hours": 0.5, "gone": 1}'
+    )
+    assert Action.from_json(old).seconds == 1800.0
