@@ -62,7 +62,13 @@ class Lab:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.workspace.ledger)
+        lost = not self.workspace.ledger.exists() and (self.workspace.root / "jobs").is_dir()
+        ledger = Ledger(self.workspace.ledger)
+        if lost:
+            from mlintern.tools.jobs.rebuild import rebuild
+
+            rebuild(self.workspace, ledger, now=self.clock.now())
+        return ledger
 
     @cached_property
     def approvals(self) -> Approvals:

@@ -104,6 +104,15 @@ def settle(connection: sqlite3.Connection, job_id: str, *, seconds: float | None
     if row["settled"]:
         return float(row["usd_charged"])
     used = float(row["usd_reserved"]) if seconds is None else price(row["usd_per_hour"], seconds)
+    return settle_at(connection, job_id, usd=used, now=now)
+
+
+def settle_at(connection: sqlite3.Connection, job_id: str, *, usd: float, now: float) -> float:
+    """Close the account of a job that cost ``usd``, or what was charged before if that is more. Returns its cost."""
+    row = _row(connection, job_id)
+    if row is None:
+        return 0.0
+    used = usd
     charged = max(float(row["usd_charged"]), used)
     connection.execute("UPDATE money SET usd_charged = ?, settled = 1 WHERE job_id = ?", (charged, job_id))
     if charged > row["usd_charged"]:

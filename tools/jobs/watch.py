@@ -21,6 +21,7 @@ from mlintern.tools.jobs.backend import Backend, BackendStatus, SchedulingBacken
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.mirror import mirror
+from mlintern.tools.jobs.rebuild import remember_end
 from mlintern.tools.jobs.schedules import Schedules
 from mlintern.tools.jobs.spec import FINAL, may_follow
 from mlintern.tools.jobs.submission import Submitter
@@ -272,6 +273,7 @@ class Watcher:
             if ended:
                 money.settle(connection, record.job_id, seconds=_paid_seconds(status), now=now)
             current = job_rows.get(connection, record.job_id)
+        remember_end(self._workspace.job(record.job_id), current)
         self._live.pop(record.job_id, None)
         return current
 

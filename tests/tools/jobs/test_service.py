@@ -30,6 +30,7 @@ from mlintern.tools.errors import (
 from mlintern.tools.health.findings import Diagnosis, Finding
 from mlintern.tools.health.series import Run
 from mlintern.tools.jobs.backend import BackendStatus
+from mlintern.tools.jobs.rebuild import rebuild
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.jobs.spec import JobSpec
 from mlintern.tools.ledger import Ledger
@@ -635,3 +636,26 @@ async def test_a_damaged_row_of_the_ledger_is_named(lab: DistantLab, spec: str) 
     for call in (lab.jobs.poll(job_id), lab.jobs.list(), lab.jobs.read_logs(job_id), lab.jobs.cancel(job_id)):
         with pytest.raises(WorkspaceError, match=f"{job_id} is damaged"):
             await call
+
+
+async def test_jobs_and_their_money_come_back_when_the_ledger_is_lost(lab: DistantLab, clock: FakeClock) -> None:
+    over, going_on = await lab.start(run_name="over"), await lab.start(run_name="on")
+    lab.backend.jobs[over] = BackendStatus("failed", started_at=1.0, run_seconds=1800.0, exit_code=3, error="why")
+    await lab.jobs.poll(over)
+    (lab.workspace.job("job-damaged")).mkdir()
+    (lab.workspace.job("job-damaged") / "spec.json").write_text("{")
+    lab.ledger.close()
+    lab.workspace.ledger.rename(lab.workspace.root / "aside.db")
+    for name in ("ledger.db-wal", "ledger.db-shm"):
+        (lab.workspace.root / name).unlink(missing_ok=True)
+    ledger = Ledger(lab.workspace.ledger)
+    assert rebuild(lab.workspace, ledger, now=clock.now()) == 2
+    assert rebuild(lab.workspace, ledger, now=clock.now()) == 0
+    found = DistantLab(lab.workspace, ledger, clock, lab.backend, {"budget_usd": 4.0})
+    ended = await found.jobs.poll(over)
+    assert (ended.state, ended.exit_code, ended.error, ended.usd_so_far) == ("failed", 3, "why", 1.0)
+    lab.backend.jobs[going_on] = BackendStatus("running", started_at=5.0)
+    assert (await found.jobs.poll(going_on)).state == "running"
+    assert len(lab.backend.created) == 2, "nothing is submitted again"
+    with pytest.raises(OutOfBudget):  # 1 spent and 2 reserved of 4
+        await found.start(run_name="third")
