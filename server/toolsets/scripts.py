@@ -75,7 +75,7 @@ def register(registry: Registry, lab: Lab) -> None:
     async def describe_trainer(
         trainer: Annotated[
             str,
-            Field(description="sft, dpo, grpo, another TRL trainer, evaluation (search finds suites), generate"),
+            Field(description="sft, dpo, grpo, another TRL trainer, evaluation, generate"),
         ],
         search: Annotated[str, Field(description="Only fields whose name or help contains this")] = "",
         fields: Annotated[list[str] | None, Field(description="Only these fields, in full")] = None,
