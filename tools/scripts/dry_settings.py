@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.scripts.data_sources import is_local
+from mlintern.tools.scripts.hand_written import settings_of
 from mlintern.tools.scripts.script_ast import UNPARSED, Code
 from mlintern.tools.scripts.script_inputs import DataSource
 from mlintern.tools.scripts.trainers.schema import config_schema, known_classes
@@ -76,6 +77,8 @@ class Constants:
             return None
         found = {name: code.literal(node) for name, node in code.constants.items()}
         values = {name: value for name, (known, value) in found.items() if known}
+        if "MODEL" not in values:
+            values = {**settings_of(code), **values}
         used = [name for name in known_classes() if re.search(rf"\b{name}\(", text)]
         return cls(values, next((name for name in used if name.endswith("Config") and name != "LoraConfig"), None))
 

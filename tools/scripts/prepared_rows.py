@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 from mlintern.tools.data.filters import named_filter
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.hand_written import kept_columns
+from mlintern.tools.scripts.script_ast import Code
 from mlintern.tools.scripts.snippet_process import is_plain, run_over
 from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.store import Script
@@ -36,6 +39,12 @@ def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) ->
     """``rows`` as the script trains on them; None where they go through code that is more than a plain function."""
     renamed = [_renamed(row, columns, keeps_all=trainer == "grpo") for row in rows]
     recipe = script.recipe or {}
+    if script.recipe is None and "MLINTERN_DRY_RUN" not in script.text:
+        columns = kept_columns(Code.of(script.text, ast.parse(script.text)))
+        if columns is None or not rows or not columns <= set(rows[0]):
+            return None
+        renamed = [{name: value for name, value in row.items() if name in columns} for row in rows]
+        return Prepared(renamed, renamed, list(range(len(renamed))), 0, {})
     numbers = list(range(len(renamed)))
     errors: dict[int, str] = {}
     made = renamed

@@ -72,6 +72,8 @@ class TemplateChecker:
         template = analyse_template(tokenizer.template, tokenizer.eos)
         if template.error:
             return [*checks, _broken(template.error)]
+        folder = await self._materials.whole_model_files(constants.model, constants.revision)
+        checks += await anyio.to_thread.run_sync(lambda: list(_adapter_findings(constants, folder)))
         source = constants.data().get("DATASET")
         if source is not None:
             checks += await self._training(script, constants, source, tokenizer, template)
@@ -201,6 +203,32 @@ def _token_rows(rows: Sequence[Mapping[str, Any]], settings: Settings) -> Iterat
             severity="warning",
             message=f"{cut} of {len(rows)} rows are longer than max_length {most} and are cut.",
             fix="Set max_length in hyperparameters.",
+        )
+
+
+_LLAMA = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"})
+PARTS: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3"), _LLAMA),
+    "gpt2": frozenset({"c_attn", "c_proj", "c_fc", "lm_head"}),
+    "gpt_neox": frozenset({"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h", "embed_out"}),
+}
+"""Architecture -> the names of its linear layers."""
+
+
+def _adapter_findings(constants: Constants, folder: Path) -> Iterator[Check]:
+    """Whether the modules that get an adapter are in the model."""
+    lora = constants.values.get("LORA")
+    targets = lora.get("target_modules") if isinstance(lora, Mapping) else None
+    kind = str(read_config((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+    parts = PARTS.get(kind)
+    if parts is None or not isinstance(targets, list | tuple) or not targets:
+        return
+    if not any(str(target).rpartition(".")[2] in parts for target in targets):
+        yield Check(
+            rule="lora_targets",
+            severity="error",
+            message=f"A {kind} model has no module {', '.join(map(str, targets))}: peft finds nothing to adapt.",
+            fix=f"Use 'all-linear', or some of {', '.join(sorted(parts))}.",
         )
 
 

@@ -320,7 +320,8 @@ def test_what_needs_a_gpu_or_takes_long_is_replaced_and_the_rest_stays() -> None
 
 
 def test_only_constants_that_a_script_has_are_replaced() -> None:
-    text = render(parse_recipe({**PLAIN, "push_to_hub": "me/x", "lora": {"layers_to_transform": [20]}})).text
+    lora = {"layers_to_transform": [20], "target_modules": ["q_proj"]}
+    text = render(parse_recipe({**PLAIN, "push_to_hub": "me/x", "lora": lora})).text
     constants = Constants.of(text)
     assert constants is not None
     settings = dry_settings(constants, model=Path("/tiny"), data={"DATASET": Path("/copy")})

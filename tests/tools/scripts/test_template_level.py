@@ -369,3 +369,26 @@ async def test_an_evaluation_is_checked_for_its_columns_and_its_system_message(d
     result = await desk.of(recipe)
     assert "choices" in found(result, "evaluation_columns").message
     assert "dropped" in found(result, "system_role").message
+
+
+OWN = """
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig, SFTTrainer
+model = AutoModelForCausalLM.from_pretrained("{model}", dtype="float32")
+rows = load_dataset("json", data_files="{data}", split="train").remove_columns(["text"])
+args = SFTConfig(output_dir="out", assistant_only_loss=True, max_length=4, logging_nan_inf_filter=False)
+SFTTrainer(model, args, train_dataset=rows, peft_config=LoraConfig(target_modules=["query_key_value"])).train()
+"""
+
+
+async def test_a_script_of_ones_own_is_looked_at_as_a_rendered_one_is(desk: Desk) -> None:
+    model, data = desk.model(), desk.data([{**TALK, "text": "hello"}] * 4)
+    script = desk.store.edit(code=OWN.format(model=model, data=data))
+    result = await desk.checker.check(script.script_id, level="template")
+    told = {check.rule: check for check in result.checks}
+    assert told["lora_targets"].severity == "error" and "query_key_value" in told["lora_targets"].message
+    assert told["generation_markers"].severity in ("error", "warning")
+    assert "max_length 4" in told["truncation"].message
+    assert "row_refused" not in told  # the column that it removes is not looked at
