@@ -19,6 +19,7 @@ from mlintern.tools.scripts.editing import replace_once
 from mlintern.tools.scripts.evaluation_plan import EvaluationPlan
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.header import read_header
+from mlintern.tools.scripts.job_sources import with_job_paths
 from mlintern.tools.scripts.recipe import AnyRecipe, EvaluationRecipe, parse_recipe
 from mlintern.tools.scripts.render import recipe_json, render
 from mlintern.tools.scripts.script_results import Check, ScriptResult
@@ -65,7 +66,7 @@ class ScriptStore:
             BadInput: the recipe is wrong, or a local dataset that it names does not exist or has no such split.
         """
         if isinstance(recipe, Mapping):
-            recipe = parse_recipe(recipe)
+            recipe = parse_recipe(with_job_paths(recipe, self._workspace))
         for name, split, config, revision in _datasets(recipe):
             check_dataset(name, split=split, config=config, revision=revision)
         return self._store(render(recipe).text, name=recipe.title, recipe=recipe_json(recipe))
