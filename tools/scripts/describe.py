@@ -26,7 +26,7 @@ from mlintern.tools.scripts.trainers.schema import (
 
 MOST_FOUND = 25
 HELP_CHARACTERS = 400
-BRIEF = 60
+BRIEF = 50
 """Characters of the help of a field of our own recipes, where nothing was asked for."""
 
 
