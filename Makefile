@@ -2,6 +2,7 @@
 # make test       every test (make test-fast leaves out what trains a model or starts a cluster)
 # make check      formatting, lint, types, architecture, tests
 # make live       one small question to each real service that a key is set for; costs at most 3 US cents, and says so
+# make map        the list of files in docs/architecture.md, from their docstrings
 # make bench      every benchmark
 # make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm, slurmdbd, sshd and Chromium come from the
 #                 system)
@@ -16,7 +17,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install rehearse test test-fast live check format bench peers ray clean
+.PHONY: install map rehearse test test-fast live check format bench peers ray clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -47,6 +48,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST)
+
+map: $(READY)
+	$(BIN)/python -m tests.house.architecture_map
 
 format: $(READY)
 	$(BIN)/ruff format .

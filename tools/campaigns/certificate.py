@@ -57,7 +57,7 @@ class Certifier:
         """
         rows = await anyio.to_thread.run_sync(store.stages, self._ledger, experiment)
         stages = [ended_stage(row) for row in rows if row.outcome]
-        situation = read_situation(self._ledger, experiment, stages, self._clock.now())
+        situation = read_situation(self._ledger, experiment, stages=stages, now=self._clock.now())
         best = best_trial(situation.trials)
         datasets = await anyio.to_thread.run_sync(self._datasets, situation)
         overlaps, holes = await self._overlaps(experiment, datasets)

@@ -58,7 +58,7 @@ class Work(Protocol):
     """What a runner needs of the rest: jobs from recipes, and what they came to."""
 
     async def plan(
-        self, experiment: str, trial: Trial, key: StageKey, attempt: int, *, inputs: Mapping[str, str]
+        self, experiment: str, trial: Trial, key: StageKey, *, attempt: int, inputs: Mapping[str, str]
     ) -> JobSpec:
         """The exact job of a stage. ``inputs``: ``model`` and ``dataset`` that stages before it have made."""
         ...
@@ -112,7 +112,7 @@ class Runner:
         rows = await anyio.to_thread.run_sync(store.stages, self._ledger, self.experiment)
         stages = [await self._stage(row) for row in rows]
         return await anyio.to_thread.run_sync(
-            lambda: read_situation(self._ledger, self.experiment, stages, self._clock.now())
+            lambda: read_situation(self._ledger, self.experiment, stages=stages, now=self._clock.now())
         )
 
     async def _stage(self, row: store.StageRow) -> Stage:
@@ -134,7 +134,7 @@ class Runner:
     async def _keep_outcome(self, row: store.StageRow, outcome: Mapping[str, Any]) -> None:
         def keep() -> None:
             with self._ledger.transaction() as connection:
-                store.set_outcome(connection, self.experiment, row, outcome)
+                store.set_outcome(connection, self.experiment, row, outcome=outcome)
 
         await anyio.to_thread.run_sync(keep)
 
@@ -188,7 +188,9 @@ class Runner:
 
     async def _recorded(self, trial: Trial, key: StageKey, attempt: int) -> JobSpec:
         """The job of a stage: the one on record, else the one that is planned and recorded now."""
-        spec = await self._work.plan(self.experiment, trial, key, attempt, inputs=await self._inputs(trial, key))
+        spec = await self._work.plan(
+            self.experiment, trial, key, attempt=attempt, inputs=await self._inputs(trial, key)
+        )
 
         def record() -> JobSpec:
             with self._ledger.transaction() as connection:
@@ -281,7 +283,7 @@ class Runner:
 
             def write(opening: int = confirmation.opening, found: dict[str, Any] = verdict) -> None:
                 with self._ledger.transaction() as connection:
-                    store.set_verdict(connection, self.experiment, opening, found)
+                    store.set_verdict(connection, self.experiment, opening, verdict=found)
 
             await anyio.to_thread.run_sync(write)
 
@@ -318,7 +320,7 @@ def ended_stage(row: store.StageRow) -> Stage:
     )
 
 
-def read_situation(ledger: Ledger, experiment: str, stages: Sequence[Stage], now: float) -> Situation:
+def read_situation(ledger: Ledger, experiment: str, *, stages: Sequence[Stage], now: float) -> Situation:
     """The experiment as the ledger has it, with these stages."""
     plan = store.plan_of(ledger, experiment)
     trials = tuple(store.with_stages(trial, stages) for trial, _ in store.trials(ledger, experiment))

@@ -361,7 +361,7 @@ class CampaignService:
                 with contextlib.suppress(NotFound):
                     state = "queued" if job_rows.get(connection, row.job_id).state == "queued" else "running"
                 stages.append(Stage(key=row.key, attempt=row.attempt, job_id=row.job_id, state=state))
-        return read_situation(self._ledger, name, stages, self._clock.now())
+        return read_situation(self._ledger, name, stages=stages, now=self._clock.now())
 
     def _needs_runner(self, name: str, situation: Situation) -> bool:
         if any(one.verdict is None for one in store.confirmations(self._ledger, name)):

@@ -208,7 +208,7 @@ def record_stage(
     )
 
 
-def set_outcome(connection: sqlite3.Connection, name: str, row: StageRow, outcome: Mapping[str, Any]) -> None:
+def set_outcome(connection: sqlite3.Connection, name: str, row: StageRow, *, outcome: Mapping[str, Any]) -> None:
     connection.execute(
         "UPDATE stages SET outcome = ? WHERE experiment = ? AND trial = ? AND rung = ? AND seed = ? AND kind = ?"
         " AND attempt = ? AND outcome IS NULL",
@@ -251,7 +251,7 @@ def add_confirmation(connection: sqlite3.Connection, name: str, *, trial: int, n
     return int(count) + 1
 
 
-def set_verdict(connection: sqlite3.Connection, name: str, opening: int, verdict: Mapping[str, Any]) -> None:
+def set_verdict(connection: sqlite3.Connection, name: str, opening: int, *, verdict: Mapping[str, Any]) -> None:
     connection.execute(
         "UPDATE confirmations SET verdict = ? WHERE experiment = ? AND opening = ? AND verdict IS NULL",
         (json.dumps(verdict, allow_nan=False), name, opening),

@@ -48,9 +48,9 @@ class JobWork:
         self._jobs = jobs
 
     async def plan(
-        self, experiment: str, trial: Trial, key: StageKey, attempt: int, *, inputs: Mapping[str, str]
+        self, experiment: str, trial: Trial, key: StageKey, *, attempt: int, inputs: Mapping[str, str]
     ) -> JobSpec:
-        recipe = await anyio.to_thread.run_sync(lambda: self.recipe(experiment, trial, key, inputs))
+        recipe = await anyio.to_thread.run_sync(lambda: self.recipe(experiment, trial, key, inputs=inputs))
         script = await anyio.to_thread.run_sync(self._scripts.render, recipe)
         again = f" attempt {attempt}" if attempt > 1 else ""
         return await self._jobs.planner.plan(
@@ -62,7 +62,7 @@ class JobWork:
             run_name=f"t{trial.number} {_label(trial.name)} {stage_name(trial, key)}{again}",
         )
 
-    def recipe(self, experiment: str, trial: Trial, key: StageKey, inputs: Mapping[str, str]) -> dict[str, Any]:
+    def recipe(self, experiment: str, trial: Trial, key: StageKey, *, inputs: Mapping[str, str]) -> dict[str, Any]:
         """The recipe of a stage."""
         plan = store.plan_of(self._ledger, experiment)
         name = f"{trial.name[:60]} {stage_name(trial, key)}"

@@ -310,6 +310,8 @@ class Watcher:
             found["model"] = _address(there, telemetry.model_path)
         elif (output / "model").is_dir():
             found["model"] = str(output / "model")
+        if (output / "dataset").is_dir():
+            found["dataset"] = str(output / "dataset")
         if telemetry.checkpoints:
             found["checkpoints"] = [_address(there, path) for path in telemetry.checkpoints]
         return found

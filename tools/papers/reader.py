@@ -74,7 +74,8 @@ def read_latexml(page: bytes, *, source: str) -> Document:
 
     parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     root: Any = lxml.html.document_fromstring(page, parser=parser)
-    article = next((one for one in root.iter("article", "div") if "ltx_document" in classes_of(one)), root)
+    found = root.find_class("ltx_document")
+    article = found[0] if found else root
     title = _front(article, "ltx_title_document")
     thanks = [] if title is None else with_class(title, "ltx_note")
     people = _front(article, "ltx_authors")
@@ -95,7 +96,7 @@ def read_latexml(page: bytes, *, source: str) -> Document:
         floats=tuple(one for one in reading.floats if any(one.section == section.id for section in sections)),
         version=int(version.group(1)) if version else None,
         authors=_authors(people),
-        license=_license(root) if b"license-tr" in page else "",
+        license=_license(root),
     )
 
 

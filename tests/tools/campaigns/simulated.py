@@ -95,7 +95,7 @@ class SimulatedWork:
         self.cluster = cluster
 
     async def plan(
-        self, experiment: str, trial: Trial, key: StageKey, attempt: int, *, inputs: Mapping[str, str]
+        self, experiment: str, trial: Trial, key: StageKey, *, attempt: int, inputs: Mapping[str, str]
     ) -> JobSpec:
         self.cluster.maybe_kill()
         name = f"{trial.number}/{key.kind}/{key.rung}/{key.seed}/{attempt}"

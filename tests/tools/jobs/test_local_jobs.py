@@ -50,6 +50,12 @@ async def test_a_script_that_ends_well_has_succeeded_with_what_it_used(lab: Loca
     assert lab.log(status.job_id) == "499999500000\n"
 
 
+async def test_a_dataset_that_a_script_leaves_is_named(lab: LocalLab) -> None:
+    code = "import os, pathlib\n(pathlib.Path(os.environ['MLINTERN_OUTPUT_DIR']) / 'dataset').mkdir()\n"
+    status = await lab.end_of(await lab.start(code))
+    assert status.artifacts["dataset"] == f"{status.artifacts['output']}/dataset"
+
+
 async def test_a_script_that_raises_has_failed_and_the_error_names_the_exception(lab: LocalLab) -> None:
     status = await lab.end_of(await lab.start("raise ValueError('no such column: text')"))
     assert (status.state, status.exit_code) == ("failed", 1)
