@@ -18,7 +18,6 @@ _COUNT = {"type": "integer"}
 COMMON: dict[str, dict[str, Any]] = {
     "model": {**_TEXT, "description": "Hub id, folder or job_id"},
     "dataset": {**_TEXT, "description": "Hub id, file, folder or job_id"},
-    "prepare": {**_TEXT, "description": "Source of a function row -> row"},
     "hyperparameters": {**_OBJECT, "description": "Fields of TRL's configuration class"},
     "max_steps": _COUNT,
     "lora": {**_OBJECT, "description": "Train an adapter; {} for defaults"},
@@ -26,9 +25,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "evaluation": {**_OBJECT, "description": "An evaluation's fields; made at the end"},
     "limit": {**_COUNT, "description": "Rows"},
     "prompt": {**_TEXT, "description": "evaluation: with {question}"},
-    "scorer": {**_TEXT, "description": "evaluation"},
     "prompts": {**_TEXT, "description": "generate: dataset of prompts"},
-    "verifier": {**_TEXT, "description": "generate"},
     "name": _TEXT,
     "push_to_hub": {**_TEXT, "description": "Repository"},
 }

@@ -17,7 +17,10 @@ NAMED = frozenset({"properties", "$defs", "patternProperties"})
 """Keywords whose keys are names, not keywords."""
 
 
-BOUNDS = frozenset({"minLength", "maxLength", "minimum", "exclusiveMinimum", "pattern"})
+BOUNDS = frozenset(
+    {"minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems"}
+    | {"pattern"}
+)
 """What nobody passes by chance, and what the refusal says in full."""
 
 
