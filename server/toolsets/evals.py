@@ -26,7 +26,7 @@ def register(registry: Registry, lab: Lab) -> None:
         limit: Annotated[int, Field(ge=0, le=500)] = 0,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
         samples: Annotated[Which | None, Field(description="Show what was asked and answered, item by item")] = None,
-        metric: str = "",
+        metric: Annotated[str, Field(description="Only this")] = "",
         against: Annotated[str, Field(description="For flipped: the other evaluation")] = "",
     ) -> EvalPage:
         """Read evaluation results of any harness as rows of task, metric, value, standard error and n.
