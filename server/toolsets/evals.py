@@ -23,7 +23,7 @@ def register(registry: Registry, lab: Lab) -> None:
         task: Annotated[
             str | None, Field(description="Only this task, in any harness's spelling; * stands for anything")
         ] = None,
-        limit: Annotated[int, Field(ge=0, le=500)] = 0,
+        limit: Annotated[int | None, Field(ge=1, le=500)] = None,
         cursor: Annotated[str | None, Field(description="next_cursor of the page before")] = None,
         samples: Annotated[Which | None, Field(description="Show what was asked and answered, item by item")] = None,
         metric: Annotated[str, Field(description="Only this")] = "",

@@ -182,7 +182,7 @@ def test_without_any_server_it_ends_with_ten_and_the_reasons(command: Command, t
     ("arguments", "hint"),
     [
         (["-p"], "say what to do"),
-        (["go", "--allow", "everything<=1"], "submit_job:local<=30m"),
+        (["go", "--allow", "everything<=1"], "local<=30m"),
         (["go", "--mcp-config", "/nonexistent.json"], "cannot be read"),
         (["go", "--price-in", "1"], "belong together"),
         (["go", "--max-iterations", "0"], "above zero"),

@@ -30,6 +30,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("search_papers", {"query": "x", "sources": ["arxiv.org"]}, "sources"),
     ("search_papers", {"cursor": "nonsense"}, "cursor"),
     ("read_paper", {"paper_id": "not a paper"}, "not a paper"),
+    ("ask_papers", {"question": " "}, "question"),
     ("walk_citations", {"paper_id": ""}, "paper"),
     ("walk_citations", {"paper_id": "2305.18290", "depth": 9}, "less than or equal to 2"),
     ("search_hub", {"kind": "papers"}, "kind"),

@@ -206,6 +206,11 @@ class _Measure:
         return _Measured(found, tuple(notes), unpaired)
 
     def _by_item(self, pair: Pair, a: dict[str, float], b: dict[str, float]) -> _Measured:
+        one, other = pair.baseline, pair.candidate
+        unstated = one.suite == other.suite == "mlintern" and not (one.protocol or other.protocol)
+        if unstated and None not in (one.items, other.items) and one.items != other.items:
+            # Our ids are those of a dataset; in another one the same id is another item.
+            return _Measured(f"Not comparable: different items ({one.items}, {other.items}).")
         shared = sorted(a.keys() & b.keys())
         same = a.keys() == b.keys()
         if not same and (len(shared) < LEAST_SHARED or 2 * len(shared) < min(len(a), len(b))):

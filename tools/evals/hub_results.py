@@ -52,6 +52,10 @@ class HubReading:
     partial: list[str] = field(default_factory=list)
 
 
+_OTHER_SHAPE = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading raises where others wrote something of another shape."""
+
+
 class HubResults:
     """Reads the results of repositories on the Hub. What it fetches stays in the workspace's cache, within bounds."""
 
@@ -118,7 +122,11 @@ class HubResults:
                 ),
             )
             reading = read_metadata(info)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # what others wrote is of another shape
+        except Offline as error:
+            if isinstance(error.__cause__, _OTHER_SHAPE):
+                raise refusal from error
+            raise
+        except _OTHER_SHAPE as error:
             raise refusal from error
         if not reading.rows:
             raise refusal

@@ -143,7 +143,7 @@ def _from_json(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
 def _history(data: Any) -> list[Any] | None:
     if isinstance(data, list):
         return data
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or "mlintern_evaluation" in data:
         return None
     found = next((data[key] for key in HISTORIES if isinstance(data.get(key), list)), None)
     if found is not None:

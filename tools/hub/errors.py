@@ -69,6 +69,8 @@ def hub_errors(what: str, *, purpose: Purpose = "read") -> Iterator[None]:
         refused = {"write": _refused_write, "job": _refused_job}.get(purpose)
         raise (refused(what, error) if refused else None) or _answered(what, error) from error
     except errors.LocalEntryNotFoundError as error:
+        if isinstance(error.__cause__, errors.HfHubHTTPError):  # it was asked, and refused
+            raise _answered(what, error.__cause__) from error
         raise Offline(
             f"{what} is not in the Hub cache of this machine, and the Hub cannot be reached: {_said(error)}",
             service=SERVICE,

@@ -228,7 +228,8 @@ def _inner_fields(annotation: Any) -> str:
 def _recipe_lines(trainer: str, search: str | None) -> Iterator[str]:
     """``name: meaning`` of each field of the trainer's recipe, or of those that hold the words."""
     for name, field in _recipe_fields(RECIPES[trainer]).items() if trainer in RECIPES else ():
-        line = f"{name}: {field.help}" if field.help else name
+        told = field.help if search else field.help.partition(". ")[0]  # the rest is there for who asks
+        line = f"{name}: {told}" if told else name
         if name not in ("trainer", "hyperparameters") and (not search or _holds(line, search)):
             yield line
 

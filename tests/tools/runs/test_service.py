@@ -173,8 +173,14 @@ async def test_the_more_runs_were_tried_the_more_it_takes_to_beat_the_baseline(
 
 async def test_a_baseline_measured_on_other_items_is_not_comparable(service: RunService, bench: Bench) -> None:
     bench.evaluate("base", "/models/base", items(50, 500, seed=1))
-    bench.measure("sft", bench.train("sft"), items(800, 1000, seed=2))
+    bench.measure("sft", bench.train("sft"), items(800, 1000, seed=2), dataset="data/other.jsonl")
     assert (await verdicts(service))["sft"] == "not_comparable"
+
+
+async def test_of_a_baseline_on_fewer_items_the_shared_ones_are_compared(service: RunService, bench: Bench) -> None:
+    bench.evaluate("base", "/models/base", items(50, 500, seed=1))
+    bench.measure("sft", bench.train("sft"), items(800, 1000, seed=2))
+    assert (await verdicts(service))["sft"] == "improved"
 
 
 async def test_a_checkpoint_does_not_stand_for_the_final_model(service: RunService, bench: Bench) -> None:
