@@ -120,7 +120,7 @@ class Orchestrator:
         self._ui.show(stop)
         return stop
 
-    def give_up(self, batch: Batch, uses: Sequence[ToolUse], text: str) -> None:
+    def give_up(self, batch: Batch, uses: Sequence[ToolUse], *, text: str) -> None:
         """Answer ``uses`` of ``batch`` with ``text``: nobody knows whether they happened, so they do not run."""
         self._tools.close(Batch(uses, batch.turn, batch.outcomes), text)
 

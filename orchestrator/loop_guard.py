@@ -288,7 +288,7 @@ class LoopGuard:
         if seen.waits or seen.key in self._refused:
             self._stale.append("waits")
             return
-        facts = facts_of(seen.name, arguments, result)
+        facts = facts_of(seen.name, arguments, result=result)
         news = bool(facts.hashes - self._known)
         if len(self._known) > MOST_FACTS:
             self._known.clear()

@@ -169,7 +169,7 @@ async def take_up(found: Recovered, *, agent: Orchestrator, plan: Plan, hosts: N
         return
     batch = found.open_calls.batch()
     if unknown:
-        agent.give_up(batch, unknown, LOST + await _jobs_now(hosts))
+        agent.give_up(batch, unknown, text=LOST + await _jobs_now(hosts))
     agent.resume(batch)
 
 

@@ -181,7 +181,7 @@ class Facts:
     nothing_found: bool
 
 
-def facts_of(name: str, arguments: Mapping[str, Any], result: Any) -> Facts:
+def facts_of(name: str, arguments: Mapping[str, Any], *, result: Any) -> Facts:
     """The facts in a result, whatever their order and layout, without echoes of the arguments and without scores.
 
     A short answer (``ok``) tells only together with its call; how many items were asked for is no part of a call.

@@ -25,7 +25,7 @@ def refuse_unknown(tool: str, *, known: Iterable[str], given: Iterable[str]) -> 
     return f"{refusals} Its arguments are: {', '.join(names) or 'none'}. Nothing was done."
 
 
-def explain(tool: str, error: ValidationError, schema: Schema) -> str:
+def explain(tool: str, error: ValidationError, *, schema: Schema) -> str:
     """``error`` as one line for each argument that does not fit, with the name that was probably meant."""
     problems = error.errors(include_url=False, include_context=False)
     lines = [_explain_one(problem, schema) for problem in problems[:MOST_SHOWN]]

@@ -37,7 +37,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
         ("Billed to", plan.billed_to or ""),
         *(("Warning", warning) for warning in lab.jobs.planner.warnings(script, plan.backend)),
         *what_runs(script),
-        *(local_isolation(plan, script, lab) if plan.backend == "local" else ()),
+        *(local_isolation(plan, script, lab=lab) if plan.backend == "local" else ()),
         ("Arguments", shlex.join(plan.args)),
         *(("Variable", f"{name}={shlex.quote(value)}") for name, value in plan.env if (name, value) not in risky),
         ("Experiment", " / ".join(filter(None, (plan.experiment, plan.run_name)))),
@@ -60,7 +60,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
     )
 
 
-def local_isolation(plan: JobSpec, script: Script, lab: Lab) -> Iterator[tuple[str, str]]:
+def local_isolation(plan: JobSpec, script: Script, *, lab: Lab) -> Iterator[tuple[str, str]]:
     """What the job could reach on this machine."""
     if lab.settings.unsandboxed:
         yield "Not isolated", NOT_ISOLATED

@@ -65,7 +65,7 @@ class StrictServer(MCPServer[Any]):
                 raise ToolError(self._without_secrets(str(error.__cause__))) from error
             if isinstance(error.__cause__, ValidationError) and type(error) is ToolError:
                 full_schema = tool.fn_metadata.arg_model.model_json_schema()
-                raise ToolError(explain(name, error.__cause__, full_schema)) from error.__cause__
+                raise ToolError(explain(name, error.__cause__, schema=full_schema)) from error.__cause__
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
             answer = await self._with_remaining(result.structured_content, arguments)

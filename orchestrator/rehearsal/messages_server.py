@@ -278,7 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_events(self, turn: Turn, events: list[Event]) -> None:
         fault = turn.fault
         for name, data in events if fault is None else events[: fault.after]:
-            self._send(turn, as_bytes(name, data, turn))
+            self._send(turn, as_bytes(name, data, turn=turn))
         match fault:
             case Reset(graceful=graceful):
                 self._break_off(graceful=graceful)
@@ -286,12 +286,12 @@ class _Handler(BaseHTTPRequestHandler):
             case Stall(pings=pings):
                 while not self._client_left(pings or 0.05) and not self.server.messages.closing.is_set():
                     if pings is not None:
-                        self._send(turn, as_bytes("ping", {"type": "ping"}, turn))
+                        self._send(turn, as_bytes("ping", {"type": "ping"}, turn=turn))
                 self.close_connection = True
                 return
             case ErrorEvent(type=type, message=message):
                 detail = {"type": type, "message": message}
-                self._send(turn, as_bytes("error", {"type": "error", "error": detail}, turn))
+                self._send(turn, as_bytes("error", {"type": "error", "error": detail}, turn=turn))
             case EndEarly() | None:
                 pass
         if turn.form.done_line:
@@ -325,7 +325,7 @@ class _Handler(BaseHTTPRequestHandler):
             return True
 
 
-def as_bytes(name: str, data: dict[str, Any], turn: Turn) -> bytes:
+def as_bytes(name: str, data: dict[str, Any], *, turn: Turn) -> bytes:
     """One event on the wire."""
     lines = [f"data: {json.dumps(data, ensure_ascii=False)}", "", ""]
     if turn.form.event_lines:

@@ -277,7 +277,7 @@ async def test_a_session_may_be_killed_and_resumed_any_number_of_times(tmp_path:
             try:
                 if found.open_calls is not None:
                     batch = found.open_calls.batch()
-                    agent.orchestrator.give_up(batch, found.open_calls.unknown, "unknown")
+                    agent.orchestrator.give_up(batch, found.open_calls.unknown, text="unknown")
                     agent.orchestrator.resume(batch)
                 elif not found.messages:
                     agent.orchestrator.say("go")

@@ -48,8 +48,8 @@ async def held_out_rows(hub: HubClient, evaluation: Mapping[str, Any]) -> list[d
     part = await find_part(
         hub,
         str(evaluation["dataset"]),
-        evaluation.get("dataset_config"),
-        evaluation.get("split"),
+        config=evaluation.get("dataset_config"),
+        split=evaluation.get("split"),
         measured=True,
         revision=evaluation.get("dataset_revision"),
     )

@@ -134,7 +134,7 @@ class Runner:
     async def _keep_outcome(self, row: store.StageRow, outcome: Mapping[str, Any]) -> None:
         def keep() -> None:
             with self._ledger.transaction() as connection:
-                store.set_outcome(connection, self.experiment, row, outcome=outcome)
+                store.set_outcome(connection, self.experiment, row=row, outcome=outcome)
 
         await anyio.to_thread.run_sync(keep)
 
@@ -162,7 +162,7 @@ class Runner:
         def write() -> None:
             with self._ledger.transaction() as connection:
                 store.set_state(
-                    connection, self.experiment, number, state=state, reason=reason, now=self._clock.now()
+                    connection, self.experiment, trial=number, state=state, reason=reason, now=self._clock.now()
                 )
 
         await anyio.to_thread.run_sync(write)
@@ -195,7 +195,7 @@ class Runner:
         def record() -> JobSpec:
             with self._ledger.transaction() as connection:
                 store.record_stage(
-                    connection, self.experiment, key, attempt=attempt, spec=spec, now=self._clock.now()
+                    connection, self.experiment, key=key, attempt=attempt, spec=spec, now=self._clock.now()
                 )
             rows = store.stages(self._ledger, self.experiment)
             return next(row.spec for row in rows if row.key == key and row.attempt == attempt)
@@ -255,7 +255,9 @@ class Runner:
             )
         if found:
             with self._ledger.transaction() as connection:
-                store.add_trials(connection, self.experiment, found, batch=batch["digest"], now=self._clock.now())
+                store.add_trials(
+                    connection, self.experiment, trials=found, batch=batch["digest"], now=self._clock.now()
+                )
 
     def _confirmation_steps(self, situation: Situation) -> list[Step]:
         """The measurements of an opened confirm half, before anything else and beyond any rung."""
@@ -283,7 +285,7 @@ class Runner:
 
             def write(opening: int = confirmation.opening, found: dict[str, Any] = verdict) -> None:
                 with self._ledger.transaction() as connection:
-                    store.set_verdict(connection, self.experiment, opening, verdict=found)
+                    store.set_verdict(connection, self.experiment, opening=opening, verdict=found)
 
             await anyio.to_thread.run_sync(write)
 

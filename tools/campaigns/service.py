@@ -224,7 +224,7 @@ class CampaignService:
                 )
                 if new:
                     store.add_trials(
-                        connection, batch.experiment, batch.trials, batch=batch.digest, now=self._clock.now()
+                        connection, batch.experiment, trials=batch.trials, batch=batch.digest, now=self._clock.now()
                     )
             self._ensure_runner(batch.experiment)
             return new
@@ -263,7 +263,7 @@ class CampaignService:
                 raise Conflict(f"The trial {trial!r} is over: {found.state}.", next_step="Nothing is to be done.")
             with self._ledger.transaction() as connection:
                 store.set_state(
-                    connection, name, found.number, state="cancelled", reason=reason, now=self._clock.now()
+                    connection, name, trial=found.number, state="cancelled", reason=reason, now=self._clock.now()
                 )
 
         await anyio.to_thread.run_sync(write)

@@ -13,7 +13,7 @@ MARGIN = 1.15
 SECONDS_PER_MINUTE = 60.0
 
 
-def seconds_for(situation: Situation, trial: Trial, key: StageKey) -> float | None:
+def seconds_for(situation: Situation, trial: Trial, *, key: StageKey) -> float | None:
     """Expected seconds of a stage, or None if nothing like it has run in this experiment yet.
 
     Training is taken as proportional to its budget (steps, epochs), by the runs of this trial if there are any, else
@@ -31,26 +31,26 @@ def seconds_for(situation: Situation, trial: Trial, key: StageKey) -> float | No
     return median(rates) * amount * share * MARGIN if rates else None
 
 
-def rest_of(situation: Situation, trial: Trial, rung: int) -> float | None:
+def rest_of(situation: Situation, trial: Trial, *, rung: int) -> float | None:
     """Expected seconds of one chain of a rung, of the stages that have not ended; None if a part is unknown."""
     total = 0.0
     for key in trial.chains(rung)[0]:
         stage = trial.stages.get(key)
         if stage is not None and stage.succeeded:
             continue
-        needed = seconds_for(situation, trial, key)
+        needed = seconds_for(situation, trial, key=key)
         if needed is None:
             return None
         total += needed
     return total
 
 
-def largest_that_fits(situation: Situation, trial: Trial, rung: int) -> str:
+def largest_that_fits(situation: Situation, trial: Trial, *, rung: int) -> str:
     """The budget, in the recipe's own unit, that the time left allows; in words."""
     assert trial.recipe is not None
     unit, amount = budget(trial.recipe)
     train = StageKey(trial.number, rung, trial.seeds[0], "train")
-    whole, needed = rest_of(situation, trial, rung), seconds_for(situation, trial, train)
+    whole, needed = rest_of(situation, trial, rung=rung), seconds_for(situation, trial, key=train)
     if whole is None or not needed:
         return ""
     spare = situation.seconds_left - (whole - needed)

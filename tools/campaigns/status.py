@@ -55,7 +55,7 @@ def status_of(
                 stage=f"{stage.key.kind} seed {stage.key.seed}",
                 state=stage.state,
                 ends_in_minutes=None
-                if (seconds := seconds_for(situation, trial, stage.key)) is None
+                if (seconds := seconds_for(situation, trial, key=stage.key)) is None
                 else round(seconds / 60, 1),
             )
             for trial in situation.trials

@@ -207,11 +207,11 @@ def _does_not_fit(situation: Situation, trial: Trial, key: StageKey) -> End | No
     """A training stage that would not be measured in time is refused with the largest that would."""
     if key.kind not in ("train", "generate") or trial.baseline:
         return None
-    needed = rest_of(situation, trial, key.rung)
+    needed = rest_of(situation, trial, rung=key.rung)
     if needed is None or needed <= situation.seconds_left:
         return None
     why = (
         f"Rung {key.rung} needs about {needed / 60:.1f} min with its measurement, and "
-        f"{situation.seconds_left / 60:.1f} min are left. {largest_that_fits(situation, trial, key.rung)}"
+        f"{situation.seconds_left / 60:.1f} min are left. {largest_that_fits(situation, trial, rung=key.rung)}"
     ).rstrip()
     return End(trial.number, "ended" if trial.best_rung is not None else "refused", why)

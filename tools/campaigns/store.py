@@ -134,7 +134,7 @@ def batches(ledger: Ledger, name: str) -> list[dict[str, Any]]:
     return [{**dict(row), "body": json.loads(row["body"])} for row in rows]
 
 
-def add_trials(connection: sqlite3.Connection, name: str, trials: Iterable[Trial], *, batch: str, now: float) -> None:
+def add_trials(connection: sqlite3.Connection, name: str, *, trials: Iterable[Trial], batch: str, now: float) -> None:
     """Add trials; their numbers follow those that are there.
 
     Raises:
@@ -173,7 +173,7 @@ def trials(ledger: Ledger, name: str) -> list[tuple[Trial, str]]:
 
 
 def set_state(
-    connection: sqlite3.Connection, name: str, trial: int, *, state: TrialState, reason: str, now: float
+    connection: sqlite3.Connection, name: str, *, trial: int, state: TrialState, reason: str, now: float
 ) -> None:
     """A trial that is over stays as it is."""
     connection.execute(
@@ -198,7 +198,7 @@ class StageRow:
 
 
 def record_stage(
-    connection: sqlite3.Connection, name: str, key: StageKey, *, attempt: int, spec: JobSpec, now: float
+    connection: sqlite3.Connection, name: str, *, key: StageKey, attempt: int, spec: JobSpec, now: float
 ) -> None:
     """Put the exact job of a stage on record before it is submitted. The first record of an attempt stands."""
     connection.execute(
@@ -208,7 +208,7 @@ def record_stage(
     )
 
 
-def set_outcome(connection: sqlite3.Connection, name: str, row: StageRow, *, outcome: Mapping[str, Any]) -> None:
+def set_outcome(connection: sqlite3.Connection, name: str, *, row: StageRow, outcome: Mapping[str, Any]) -> None:
     connection.execute(
         "UPDATE stages SET outcome = ? WHERE experiment = ? AND trial = ? AND rung = ? AND seed = ? AND kind = ?"
         " AND attempt = ? AND outcome IS NULL",
@@ -251,7 +251,7 @@ def add_confirmation(connection: sqlite3.Connection, name: str, *, trial: int, n
     return int(count) + 1
 
 
-def set_verdict(connection: sqlite3.Connection, name: str, opening: int, *, verdict: Mapping[str, Any]) -> None:
+def set_verdict(connection: sqlite3.Connection, name: str, *, opening: int, verdict: Mapping[str, Any]) -> None:
     connection.execute(
         "UPDATE confirmations SET verdict = ? WHERE experiment = ? AND opening = ? AND verdict IS NULL",
         (json.dumps(verdict, allow_nan=False), name, opening),

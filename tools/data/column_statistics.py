@@ -56,7 +56,7 @@ def _expressions(table: Table, column: Column) -> dict[str, str]:
             "max": f"max({name}) {only}",
             "mean": f"avg({number}) {only}",
             "std": f"stddev_samp({number}) {only}",
-            "median": f"{quantile(table, number, '0.5')} {only}",
+            "median": f"{quantile(table, number, quantiles='0.5')} {only}",
             "not_finite": f"coalesce(count_if(NOT isfinite({name})), 0)" if column.type.id in FLOATS else "0",
         }
     elif column.kind == "text":
@@ -72,7 +72,7 @@ def _distinct(table: Table, name: str) -> str:
     return f"count(DISTINCT {name})" if table.rows <= EXACT_ROWS else f"approx_count_distinct({name})"
 
 
-def quantile(table: Table, value: str, quantiles: str) -> str:
+def quantile(table: Table, value: str, *, quantiles: str) -> str:
     """SQL: exact for small tables; for large ones t-digest over a sample of at least `EXACT_ROWS` / 2 rows."""
     if table.rows <= EXACT_ROWS:
         return f"quantile_cont({value}, {quantiles})"
@@ -86,7 +86,7 @@ def _length(table: Table, length: str) -> dict[str, str]:
         "shortest": f"min({length})",
         "longest": f"max({length})",
         "mean_length": f"avg({length})",
-        "quantiles": quantile(table, length, "[0.5, 0.95]"),
+        "quantiles": quantile(table, length, quantiles="[0.5, 0.95]"),
     }
 
 

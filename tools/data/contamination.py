@@ -77,13 +77,13 @@ class ContaminationChecker:
             raise BadInput(f"threshold is {threshold}.", next_step="Give a share above 0 and at most 1.")
         target = Path(filtered).expanduser() if filtered else None
         parts: list[Part] = [
-            await find_part(self._hub, train, train_config, train_split, measured=False),
-            await find_part(self._hub, evaluation, evaluation_config, evaluation_split, measured=True),
+            await find_part(self._hub, train, config=train_config, split=train_split, measured=False),
+            await find_part(self._hub, evaluation, config=evaluation_config, split=evaluation_split, measured=True),
         ]
 
         def run() -> ContaminationResult:
             sides = [open_side(part, columns, most_rows=self._most_rows) for part in parts]
-            check_columns(sides[0], sides[1], columns)
+            check_columns(sides[0], sides[1], columns=columns)
             return self._check(sides[0], sides[1], ContaminationSearch(ngram=ngram, threshold=threshold), target)
 
         return await anyio.to_thread.run_sync(run)
@@ -107,7 +107,7 @@ class ContaminationChecker:
                 raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
         found = search.outcome(train_rows=train_rows, evaluation_rows=evaluation_rows)
         if filtered is not None:
-            write_without(train, found.train_rows, filtered)
+            write_without(train, found.train_rows, target=filtered)
         return _result(train, evaluation, search, found, (train_rows, evaluation_rows), filtered, partial)
 
 
@@ -174,7 +174,7 @@ def _check_target(side: Side, target: Path) -> None:
         raise BadInput(f"The copy of this data has to be a {wanted} file.", next_step=f"Name it *{wanted}.")
 
 
-def write_without(side: Side, dropped: set[int], target: Path) -> None:
+def write_without(side: Side, dropped: set[int], *, target: Path) -> None:
     """Copy the rows of ``side`` to ``target`` without those numbered in ``dropped``; what stays is unchanged."""
     split = side.split
     try:

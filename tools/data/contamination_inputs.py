@@ -60,9 +60,9 @@ class Side(Part):
 async def find_part(
     hub: HubClient,
     name: str,
+    *,
     config: str | None,
     split: str | None,
-    *,
     measured: bool = False,
     revision: str | None = None,
 ) -> Part:
@@ -128,7 +128,7 @@ def open_side(part: Part, columns: Sequence[str] | None, *, most_rows: int) -> S
     )
 
 
-def check_columns(train: Side, evaluation: Side, columns: Sequence[str] | None) -> None:
+def check_columns(train: Side, evaluation: Side, *, columns: Sequence[str] | None) -> None:
     for side in (train, evaluation):
         if not side.columns:
             known = text_columns(side.split)

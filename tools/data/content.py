@@ -105,17 +105,17 @@ def account_of(rows: Sequence[Row], texts: Texts, *, errors: tuple[type[Exceptio
             continue
 
         def arrives(path: tuple[Any, ...], value: Any, given: dict[str, Any] = given) -> bool:
-            return marker_arrives(given, path, value, texts, errors=errors)
+            return marker_arrives(given, path, value=value, texts=texts, errors=errors)
 
-        add_row(account, given, made, short_arrives=arrives)
+        add_row(account, given, made=made, short_arrives=arrives)
     return account
 
 
 def add_row(
     account: Account,
     row: Row,
-    made: Sequence[str],
     *,
+    made: Sequence[str],
     short_arrives: Callable[[tuple[Any, ...], Any], bool] | None = None,
 ) -> None:
     """Count what of ``row`` stands in ``made``.
@@ -177,9 +177,9 @@ def _json_arrives(text: str, whole: str) -> bool:
 def marker_arrives(
     row: dict[str, Any],
     path: tuple[Any, ...],
+    *,
     value: Any,
     texts: Texts,
-    *,
     errors: tuple[type[Exception], ...] = (ValueError,),
 ) -> bool:
     """Whether another value in its place would arrive. True where the row cannot be made with one."""

@@ -22,8 +22,9 @@ def describe_conversations(table: Table, messages: MessageColumn) -> Conversatio
     )
     row = table.query(
         f"SELECT count(*), min(len({items})), max(len({items})), avg(len({items})), "
-        f"{quantile(table, f'len({items})', '[0.5, 0.95]')}, "
-        f"min({characters}), max({characters}), avg({characters}), {quantile(table, characters, '[0.5, 0.95]')}, "
+        f"{quantile(table, f'len({items})', quantiles='[0.5, 0.95]')}, "
+        f"min({characters}), max({characters}), avg({characters}), "
+        f"{quantile(table, characters, quantiles='[0.5, 0.95]')}, "
         f"coalesce(count_if({system}), 0), count(DISTINCT md5({messages.content(f'{items}[1]')})) "
         f"FILTER (WHERE {system}), "
         f"coalesce(count_if(len(list_filter({items}, lambda m: {messages.tool_calls('m')})) > 0), 0), "

@@ -19,7 +19,7 @@ SHOWN_FAULTS = 3
 AS_TEXT = {"date", "time", "timestamp", "timestamp with time zone", "uuid", "interval"}
 
 
-def to_parquet(connection: Any, split: LocalSplit, target: Path) -> Path:
+def to_parquet(connection: Any, split: LocalSplit, *, target: Path) -> Path:
     """Write all files of ``split`` to ``target`` in their order.
 
     Raises:

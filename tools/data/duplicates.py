@@ -20,7 +20,7 @@ SIMILAR = 0.8
 ROWS_A_PASS = 2_000_000
 
 
-def find_duplicates(table: Table, conversations: list[MessageColumn], scratch: Path) -> Duplicates:
+def find_duplicates(table: Table, conversations: list[MessageColumn], *, scratch: Path) -> Duplicates:
     """Exact duplicates by a 64-bit hash of all columns; near ones by MinHash over word 5-grams of a sample.
 
     Hashes go to a file first and are counted in passes of two million, so that memory does not grow with the rows.

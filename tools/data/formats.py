@@ -83,7 +83,7 @@ def judge_rows(trainer: str, rows: list[dict[str, Any]]) -> Format:
 def judge(trainer: str, data: Data) -> Format:
     """What ``trainer`` does with the data as it is, and the best way on where that is not what is meant."""
     first = data.shapes[0].row
-    tried = [(shape, try_row(trainer, first, shape.row)) for shape in data.shapes]
+    tried = [(shape, try_row(trainer, first, row=shape.row)) for shape in data.shapes]
     refused = [(shape, outcomes) for shape, outcomes in tried if any(outcome.refusal for outcome in outcomes)]
     if refused:
         return _refusal(trainer, data, refused)
@@ -91,7 +91,7 @@ def judge(trainer: str, data: Data) -> Format:
     if kind == "tokenized":
         return Format(ok=True, kind=kind, reason="TRL takes its token ids as they are.")
     warnings = [*_warnings(trainer, first, tried, data.shapes), *_odd_messages(trainer, data)]
-    account = account_of(data.rows, lambda row: trained_texts(trainer, first, row), errors=(*RAISED, Refused))
+    account = account_of(data.rows, lambda row: trained_texts(trainer, first, row=row), errors=(*RAISED, Refused))
     lost = account.lost()
     offer = None
     if warnings or lost:
@@ -216,14 +216,14 @@ def _tried(trainer: str, candidate: Preparation, data: Data) -> Offer | None:
         return None
     first = made[0][1]
     for count, row in made:
-        if any(outcome.refusal for outcome in try_row(trainer, first, row)) or _is_nonsense(row):
+        if any(outcome.refusal for outcome in try_row(trainer, first, row=row)) or _is_nonsense(row):
             left += count
 
     def texts(row: dict[str, Any]) -> list[str]:
         prepared = prepare(row)
         if prepared is None:
             raise ValueError("left out")
-        return trained_texts(trainer, first, prepared)
+        return trained_texts(trainer, first, row=prepared)
 
     return Offer(candidate, left, dropped, account_of(data.rows, texts, errors=(*RAISED, Refused)))
 

@@ -68,7 +68,7 @@ class RemoteInspector:
         with tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as folder:
             scratch = Path(folder)
             try:
-                head, report = copy_head(self._hub, chosen, scratch), answered("dataset files")
+                head, report = copy_head(self._hub, chosen, folder=scratch), answered("dataset files")
             except (ServiceError, NotFound) as error:
                 head, report = _first_rows(viewed, chosen, scratch, error), failed("dataset files", error)
             with open_table(head.split, scratch=scratch) as table:
@@ -82,7 +82,7 @@ def _first_rows(viewed: Viewed, chosen: RemoteSplit, scratch: Path, error: Mlint
     """The viewer's first rows when the files cannot be read; without them the failure stands."""
     if not viewed.first_rows:
         raise error
-    return Head(rows_as_file(chosen.name, viewed.first_rows, scratch), whole=False, total=None)
+    return Head(rows_as_file(chosen.name, viewed.first_rows, folder=scratch), whole=False, total=None)
 
 
 def _say_what_was_read(result: DatasetInspection, head: Head, rows: int, report: SourceReport) -> None:

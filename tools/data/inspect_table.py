@@ -66,12 +66,12 @@ def inspect_table(table: Table, request: Request, *, name: str, split: str, scra
     for column in statistics:
         _hide_secrets(column)
     if request.model is not None:
-        measured = token_lengths(table, load_tokenizer(request.model), messages)
+        measured = token_lengths(table, load_tokenizer(request.model), messages=messages)
         for column in statistics:
             column.tokens = measured.get(column.name)
-    duplicates = find_duplicates(table, messages, scratch)
+    duplicates = find_duplicates(table, messages, scratch=scratch)
     talks = [talk for item in messages if (talk := describe_conversations(table, item)) is not None]
-    issues = find_issues(table, Seen(statistics, duplicates, talks, request.max_length), messages)
+    issues = find_issues(table, Seen(statistics, duplicates, talks, request.max_length), messages=messages)
     return DatasetInspection(
         status="ok",
         sources=[answered("local files", http_status=None)],

@@ -144,8 +144,8 @@ def _sft_on_talk(parts: Parts, talk: Talk) -> Iterator[Preparation]:
 def _sft_on_answers(parts: Parts, question: Cell, answer: Cell) -> Iterator[Preparation]:
     writer = Writer()
     writer.skip_unless(filled_code(question), filled_code(answer))
-    prompt, completion = question_code(writer, parts, question), answer_code(writer, parts, answer)
-    also = also_used(parts, question, answer)
+    prompt, completion = question_code(writer, parts, question=question), answer_code(writer, parts, answer=answer)
+    also = also_used(parts, question, answer=answer)
     yield writer.finish(
         f"Make prompt and completion of `{question.name}` and `{answer.name}`{also}.",
         prompt=prompt,
@@ -187,11 +187,11 @@ def _translations(parts: Parts) -> Iterator[Preparation]:
 
 def _multiple_choice(parts: Parts, question: Cell, choices: Cell, index: Cell) -> Preparation:
     writer = Writer()
-    right = option_code(writer, choices, index)
+    right = option_code(writer, choices, index=index)
     asked = question_code(
         writer,
         parts,
-        question,
+        question=question,
         after=OPTIONS,
     )
     return writer.finish(
@@ -226,9 +226,9 @@ def _kto(parts: Parts) -> Iterator[Preparation]:
             yield writer.finish(
                 f"Make `prompt`, `completion` and a true-or-false `label` of `{parts.question.name}`, "
                 f"`{parts.answer.name}` and `{label.name}` ({words})"
-                f"{also_used(parts, parts.question, parts.answer)}.",
-                prompt=question_code(writer, parts, parts.question),
-                completion=answer_code(writer, parts, parts.answer),
+                f"{also_used(parts, parts.question, answer=parts.answer)}.",
+                prompt=question_code(writer, parts, question=parts.question),
+                completion=answer_code(writer, parts, answer=parts.answer),
                 label=code,
             )
     yield from pair_preparations(parts)
@@ -265,11 +265,11 @@ def _generating(parts: Parts) -> Iterator[Preparation]:
     reward = f" A reward compares with `answer` (from `{truth.name}`)." if truth else ""
     if parts.choices and parts.question and (index := index_of(parts)) is not None:
         writer = Writer()
-        option_code(writer, parts.choices, index)
+        option_code(writer, parts.choices, index=index)
         asked = question_code(
             writer,
             parts,
-            parts.question,
+            question=parts.question,
             after=OPTIONS,
         )
         yield writer.finish(
@@ -280,7 +280,7 @@ def _generating(parts: Parts) -> Iterator[Preparation]:
     if parts.question:
         writer = Writer()
         writer.skip_unless(filled_code(parts.question))
-        asked = question_code(writer, parts, parts.question)
+        asked = question_code(writer, parts, question=parts.question)
         writer.lines.append(f"kept = {{name: value for name, value in row.items() if name not in {reserved!r}}}")
         answer = f', "answer": {answer_text(truth)}' if truth and truth.name != "answer" else ""
         yield writer.ready(

@@ -67,7 +67,7 @@ class Writer:
         return Preparation(fix + (f" {told[0].upper()}{told[1:]}." if told else ""), code)
 
 
-def option_code(writer: Writer, choices: Cell, index: Cell) -> str:
+def option_code(writer: Writer, choices: Cell, *, index: Cell) -> str:
     """Write ``options``, the texts, and ``right``, the number of the right one, which is returned."""
     first = choices.present[0]
     if isinstance(first, Mapping):
@@ -100,7 +100,7 @@ def _one_based(index: Cell, choices: Cell) -> bool:
     return bool(pairs) and min(i for i, _ in pairs) >= 1 and any(i == count for i, count in pairs)
 
 
-def question_code(writer: Writer, parts: Parts, question: Cell, *, after: str = "") -> str:
+def question_code(writer: Writer, parts: Parts, *, question: Cell, after: str = "") -> str:
     """The prompt: system message, turns before, and the question with its context."""
     if question.name in parts.talks:
         messages = writer.talk(parts.talks[question.name])
@@ -125,7 +125,7 @@ def question_code(writer: Writer, parts: Parts, question: Cell, *, after: str = 
     return with_system(parts.system, inside=asked) if parts.system else asked
 
 
-def answer_code(writer: Writer, parts: Parts, answer: Cell) -> str:
+def answer_code(writer: Writer, parts: Parts, *, answer: Cell) -> str:
     if answer.name in parts.talks:
         return writer.talk(parts.talks[answer.name])
     content = answer_text(answer)
@@ -165,13 +165,13 @@ def _final_answer(parts: Parts, answer: Cell) -> Cell | None:
     return None if all(is_blank(one) or str(one) in str(other) for one, other in pairs) else found
 
 
-def turn_code(writer: Writer, parts: Parts, cell: Cell) -> str:
+def turn_code(writer: Writer, parts: Parts, *, cell: Cell) -> str:
     if cell.name in parts.talks:
         return writer.talk(parts.talks[cell.name])
     return message_code("assistant", answer_text(cell))
 
 
-def plain_or_talk_code(writer: Writer, parts: Parts, cell: Cell) -> str:
+def plain_or_talk_code(writer: Writer, parts: Parts, *, cell: Cell) -> str:
     return writer.talk(parts.talks[cell.name]) if cell.name in parts.talks else cell.text()
 
 
@@ -226,7 +226,7 @@ def tools_code(writer: Writer, cell: Cell) -> str:
     return made if cell.always else f"{made} if {cell.access} else None"
 
 
-def also_used(parts: Parts, question: Cell, answer: Cell | None) -> str:
+def also_used(parts: Parts, question: Cell, *, answer: Cell | None) -> str:
     """What else of the row goes in, in words."""
     also = [cell.name for cell in (parts.context, parts.system) if cell is not None and cell.name != question.name]
     if parts.history is not None:

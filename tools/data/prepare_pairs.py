@@ -50,10 +50,10 @@ def pair_preparations(parts: Parts) -> Iterator[Preparation]:
             yield writer.finish(
                 f"`{parts.answer.name}` is the better answer to `{parts.question.name}`, "
                 f"`{rejected.name}` the worse one"
-                f"{also_used(parts, parts.question, parts.answer)}.",
-                prompt=question_code(writer, parts, parts.question),
-                chosen=answer_code(writer, parts, parts.answer),
-                rejected=turn_code(writer, parts, rejected),
+                f"{also_used(parts, parts.question, answer=parts.answer)}.",
+                prompt=question_code(writer, parts, question=parts.question),
+                chosen=answer_code(writer, parts, answer=parts.answer),
+                rejected=turn_code(writer, parts, cell=rejected),
             )
     yield from _sides(parts)
     if (scored := scored_answers(parts, pairs=True)) is not None:
@@ -86,10 +86,10 @@ def _pairs_of(parts: Parts, chosen: Cell, rejected: Cell) -> Iterator[Preparatio
         writer.skip_unless(filled_code(parts.question), filled_code(chosen), filled_code(rejected))
         yield writer.finish(
             f"Make `prompt`, `chosen` and `rejected` all lists of messages, from `{parts.question.name}`, "
-            f"`{chosen.name}` and `{rejected.name}`{also_used(parts, parts.question, None)}.",
-            prompt=question_code(writer, parts, parts.question),
-            chosen=turn_code(writer, parts, chosen),
-            rejected=turn_code(writer, parts, rejected),
+            f"`{chosen.name}` and `{rejected.name}`{also_used(parts, parts.question, answer=None)}.",
+            prompt=question_code(writer, parts, question=parts.question),
+            chosen=turn_code(writer, parts, cell=chosen),
+            rejected=turn_code(writer, parts, cell=rejected),
         )
     elif parts.talk:
         writer = Writer()
@@ -98,14 +98,15 @@ def _pairs_of(parts: Parts, chosen: Cell, rejected: Cell) -> Iterator[Preparatio
         yield writer.finish(
             f"`{parts.talk.cell.name}` is the prompt of `{chosen.name}` and `{rejected.name}`.",
             prompt=with_system(parts.system, inside=messages) if parts.system else messages,
-            chosen=turn_code(writer, parts, chosen), rejected=turn_code(writer, parts, rejected),
+            chosen=turn_code(writer, parts, cell=chosen), rejected=turn_code(writer, parts, cell=rejected),
         )  # fmt: skip
     writer = Writer()
     writer.skip_unless(filled_code(chosen), filled_code(rejected))
     yield writer.finish(
         f"Name the columns `chosen` and `rejected` (here: `{chosen.name}`, `{rejected.name}`).",
-        chosen=plain_or_talk_code(writer, parts, chosen), rejected=plain_or_talk_code(writer, parts, rejected),
-    )  # fmt: skip
+        chosen=plain_or_talk_code(writer, parts, cell=chosen),
+        rejected=plain_or_talk_code(writer, parts, cell=rejected),
+    )
 
 
 def _sides(parts: Parts) -> Iterator[Preparation]:
@@ -128,7 +129,7 @@ def _sides(parts: Parts) -> Iterator[Preparation]:
         writer = Writer()
         if drop:
             writer.lines += [f"if {drop}:", "    return None  # no winner"]
-        left, right = (turn_code(writer, parts, cell) for cell in pair)
+        left, right = (turn_code(writer, parts, cell=cell) for cell in pair)
         if talk:
             assert parts.talk is not None
             asked = writer.talk(parts.talk)
@@ -136,7 +137,7 @@ def _sides(parts: Parts) -> Iterator[Preparation]:
         else:
             assert question is not None
             writer.skip_unless(filled_code(question), filled_code(pair[0]), filled_code(pair[1]))
-            asked = question_code(writer, parts, question)
+            asked = question_code(writer, parts, question=question)
         writer.lines += [f"first, second = {left}, {right}", f"if not ({test}):", "    first, second = second, first"]
         yield writer.finish(
             f"The better of `{pair[0].name}` and `{pair[1].name}` by `{verdict.name}` is chosen ({words}).",
@@ -197,7 +198,7 @@ def scored_answers(parts: Parts, *, pairs: bool) -> Preparation | None:
                 return None
             writer.skip_unless(filled_code(question) if question else parts.talk.cell.access)  # type: ignore[union-attr]
             writer.lines += lines
-            asked = question_code(writer, parts, question) if question else writer.talk(parts.talk)  # type: ignore[arg-type]
+            asked = question_code(writer, parts, question=question) if question else writer.talk(parts.talk)  # type: ignore[arg-type]
             if not pairs:
                 return writer.finish(
                     f"Train on {words[0]}.", prompt=asked, completion=message_code("assistant", "best")

@@ -94,7 +94,7 @@ class Described:
         card = dict(vars(info.card_data)) if info.card_data else {}
         if self.path:
             card, files = {}, [file for file in files if file == self.path or file.startswith(f"{self.path}/")]
-        return splits_of_repository(info.id, info.sha, files, card)
+        return splits_of_repository(info.id, info.sha, files=files, card=card)
 
 
 async def describe_repository(
@@ -118,7 +118,7 @@ async def describe_repository(
     )
 
 
-def splits_of_repository(dataset: str, revision: str, files: Sequence[str], card: Any) -> list[RemoteSplit]:
+def splits_of_repository(dataset: str, revision: str, *, files: Sequence[str], card: Any) -> list[RemoteSplit]:
     """The splits that a repository's card names, else those that its file names imply."""
     prefix = f"datasets/{dataset}@{revision}/"
     configs = card.get("configs") if isinstance(card, dict) else None
@@ -172,7 +172,7 @@ def choose(splits: Sequence[RemoteSplit], config: str | None, split: str | None,
     return names[name]
 
 
-def copy_head(hub: HubClient, split: RemoteSplit, folder: Path) -> Head:
+def copy_head(hub: HubClient, split: RemoteSplit, *, folder: Path) -> Head:
     """Stream the start of ``split`` into ``folder``: at most `MOST_ROWS` rows and about `MOST_BYTES` bytes."""
     with hub_errors(f"data of {split.paths[0]}"):
         files = hub.filesystem()
@@ -221,7 +221,7 @@ def _text_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
     return Head(LocalSplit(split.name, (target,), split.format), whole=whole, total=None)
 
 
-def rows_as_file(name: str, rows: Sequence[dict[str, Any]], folder: Path) -> LocalSplit:
+def rows_as_file(name: str, rows: Sequence[dict[str, Any]], *, folder: Path) -> LocalSplit:
     """The viewer's first rows as a file, where the data itself cannot be read."""
     target = folder / "first-rows.jsonl"
     target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -37,7 +37,7 @@ class Seen:
     max_length: int | None
 
 
-def find_issues(table: Table, seen: Seen, messages: list[MessageColumn]) -> list[Issue]:
+def find_issues(table: Table, seen: Seen, *, messages: list[MessageColumn]) -> list[Issue]:
     """All findings, the severe ones first."""
     found = [
         *(Issue(kind=kind, severity=_severity_of(kind), message=text) for kind, text in table.notes),

@@ -35,7 +35,7 @@ def sample_rows(table: Table, count: int, columns: Sequence[str] | None) -> list
     ]
 
 
-def shown_cell(name: str, value: Any, depth: int = 0) -> Any:
+def shown_cell(name: str, value: Any, *, depth: int = 0) -> Any:
     """A cell as it is shown; what a column of this name holds may be a secret."""
     return MARK if isinstance(value, str) and value and is_secret_name(name) else shown(value, depth)
 
@@ -56,7 +56,7 @@ def shown(value: Any, depth: int = 0) -> Any:
         return f"<{type(value).__name__}, nested deeper than is shown>"
     if isinstance(value, dict):
         return {
-            str(key): shown_cell(str(key), item, depth + 1)
+            str(key): shown_cell(str(key), item, depth=depth + 1)
             for key, item in value.items()
             if item is not None or depth == 0
         }

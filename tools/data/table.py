@@ -144,7 +144,7 @@ def open_table(split: LocalSplit, *, scratch: Path) -> Iterator[Table]:
         if split.format != "parquet":
             from mlintern.tools.data.convert import to_parquet
 
-            files = (to_parquet(connection, split, Path(folder) / "data.parquet"),)
+            files = (to_parquet(connection, split, target=Path(folder) / "data.parquet"),)
         table = read_table(connection, files)
         table.notes += reading_notes(split) if split.format in ("csv", "json") else []
         table.sparse = split.format == "json"

@@ -44,7 +44,7 @@ def load_tokenizer(folder: Path) -> Any:
     return Tokenizer.from_str(text)
 
 
-def token_lengths(table: Table, tokenizer: Any, messages: list[MessageColumn]) -> dict[str, Lengths]:
+def token_lengths(table: Table, tokenizer: Any, *, messages: list[MessageColumn]) -> dict[str, Lengths]:
     """Tokens by column, for texts and for the contents of conversations (template tokens come on top)."""
     expressions = {column.name: column.sql for column in table.columns if column.kind == "text"}
     expressions |= {

@@ -31,7 +31,7 @@ ASKED = frozenset(
 """Columns that a trainer of rewards must have in the prompt; the others reach the reward function."""
 
 
-def trained_texts(trainer: str, first: Row, row: Row) -> list[str]:
+def trained_texts(trainer: str, first: Row, *, row: Row) -> list[str]:
     """All texts that ``trainer`` trains on or asks with, when the dataset starts with ``first``."""
     if trainer in ("grpo", "rloo"):
         others = {name: value for name, value in row.items() if name != "prompt" and plain_key(name) not in ASKED}

@@ -36,7 +36,7 @@ class Outcome:
     conversational: bool
 
 
-def try_row(trainer: str, first: Row, row: Row) -> list[Outcome]:
+def try_row(trainer: str, first: Row, *, row: Row) -> list[Outcome]:
     """Outcomes for ``row`` under every order of keys that Python may choose (mostly one)."""
     candidates = [key for key in KEYS if key in first]
     outcomes = []

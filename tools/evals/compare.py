@@ -230,7 +230,7 @@ class _Measure:
             count = len(set(groups.values()))
             if count < 2:
                 return _Measured("Not comparable: all items belong to one cluster.")
-            found = paired_in_clusters(before, after, [groups[item] for item in shared])
+            found = paired_in_clusters(before, after, clusters=[groups[item] for item in shared])
             notes.append(f"{len(shared)} items in {count} clusters, told by {told}: items of one cluster are alike.")
         if same:
             return _Measured(found, tuple(notes))

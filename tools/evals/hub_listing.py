@@ -25,7 +25,7 @@ class Listing:
         return f"{self.place.kind} {self.place.repo_id}"
 
 
-def list_place(api: Any, place: HubAddress, kind: RepoType, samples: bool, most: int) -> Listing:
+def list_place(api: Any, place: HubAddress, *, kind: RepoType, samples: bool, most: int) -> Listing:
     """Pin the place to a commit and list it; of a file what lies beside it, if ``samples``. Blocks."""
     info = api.repo_info(place.repo_id, repo_type=kind, revision=place.revision, expand=["sha"])
     pinned = replace(place, repo_id=info.id, kind=kind, revision=info.sha)  # a renamed repository says its new name

@@ -162,7 +162,7 @@ class HubResults:
         where = f"{kind} {place.repo_id}" + (f" at {place.revision}" if place.revision else "")
         what = where + (f", {place.path}" if place.path else "")
         return await self._hub.call(
-            what, lambda api: list_place(api, place, kind, samples, self._bounds.listed_files)
+            what, lambda api: list_place(api, place, kind=kind, samples=samples, most=self._bounds.listed_files)
         )
 
     def _choose(self, listing: Listing, *, samples: bool) -> Choice:

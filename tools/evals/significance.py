@@ -44,7 +44,9 @@ def paired(baseline: Sequence[float], candidate: Sequence[float]) -> Difference:
     return _paired_mean(baseline, candidate)
 
 
-def paired_in_clusters(baseline: Sequence[float], candidate: Sequence[float], clusters: Sequence[str]) -> Difference:
+def paired_in_clusters(
+    baseline: Sequence[float], candidate: Sequence[float], *, clusters: Sequence[str]
+) -> Difference:
     """Compare two systems on the same items when items of one cluster are alike: attempts, questions on one text.
 
     t-test with the variance between clusters (Liang & Zeger 1986, Biometrika 73:13, with G/(G-1) for few clusters;

@@ -94,7 +94,7 @@ def analyse_template(source: str | None, eos: str | None) -> ChatTemplate:
         return ChatTemplate(present=True, error=f"it has {len(source):,} characters; more than {LONGEST_TEMPLATE:,}")
     try:
         template = compile_template(source)
-        plain = render_messages(template, [_user(), _assistant()], eos)
+        plain = render_messages(template, [_user(), _assistant()], eos=eos)
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         return ChatTemplate(present=True, error=f"{type(error).__name__}: {error}"[:300])
     found = ChatTemplate(present=True, generation_markers=OPEN in plain)
@@ -120,10 +120,10 @@ def _look_at_turns(found: ChatTemplate, template: Template, plain: str, eos: str
     before = plain.replace(OPEN, "").replace(CLOSE, "").split(ASK)[0]
     with_prompt = clean = ""
     try:
-        again = render_messages(template, [_user(), _assistant(), {"role": "user", "content": RULE}], eos)
+        again = render_messages(template, [_user(), _assistant(), {"role": "user", "content": RULE}], eos=eos)
         clean = unfenced(again)
-        start = unfenced(render_messages(template, [_user()], eos))
-        with_prompt = unfenced(render_messages(template, [_user()], eos, add_generation_prompt=True))
+        start = unfenced(render_messages(template, [_user()], eos=eos))
+        with_prompt = unfenced(render_messages(template, [_user()], eos=eos, add_generation_prompt=True))
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
         return
     found.prefix_preserving = clean.startswith(unfenced(plain)) and clean.startswith(start)
@@ -191,7 +191,7 @@ def compile_template(source: str) -> Template:
     return environment.from_string(source)
 
 
-def render_messages(template: Template, messages: list[dict[str, Any]], eos: str | None, **more: Any) -> str:
+def render_messages(template: Template, messages: list[dict[str, Any]], *, eos: str | None, **more: Any) -> str:
     """``messages`` through ``template``; ``more`` are further variables, such as tools and add_generation_prompt.
 
     Raises:
@@ -207,7 +207,7 @@ def _treatment(
     from jinja2 import TemplateError
 
     try:
-        text = render_messages(template, messages, eos, **more)
+        text = render_messages(template, messages, eos=eos, **more)
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
         return "refused"
     return "rendered" if looked_for in text else "dropped"

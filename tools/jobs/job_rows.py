@@ -175,7 +175,7 @@ def by_reference(connection: sqlite3.Connection, *, backend: str, reference: str
     return str(row["job_id"]) if row else None
 
 
-def set_handle(connection: sqlite3.Connection, job_id: str, handle: JobHandle) -> None:
+def set_handle(connection: sqlite3.Connection, job_id: str, *, handle: JobHandle) -> None:
     connection.execute("UPDATE jobs SET handle = ? WHERE job_id = ?", (json.dumps(asdict(handle)), job_id))
 
 

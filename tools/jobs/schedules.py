@@ -106,14 +106,14 @@ class Schedules:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._ledger.transaction() as connection:
                 if job_rows.insert(connection, spec, now=run.at):
-                    job_rows.set_handle(connection, spec.job_id, run.handle)
+                    job_rows.set_handle(connection, spec.job_id, handle=run.handle)
                     money.hand_over(connection, spec, schedule=record.job_id, now=self._clock.now())
         return self._runs(record.job_id)
 
     def _remember_done(self, job_id: str, handle: JobHandle) -> None:
         """That it is deleted because it is done, and not by somebody: who looks next cannot see that any more."""
         with self._ledger.transaction() as connection:
-            job_rows.set_handle(connection, job_id, replace(handle, details={**handle.details, DONE: True}))
+            job_rows.set_handle(connection, job_id, handle=replace(handle, details={**handle.details, DONE: True}))
 
     def _runs(self, schedule: str) -> list[JobRecord]:
         with self._ledger.read() as connection:

@@ -197,7 +197,7 @@ class Submitter:
 
     def _keep(self, job_id: str, handle: JobHandle) -> None:
         with self._ledger.transaction() as connection:
-            job_rows.set_handle(connection, job_id, handle)
+            job_rows.set_handle(connection, job_id, handle=handle)
 
     def _withdraw(self, record: JobRecord, folder: Path) -> None:
         (folder / "submission.json").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ LONGEST_QUERY = 1000
 def parse_query(
     text: str,
     year_from: int | None,
+    *,
     year_to: int | None,
     min_citations: int | None,
     categories: Sequence[str],
@@ -28,14 +29,14 @@ def parse_query(
     """
     if len(text) > LONGEST_QUERY:
         raise BadInput(f"The query has {len(text)} characters.", next_step=f"Use at most {LONGEST_QUERY}.")
-    check_choice("sort", sort, get_args(Sort))
+    check_choice("sort", sort, choices=get_args(Sort))
     for name, year in (("year_from", year_from), ("year_to", year_to)):
         if year is not None:
-            check_range(name, year, 1900, 2100)
+            check_range(name, year, low=1900, high=2100)
     if year_from is not None and year_to is not None and year_from > year_to:
         raise BadInput(f"year_from {year_from} is after year_to {year_to}.", next_step="Swap them.")
     if min_citations is not None:
-        check_range("min_citations", min_citations, 0, 10_000_000)
+        check_range("min_citations", min_citations, low=0, high=10_000_000)
     for category in categories:
         if not category.replace("-", "").replace(".", "").isalnum():
             raise BadInput(f"{category!r} is not an arXiv category.", next_step="Use names such as cs.CL or stat.ML.")
@@ -57,17 +58,17 @@ def chosen_sources(names: Sequence[str]) -> list[str]:
         BadInput: one is unknown.
     """
     for name in names:
-        check_choice("sources", name, SOURCES)
+        check_choice("sources", name, choices=SOURCES)
     return [name for name in SOURCES if not names or name in names]
 
 
-def check_range(name: str, value: int, low: int, high: int) -> None:
+def check_range(name: str, value: int, *, low: int, high: int) -> None:
     """Refuse a ``value`` outside ``low`` to ``high``."""
     if not low <= value <= high:
         raise BadInput(f"{name} is {value}.", next_step=f"Use {low:,} to {high:,}.")
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: str, *, choices: Sequence[str]) -> None:
     """Refuse a ``value`` that is none of ``choices``, with a guess at what was meant."""
     if value not in choices:
         raise BadInput(f"{name} cannot be {value!r}.", next_step=did_you_mean(str(value), choices))

@@ -84,7 +84,7 @@ class Walker:
                     walk.pages.append(best)
                     paper_cursors.save(self._folder, walk.walk_id, walk.as_json())
         names = walk.pages[number] if number < len(walk.pages) else []
-        return page_result(walk, names, number, reports, calls=calls.sent, year=self._year())
+        return page_result(walk, names, number=number, reports=reports, calls=calls.sent, year=self._year())
 
     # Asking ---------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ _ROADBLOCKS = ("rate_limited", "offline", "blocked", "error")
 def gathered(
     question: str,
     names: Sequence[PaperId],
-    texts: Sequence[Text],
     *,
+    texts: Sequence[Text],
     reports: Sequence[SourceReport],
     found: Mapping[str, SearchItem],
     limit: int,

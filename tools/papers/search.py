@@ -249,7 +249,7 @@ def passes(paper: Paper, query: Query, name: str) -> bool | None:
     return any(own == asked or own.startswith(f"{asked}.") for own in paper.categories for asked in query.categories)
 
 
-def save_ranking(folder: Path, state_id: str, ranking: Ranking) -> None:
+def save_ranking(folder: Path, state_id: str, *, ranking: Ranking) -> None:
     reports = {name: report.model_dump() for name, report in ranking.reports.items()}
     paper_cursors.save(folder, state_id, {**dataclasses.asdict(ranking), "reports": reports})
 

@@ -138,11 +138,13 @@ class PaperService:
         Raises:
             BadInput: an argument is out of range or unknown.
         """
-        check_range("limit", limit, 1, 50)
+        check_range("limit", limit, low=1, high=50)
         if cursor is not None:
             return await self._next_page(cursor, limit)
-        asked = parse_query(query, year_from, year_to, min_citations, categories, sort)
-        check_choice("mode", mode, get_args(Mode))
+        asked = parse_query(
+            query, year_from, year_to=year_to, min_citations=min_citations, categories=categories, sort=sort
+        )
+        check_choice("mode", mode, choices=get_args(Mode))
         if trending or not asked.text:
             return await self._trending(asked, limit)
         names = chosen_sources(sources)
@@ -192,9 +194,9 @@ class PaperService:
         Raises:
             BadInput: the id is none, or the section is unknown or ambiguous.
         """
-        check_range("max_chars", max_chars, 200, 40_000)
-        check_choice("format", format, get_args(Format))
-        check_choice("part", part, get_args(Part))
+        check_range("max_chars", max_chars, low=200, high=40_000)
+        check_choice("format", format, choices=get_args(Format))
+        check_choice("part", part, choices=get_args(Part))
         name = parse_id(paper_id)
         text = await self._texts.get(name)
         if part == "recipe":
@@ -269,7 +271,7 @@ class PaperService:
         Raises:
             BadInput: the question is empty, an id is none, or there are too many.
         """
-        check_range("limit", limit, 1, 20)
+        check_range("limit", limit, low=1, high=20)
         if not question.strip():
             raise BadInput("The question is empty.", next_step="Ask what the papers are to tell.")
         if len(paper_ids) > MOST_ASKED:
@@ -287,7 +289,7 @@ class PaperService:
             for name in names:
                 texts.append(await self._texts.get(name))
         return await anyio.to_thread.run_sync(
-            lambda: gathered(question, names, texts, reports=reports, found=found, limit=limit)
+            lambda: gathered(question, names, texts=texts, reports=reports, found=found, limit=limit)
         )
 
     async def walk(
@@ -322,12 +324,12 @@ class PaperService:
         Raises:
             BadInput: an argument is out of range or unknown.
         """
-        check_range("limit", limit, 1, 100)
-        check_range("budget", budget, 1, 40)
+        check_range("limit", limit, low=1, high=100)
+        check_range("budget", budget, low=1, high=40)
         if cursor is not None:
             return await self._walker.go_on(cursor, limit=limit, budget=budget)
-        check_range("depth", depth, 1, 2)
-        check_choice("direction", direction, get_args(Direction))
+        check_range("depth", depth, low=1, high=2)
+        check_choice("direction", direction, choices=get_args(Direction))
         request = WalkRequest(
             seed=parse_id(paper_id).key,
             direction=direction,
@@ -357,7 +359,7 @@ class PaperService:
     async def _page(self, state_id: str, ranking: Ranking, *, start: int, limit: int) -> paper_results.SearchResult:
         await self._search.grow(ranking, wanted=start + limit)
         reports = list(ranking.reports.values())
-        save_ranking(self._searches, state_id, ranking)
+        save_ranking(self._searches, state_id, ranking=ranking)
         shown = ranking.papers[start : start + limit]
         more = len(ranking.papers) > start + limit or bool(ranking.open)
         status = overall(reports)

@@ -14,7 +14,7 @@ _MOST_EDGES = 100
 
 
 def page_result(
-    walk: Walk, names: Sequence[str], number: int, reports: dict[str, SourceReport], *, calls: int, year: int
+    walk: Walk, names: Sequence[str], *, number: int, reports: dict[str, SourceReport], calls: int, year: int
 ) -> WalkResult:
     """Page ``number`` of ``walk``: the papers ``names``, after ``calls`` requests that went as ``reports`` say."""
     open_tasks = walk.pending(year, continued=True)

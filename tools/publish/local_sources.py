@@ -52,7 +52,7 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Found:
 
 
 def card_file(
-    text: str | None, job_id: str | None, plan: Publication, *, workspace: Workspace, ledger: Ledger
+    text: str | None, job_id: str | None, *, plan: Publication, workspace: Workspace, ledger: Ledger
 ) -> tuple[Path, str]:
     """A card's file, which a person can open before they agree, and its text.
 

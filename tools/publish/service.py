@@ -180,7 +180,7 @@ class Publisher:
             return replace(plan, path=path_in_repo(given["path_in_repo"]))
         if plan.operation == "write_card":
             path, text = card_file(
-                given["text"], given["source"], plan, workspace=self._workspace, ledger=self._ledger
+                given["text"], given["source"], plan=plan, workspace=self._workspace, ledger=self._ledger
             )
             [file] = self._reader.select(path).files
             return replace(plan, files=(replace(file, name="README.md"),), source=str(path), text=text)

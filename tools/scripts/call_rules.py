@@ -105,7 +105,9 @@ def _configuration(code: Code, call: Call, name: str) -> Iterator[Check]:
             yield _check(problem, node.lineno)
         if problem is None or problem.severity != "error":
             values[keyword] = given[keyword]
-            wrong = None if isinstance(given[keyword], Unknown) else check_value(schema, keyword, given[keyword])
+            wrong = (
+                None if isinstance(given[keyword], Unknown) else check_value(schema, keyword, value=given[keyword])
+            )
             if wrong is not None:
                 yield _check(wrong, node.lineno)
     if name == "LoraConfig":

@@ -21,7 +21,7 @@ Remake = Callable[[dict[str, Any]], Sequence[str]]
 
 
 def content_findings(
-    trainer: str, rows: Sequence[Rendered], given: Sequence[Row], *, remake: Remake | None
+    trainer: str, rows: Sequence[Rendered], *, given: Sequence[Row], remake: Remake | None
 ) -> Iterator[Check]:
     """Text of ``given`` that is not in the tokens of ``rows``, and content that is printed as an object.
 
@@ -31,14 +31,14 @@ def content_findings(
     """
     account = Account()
     for rendered, row in zip(rows, given, strict=True):
-        texts = texts_of(trainer, rendered, row)
-        add_row(account, row, texts, short_arrives=_probe(dict(row), remake) if remake else None)
+        texts = texts_of(trainer, rendered, row=row)
+        add_row(account, row, made=texts, short_arrives=_probe(dict(row), remake) if remake else None)
     yield from _lost(account)
     yield from _as_objects(rows)
     yield from _arguments(rows)
 
 
-def texts_of(trainer: str, rendered: Rendered, row: Row) -> list[str]:
+def texts_of(trainer: str, rendered: Rendered, *, row: Row) -> list[str]:
     """The texts of a row that are made tokens; what reaches a reward function counts as well."""
     if trainer != "grpo":
         return [rendered.prompt or "", *rendered.answers.values()]
@@ -50,7 +50,7 @@ def _probe(row: dict[str, Any], remake: Remake) -> Callable[[tuple[Any, ...], An
     from mlintern.tools.data.content import marker_arrives
 
     def arrives(path: tuple[Any, ...], value: Any) -> bool:
-        return marker_arrives(row, path, value, remake)
+        return marker_arrives(row, path, value=value, texts=remake)
 
     return arrives
 

@@ -80,7 +80,9 @@ def _dataset(code: Code, call: Call, name: str, argument: str, table: Table, nod
         )
     elif table.first is not None and name in TRIED and not code_changes(code, call):
         first = dict(table.first)
-        refusal = next((outcome.refusal for outcome in try_row(TRIED[name], first, first) if outcome.refusal), None)
+        refusal = next(
+            (outcome.refusal for outcome in try_row(TRIED[name], first, row=first) if outcome.refusal), None
+        )
         if refusal and argument == "train_dataset":
             yield _error(
                 "row_refused", f"TRL stops at the first row: {refusal}.", "inspect_dataset says what to change.", node

@@ -153,7 +153,7 @@ class DryRunner:
         try:
             model = await self._materials.whole_model_files(constants.model, constants.revision)
         except MlinternError as error:
-            return Trial("over", (unavailable("tokenizer_unavailable", f"model {constants.model}", error),))
+            return Trial("over", (unavailable("tokenizer_unavailable", f"model {constants.model}", error=error),))
         remote: dict[str, Rows] = {}
         sources = constants.data()
         for name, source in sources.items():
@@ -162,7 +162,7 @@ class DryRunner:
             try:
                 remote[name] = await self._materials.first_rows(source, ROWS_FETCHED)
             except MlinternError as error:
-                return Trial("over", (unavailable("data_unavailable", f"dataset {source.name}", error),))
+                return Trial("over", (unavailable("data_unavailable", f"dataset {source.name}", error=error),))
         folder = self._workspace.job(run_id)
         with exclusive_lock(self._lock(run_id), blocking=False) as ours:
             if not ours:

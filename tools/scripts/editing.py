@@ -6,7 +6,7 @@ from mlintern.common.text import nearest
 from mlintern.tools.errors import BadInput
 
 
-def replace_once(text: str, old: str, new: str | None) -> str:
+def replace_once(text: str, old: str, *, new: str | None) -> str:
     """``text`` with its only occurrence of ``old`` replaced by ``new``.
 
     Raises:

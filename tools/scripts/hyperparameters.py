@@ -121,7 +121,7 @@ def check_lora(given: Mapping[str, Any]) -> None:
     _refuse([problem for name, value in given.items() if (problem := _problem(schema, name, value))])
 
 
-def unknown_recipe_field(name: str, fields: Iterable[str], class_name: str | None) -> str:
+def unknown_recipe_field(name: str, fields: Iterable[str], *, class_name: str | None) -> str:
     """What to say about a recipe field that does not exist."""
     problem = check_name(config_schema(class_name), name) if class_name is not None else None
     if class_name is not None and problem is None:
@@ -147,7 +147,7 @@ def _problem(schema: ConfigSchema, name: str, value: Any) -> Problem | None:
     wrong_name = check_name(schema, name)
     if wrong_name is not None:
         return wrong_name if wrong_name.severity == "error" else None
-    return check_value(schema, name, value)
+    return check_value(schema, name, value=value)
 
 
 def _refuse(problems: list[Problem]) -> None:

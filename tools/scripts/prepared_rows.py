@@ -60,7 +60,7 @@ def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) ->
     for field, source, function in steps:
         if not is_plain(source):
             return None
-        outcomes = run_over(source, function, made)
+        outcomes = run_over(source, function, rows=made)
         if outcomes.failed:
             return Prepared([], renamed, [], 0, {0: f"{field}: {outcomes.failed}"})
         errors |= {numbers[at]: f"{field} raises {why}" for at, why in outcomes.errors.items()}

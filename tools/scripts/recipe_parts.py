@@ -48,7 +48,9 @@ class Strict(BaseModel):
         if isinstance(data, Mapping):
             for name in data:
                 if name not in cls.model_fields:
-                    raise ValueError(unknown_recipe_field(str(name), cls.model_fields, cls._config_class(data)))
+                    raise ValueError(
+                        unknown_recipe_field(str(name), cls.model_fields, class_name=cls._config_class(data))
+                    )
         return data
 
     @classmethod

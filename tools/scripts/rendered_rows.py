@@ -38,7 +38,7 @@ class Format:
         given = row.get("chat_template_kwargs")
         more = {**self.variables, **(given if isinstance(given, Mapping) else {})}
         more |= {"tools": json.loads(tools) if isinstance(tools, str) else tools, "add_generation_prompt": ask}
-        return unfenced(render_messages(self.template, list(messages), self.eos, **more))
+        return unfenced(render_messages(self.template, list(messages), eos=self.eos, **more))
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Reading:
     lacks_template: list[int] = field(default_factory=list)
 
 
-def read_rows(trainer: str, rows: Sequence[Row], form: Format) -> Reading:
+def read_rows(trainer: str, rows: Sequence[Row], *, form: Format) -> Reading:
     """Render every row as ``trainer`` (sft, dpo or grpo) does, following TRL's rules for what it takes."""
     reading = Reading()
     if not rows:
         return reading
     first = dict(rows[0])
     for number, row in enumerate(rows):
-        outcomes = try_row(trainer, first, dict(row))
+        outcomes = try_row(trainer, first, row=dict(row))
         if refusal := next((outcome.refusal for outcome in outcomes if outcome.refusal), None):
             reading.refused[number] = refusal
             continue

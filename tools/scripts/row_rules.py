@@ -36,7 +36,7 @@ class Settings:
 
 
 def row_findings(
-    trainer: str, reading: Reading | None, template: ChatTemplate, settings: Settings
+    trainer: str, reading: Reading | None, *, template: ChatTemplate, settings: Settings
 ) -> Iterator[Check]:
     """Findings about the template and, if there is a ``reading``, about the rows."""
     conversational = reading is None or any(row.conversational for row in reading.rendered)

@@ -94,7 +94,9 @@ class Materials:
             BadInput: there is no such split or config, or the data cannot be read.
             NotFound, Blocked, RateLimited, Offline, ServiceError: as the Hub says.
         """
-        part = await find_part(self._hub, source.name, source.config, source.first_split, revision=source.revision)
+        part = await find_part(
+            self._hub, source.name, config=source.config, split=source.first_split, revision=source.revision
+        )
         if isinstance(part.split, LocalSplit):
             local = part.split
             rows = await anyio.to_thread.run_sync(lambda: first_of(local, count), abandon_on_cancel=True)
@@ -125,7 +127,7 @@ def first_of(split: LocalSplit, count: int) -> list[dict[str, Any]]:
         return table.fetch(range(min(count, table.rows)))
 
 
-def unavailable(rule: str, what: str, error: MlinternError) -> Check:
+def unavailable(rule: str, what: str, *, error: MlinternError) -> Check:
     """Something that the check needs cannot be had; the check is not passed, it was not made."""
     return Check(
         rule=rule,

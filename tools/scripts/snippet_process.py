@@ -119,7 +119,7 @@ def is_plain(source: str) -> bool:
     return True
 
 
-def run_over(source: str, function: str, rows: Sequence[dict[str, Any]]) -> Outcomes:
+def run_over(source: str, function: str, *, rows: Sequence[dict[str, Any]]) -> Outcomes:
     """Call ``function`` of ``source`` with each row. Blocks, `SECONDS` at most."""
     given = json.dumps({"source": source, "function": function, "rows": list(rows)}, default=str)
     runner = _RUNNER.replace("SECONDS", str(SECONDS)).replace("MEMORY", str(MEMORY_BYTES))

@@ -97,7 +97,7 @@ class ScriptStore:
         parent = self.get(script_id) if script_id is not None else None
         text = parent.text if parent is not None else (code or "")
         if old_text is not None:
-            text = replace_once(text, old_text, new_text)
+            text = replace_once(text, old_text, new=new_text)
         elif parent is not None or new_text is not None:
             raise BadInput("old_text is missing.", next_step="Give the piece to replace; it must occur once.")
         if not text.strip():

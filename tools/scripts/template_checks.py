@@ -65,7 +65,7 @@ class TemplateChecker:
         try:
             tokenizer = await self._tokenizer(constants)
         except MlinternError as error:
-            return [unavailable("tokenizer_unavailable", f"tokenizer of {constants.model}", error)]
+            return [unavailable("tokenizer_unavailable", f"tokenizer of {constants.model}", error=error)]
         checks: list[Check] = []
         if tokenizer.count is None:
             checks.append(_uncounted(tokenizer.why))
@@ -96,7 +96,7 @@ class TemplateChecker:
         try:
             found = await self._materials.first_rows(source, ROWS)
         except MlinternError as error:
-            return [unavailable("data_unavailable", f"dataset {source.name}", error)]
+            return [unavailable("data_unavailable", f"dataset {source.name}", error=error)]
         if not found.rows:
             return [_no_rows(source)]
         made = await anyio.to_thread.run_sync(
@@ -104,7 +104,7 @@ class TemplateChecker:
         )
         settings = _settings(constants, trainer, tokenizer)
         if made is None:
-            return [_unprepared(), *row_findings(trainer, None, template, settings)]
+            return [_unprepared(), *row_findings(trainer, None, template=template, settings=settings)]
         if made.rows and "input_ids" in made.rows[0]:
             return list(_token_rows(made.rows, settings))
         compiled = compile_template(tokenizer.template) if tokenizer.template else None
@@ -112,11 +112,14 @@ class TemplateChecker:
         form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
 
         def look() -> list[Check]:
-            reading = read_rows(trainer, made.rows, form)
-            checks = [*_left_out(made, len(found.rows)), *row_findings(trainer, reading, template, settings)]
+            reading = read_rows(trainer, made.rows, form=form)
+            checks = [
+                *_left_out(made, len(found.rows)),
+                *row_findings(trainer, reading, template=template, settings=settings),
+            ]
             given = [made.given[row.number] for row in reading.rendered]
             remake = None if made.rows is not made.given else _remaker(trainer, made.rows[0], form)
-            checks += content_findings(trainer, reading.rendered, given, remake=remake)
+            checks += content_findings(trainer, reading.rendered, given=given, remake=remake)
             shown = as_read(reading.rendered, count=tokenizer.count)
             for check in checks:
                 if check.rule == "template":
@@ -129,7 +132,7 @@ class TemplateChecker:
         try:
             found = await self._materials.first_rows(source, 5)
         except MlinternError as error:
-            return [unavailable("data_unavailable", f"dataset {source.name}", error)]
+            return [unavailable("data_unavailable", f"dataset {source.name}", error=error)]
         return list(_evaluation_findings(constants, source, found.rows, template))
 
     async def _tokenizer(self, constants: Constants) -> _Tokenizer:
@@ -159,11 +162,11 @@ class TemplateChecker:
 
 def _remaker(trainer: str, first: dict[str, Any], form: Format) -> Remake:
     def remake(row: dict[str, Any]) -> list[str]:
-        reading = read_rows(trainer, [first, row], form)
+        reading = read_rows(trainer, [first, row], form=form)
         made = [one for one in reading.rendered if one.number == 1]
         if not made:
             raise ValueError("the row cannot be rendered")
-        return texts_of(trainer, made[0], row)
+        return texts_of(trainer, made[0], row=row)
 
     return remake
 

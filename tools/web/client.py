@@ -200,11 +200,11 @@ class Web:
                 await self._pause(2.0**attempt)
                 continue
             asked = refusals.retry_after(answer.headers, self._clock.now())
-            if refusals.is_limit(service, answer.status, answer.body):
+            if refusals.is_limit(service, answer.status, body=answer.body):
                 await self._pause(breaker.refused(asked, longest_wait=LONGEST_WAIT, http_status=answer.status))
                 continue
             if (
-                refusals.is_passing(service, answer.status, answer.headers)
+                refusals.is_passing(service, answer.status, headers=answer.headers)
                 and not last
                 and (asked or 0.0) <= LONGEST_WAIT
             ):
@@ -215,7 +215,7 @@ class Web:
                 return replace(answer, url=known.url, status=known.status, headers=known.headers, body=known.body)
             if answer.status not in request.accepted:
                 refusals.raise_for_status(service, answer.status, answer.body, secret=endpoint.token)
-                refusals.check_kind(service, answer.body, request.expect, answer.status)
+                refusals.check_kind(service, answer.body, expect=request.expect, status=answer.status)
             return answer
         raise breaker.refusal(service.cooldown, http_status=429)
 

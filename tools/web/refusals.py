@@ -24,7 +24,7 @@ _SMALL_PAGE = 16_384
 """A page shorter than this that speaks of robots is about them only if it is one; a paper is longer."""
 
 
-def is_passing(service: Service, status: int, headers: Mapping[str, str]) -> bool:
+def is_passing(service: Service, status: int, *, headers: Mapping[str, str]) -> bool:
     """Whether an error may be gone when asked again: by its status, and by its code where the service gives codes."""
     if status == 500 and service.later_code:
         return headers.get("x-error-code", "").startswith(service.later_code)
@@ -61,7 +61,7 @@ def is_robot_page(body: bytes) -> bool:
     return any(_ROBOT_PAGE.search(found.group(2)) for found in _TITLE.finditer(body[:_SMALL_PAGE]))
 
 
-def check_kind(service: Service, body: bytes, expect: str | None, status: int) -> None:
+def check_kind(service: Service, body: bytes, *, expect: str | None, status: int) -> None:
     """Refuse a successful answer that is not what was asked for, or only a part of it, before it is cached.
 
     Raises:
@@ -94,7 +94,7 @@ def check_kind(service: Service, body: bytes, expect: str | None, status: int) -
         )
 
 
-def is_limit(service: Service, status: int, body: bytes) -> bool:
+def is_limit(service: Service, status: int, *, body: bytes) -> bool:
     """Whether an answer says "too often": 429, or a 403 of a service that says it so and names no invalid input."""
     return status == 429 or (status == 403 and service.forbidden_is_limit and b"nvalid" not in body[:2000])
 

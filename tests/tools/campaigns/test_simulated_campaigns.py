@@ -41,7 +41,7 @@ def open_campaign(
     with ledger.transaction() as connection:
         store.open_experiment(connection, NAME, plan, goal="", target=None)
         store.add_batch(connection, NAME, digest="b", body=body, usd=0.0, now=clock.now())
-        store.add_trials(connection, NAME, trials, batch="b", now=clock.now())
+        store.add_trials(connection, NAME, trials=trials, batch="b", now=clock.now())
     return ledger
 
 

@@ -212,7 +212,7 @@ def account(trainer: str, rows: list[dict[str, Any]], verdict: Format) -> list[A
         made = function(dict(row))
         if made is None:
             raise ValueError
-        return trained_texts(trainer, first, made)
+        return trained_texts(trainer, first, row=made)
 
     return account_of(rows, texts, errors=(ValueError, KeyError, TypeError)).lost()
 

@@ -122,7 +122,7 @@ def test_a_csv_written_by_python_is_read_with_every_row(cells: list[list[str]]) 
 @given(first=st.dictionaries(st.sampled_from(NAMES), VALUES), row=st.dictionaries(st.sampled_from(NAMES), VALUES))
 def test_the_rules_of_trl_never_fail_themselves(first: dict[str, Any], row: dict[str, Any]) -> None:
     for trainer in TRAINERS:
-        for outcome in try_row(trainer, first, row):
+        for outcome in try_row(trainer, first, row=row):
             assert outcome.refusal is None or outcome.refusal
 
 

@@ -191,7 +191,7 @@ def test_pooled_attempts_raise_no_more_false_alarms_than_the_test_allows() -> No
             before += [float(source.random() < hard[0]) for _ in range(8)]
             after += [float(source.random() < hard[1]) for _ in range(8)]
             questions += [str(question)] * 8
-        alarms += paired_in_clusters(before, after, questions).p_value < 0.05
+        alarms += paired_in_clusters(before, after, clusters=questions).p_value < 0.05
         naive += paired(before, after).p_value < 0.05
     assert naive >= 30
     assert alarms <= 18
@@ -200,7 +200,7 @@ def test_pooled_attempts_raise_no_more_false_alarms_than_the_test_allows() -> No
 def test_clusters_of_one_item_agree_with_the_paired_test() -> None:
     source = random.Random(1)
     before, after = ([source.random() for _ in range(50)] for _ in range(2))
-    one, other = paired_in_clusters(before, after, [str(at) for at in range(50)]), paired(before, after)
+    one, other = paired_in_clusters(before, after, clusters=[str(at) for at in range(50)]), paired(before, after)
     assert (one.delta, one.p_value, one.ci_low) == pytest.approx((other.delta, other.p_value, other.ci_low))
 
 

@@ -21,9 +21,11 @@ LAST = "{{ messages[-1]['content'] }}"
 
 def findings(rows: list[dict], *, trainer: str = "sft", template: str = CHATML) -> dict[str, str]:
     form = Format(compile_template(template), "<|im_end|>")
-    reading = read_rows(trainer, rows, form)
+    reading = read_rows(trainer, rows, form=form)
     given = [rows[row.number] for row in reading.rendered]
-    return {check.rule: check.message for check in content_findings(trainer, reading.rendered, given, remake=None)}
+    return {
+        check.rule: check.message for check in content_findings(trainer, reading.rendered, given=given, remake=None)
+    }
 
 
 def talk(content: object, **more: object) -> dict:
@@ -85,11 +87,11 @@ VALUES = st.recursive(
 def test_what_is_said_to_arrive_stands_in_the_text(contents: list, extra: object, template: str) -> None:
     """The law of the account, over nested shapes and templates that print all, some or the last of it."""
     row = {"messages": [{"role": "user", "content": content} for content in contents], "notes": extra}
-    reading = read_rows("sft", [row], Format(compile_template(template), ""))
+    reading = read_rows("sft", [row], form=Format(compile_template(template), ""))
     for rendered in reading.rendered:
         texts = list(rendered.answers.values())
         account = Account()
-        add_row(account, row, texts)
+        add_row(account, row, made=texts)
         whole = " ".join("\n".join(texts).split())
         for place, line in account.lines.items():
             if line.lost == 0:

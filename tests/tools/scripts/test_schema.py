@@ -28,7 +28,7 @@ def test_every_default_is_a_value_that_its_field_takes() -> None:
     for class_name in schema.known_classes():
         config = schema.config_schema(class_name)
         for name, field in config.fields.items():
-            assert schema.check_value(config, name, field.default) is None, (class_name, name)
+            assert schema.check_value(config, name, value=field.default) is None, (class_name, name)
 
 
 def test_advice_names_fields_that_exist() -> None:
@@ -69,7 +69,7 @@ def test_a_wrong_name_is_sorted_by_why_it_is_wrong(class_name: str, name: str, r
     ],
 )
 def test_a_value_is_held_against_the_type_and_the_choices(name: str, value: Any, fits: bool) -> None:
-    assert (schema.check_value(schema.config_schema("SFTConfig"), name, value) is None) is fits
+    assert (schema.check_value(schema.config_schema("SFTConfig"), name, value=value) is None) is fits
 
 
 def test_an_unknown_class_is_refused_with_a_suggestion() -> None:

@@ -30,7 +30,7 @@ class Found:
 
 
 async def by_forms(
-    forms: Sequence[str], position: str, ask: Callable[[str, str], Awaitable[Found]], *, enough: int
+    forms: Sequence[str], position: str, *, ask: Callable[[str, str], Awaitable[Found]], enough: int
 ) -> Found:
     """The page at ``position`` of the first form of a query that finds enough, with those of the forms before it.
 

@@ -56,7 +56,7 @@ class ArxivSource:
         async def ask(form: str, start: str) -> Found:
             return await self._search(query, form, start=int(start or 0), limit=limit)
 
-        return await by_forms(forms, position, ask, enough=query.enough)
+        return await by_forms(forms, position, ask=ask, enough=query.enough)
 
     async def _search(self, query: Query, expression: str, *, start: int, limit: int) -> Found:
         wanted = min(limit, _FARTHEST - start)

@@ -50,7 +50,7 @@ class OpenAlexSource:
         async def ask(form: str, page: str) -> Found:
             return await self._search(query, form, page=int(page or 1), size=min(limit, PAGE_SIZE))
 
-        return await by_forms(forms, position, ask, enough=query.enough)
+        return await by_forms(forms, position, ask=ask, enough=query.enough)
 
     async def _search(self, query: Query, words: str, *, page: int, size: int) -> Found:
         order = {"citations": "cited_by_count:desc", "date": "publication_date:desc"}.get(query.sort)

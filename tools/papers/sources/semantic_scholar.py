@@ -84,7 +84,7 @@ class SemanticScholarSource:
         async def ask(form: str, offset: str) -> Found:
             return await self._by_relevance(query, form, offset=int(offset or 0), limit=limit)
 
-        return await by_forms(forms, position, ask, enough=query.enough)
+        return await by_forms(forms, position, ask=ask, enough=query.enough)
 
     async def _by_relevance(self, query: Query, words: str, *, offset: int, limit: int) -> Found:
         size = min(limit, 100, _DEEPEST_SEARCH - offset)

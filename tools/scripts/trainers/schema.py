@@ -159,7 +159,7 @@ def check_name(schema: ConfigSchema, name: str) -> Problem | None:
     return Problem("unknown_field", "error", name, message, fix)
 
 
-def check_value(schema: ConfigSchema, name: str, value: Any) -> Problem | None:
+def check_value(schema: ConfigSchema, name: str, *, value: Any) -> Problem | None:
     """What is wrong with ``value`` for an existing field: outside its choices, or of a type it cannot be."""
     field = schema.fields[name]
     if value == field.default or isinstance(value, _also_taken(schema.name, name)):
