@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES
 from mlintern.tools.scripts.trainers import removed, schema
 from mlintern.tools.scripts.trainers.advice import TRAINERS
 from mlintern.tools.scripts.trainers.extract import extract, main
@@ -33,7 +34,8 @@ def test_every_default_is_a_value_that_its_field_takes() -> None:
 
 def test_advice_names_fields_that_exist() -> None:
     for trainer in TRAINERS.values():
-        class_name = next(name for name in schema.known_classes() if name.lower() == f"{trainer.name}config")
+        class_name = CONFIG_CLASSES[trainer.name]
+        assert class_name.lower() == f"{trainer.name.replace('_', '')}config"
         fields = schema.config_schema(class_name).fields
         assert {*trainer.advice, *trainer.shown} <= set(fields), trainer.name
 
