@@ -155,7 +155,7 @@ async def test_a_question_arrives_with_the_call_that_asks_it_and_the_answer_reac
         outcomes = [await hosts.call("submit_job", call) for _ in range(3)]
     first = asked.questions[0]
     assert (first.server, first.tool, first.arguments) == ("tools", "submit_job", call)
-    assert first.message.startswith("Start train on hf cpu: at most 4.50 USD, up to 0.5 h")
+    assert first.message.startswith("at most 4.50 USD on hf cpu, up to 30 min (digest ")
     found = [outcome.structured or {} for outcome in outcomes]
     assert [(each["status"], each["note"]) for each in found] == [
         ("submitted", "go"),

@@ -35,7 +35,15 @@ from mlintern.tools.sandbox.isolation import FindMethod
 from mlintern.tools.scripts import tiny_model
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.dry_findings import Ended, findings
-from mlintern.tools.scripts.dry_settings import ROWS, SEAM, VARIABLE, Constants, dry_settings, has_seam
+from mlintern.tools.scripts.dry_settings import (
+    ROWS,
+    SEAM,
+    VARIABLE,
+    Constants,
+    dry_settings,
+    has_seam,
+    without_replaced,
+)
 from mlintern.tools.scripts.script_inputs import Materials, Rows, save_as_dataset, unavailable
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
@@ -294,7 +302,7 @@ def _program(script: Script) -> _Program:
     header = header_of(script.text)
     return _Program(
         text=f"{header}\n{source}" if header else source,
-        requirements=script.requirements,
+        requirements=without_replaced(script.requirements),
         python=script.python,
         script_id=script.script_id,
         sha256=script.sha256,

@@ -54,6 +54,18 @@ IF_GIVEN: Mapping[str, Any] = {
 }
 """Hyperparameters that need a GPU, other packages or other processes, or that say how much is done."""
 
+NOT_USED = frozenset({"vllm", "bitsandbytes", "deepspeed", "liger-kernel", "flash-attn"})
+"""Packages of settings that `ALWAYS` and `OTHER_WEIGHTS` replace: a dry run does without them."""
+
+
+def without_replaced(requirements: tuple[str, ...]) -> tuple[str, ...]:
+    """``requirements`` of a script without the packages that its dry run does not use."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    return tuple(one for one in requirements if canonicalize_name(Requirement(one).name) not in NOT_USED)
+
+
 AT_MOST: Mapping[str, int] = {"max_length": LONGEST, "max_completion_length": TOKENS}
 OTHER_WEIGHTS = (
     *("attn_implementation", "device_map", "quantization_config", "load_in_4bit", "load_in_8bit", "max_memory"),

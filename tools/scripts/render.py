@@ -9,9 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.evaluation_program import evaluation_program
@@ -58,7 +61,7 @@ def render(recipe: AnyRecipe) -> Rendered:
     """
     program = program_of(recipe)
     requirements = [f"{name}=={TESTED[name]}" for name in sorted(program.base | program.packages)]
-    requirements = sorted([*requirements, *program.requirements])
+    requirements = sorted([*_fitting(requirements, program.requirements), *program.requirements])
     context = {
         **program.switches,
         **PLACES,
@@ -133,3 +136,14 @@ def recipe_json(recipe: AnyRecipe) -> str:
     """The recipe as canonical JSON, for the ledger; the seed always stands in it."""
     given = recipe.model_dump(mode="json", exclude_defaults=True)
     return json.dumps({**given, "seed": recipe.seed}, sort_keys=True)
+
+
+VLLM_TRANSFORMERS = "transformers>=5.10.4,<5.18.0"
+"""What vLLM 0.31.0 asks for (metadata of its wheel): newer versions cannot be installed beside it."""
+
+
+def _fitting(pinned: list[str], further: Iterable[str]) -> list[str]:
+    """The pinned versions, those of transformers as wide as vLLM needs them where it is required too."""
+    if not any(canonicalize_name(Requirement(one).name) == "vllm" for one in further):
+        return pinned
+    return [VLLM_TRANSFORMERS if one.startswith("transformers==") else one for one in pinned]

@@ -79,7 +79,7 @@ async def test_a_hub_evaluation_is_compared_on_its_test_split(
     assert ([m.train_row for m in hard.matches], hard.splits["evaluation"]) == ([0], "hard/test")
     with pytest.raises(BadInput, match="Did you mean 'main'"):
         await checker.check(str(train), "org/benchmark", evaluation_config="mian")
-    with pytest.raises(BadInput, match="local data; it has no config"):
+    with pytest.raises(BadInput, match="has no configuration 'main'"):
         await checker.check(str(train), "org/benchmark", train_config="main")
 
 

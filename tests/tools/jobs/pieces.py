@@ -22,12 +22,23 @@ from mlintern.tools.telemetry_marks import MARK
 RECIPE = {"trainer": "evaluation", "model": "m/m", "dataset": "d/d", "kind": "exact_match"}
 FUNCTIONS = ("as_lines", "print_samples", "print_pieces")
 
+CONSTANTS = ("METRICS",)
+
 
 def source() -> str:
     """The functions that print samples, cut out of a rendered script: the rest of it would import torch."""
     tree = ast.parse(render(parse_recipe(RECIPE)).text)
-    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in FUNCTIONS]
+    tree.body = [node for node in tree.body if _named(node) in (*FUNCTIONS, *CONSTANTS)]
     return ast.unparse(tree)
+
+
+def _named(node: ast.stmt) -> str | None:
+    """The function or constant that a statement of the script makes."""
+    if isinstance(node, ast.FunctionDef):
+        return node.name
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    return node.target.id if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else None
 
 
 @functools.cache
