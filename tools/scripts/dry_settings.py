@@ -59,11 +59,15 @@ NOT_USED = frozenset({"vllm", "bitsandbytes", "deepspeed", "liger-kernel", "flas
 
 
 def without_replaced(requirements: tuple[str, ...]) -> tuple[str, ...]:
-    """``requirements`` of a script without the packages that its dry run does not use."""
+    """``requirements`` of a script without the packages that its dry run does not use, and without the versions of
+    others that only those ask for.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    return tuple(one for one in requirements if canonicalize_name(Requirement(one).name) not in NOT_USED)
+    names = {one: canonicalize_name(Requirement(one).name) for one in requirements}
+    loose = {"transformers"} if "vllm" in names.values() else set()
+    return tuple(name if name in loose else one for one, name in names.items() if name not in NOT_USED)
 
 
 AT_MOST: Mapping[str, int] = {"max_length": LONGEST, "max_completion_length": TOKENS}

@@ -158,7 +158,7 @@ async def test_arguments_that_only_the_library_refuses_are_found(desk: Desk, rec
 async def test_an_edited_script_is_tried_as_it_stands(desk: Desk, recipe: Recipes) -> None:
     first = desk.store.render(recipe("sft"))
     edited = desk.store.edit(
-        script_id=first.script_id, old_text="    set_seed(SEED)\n", new_text="    set_seed(NO_SEED)\n"
+        script_id=first.script_id, old_text="    set_seed(SEED)\n", new_text="    set_seed(int('NO_SEED'))\n"
     )
     check = found(await desk.dry_run(edited.script_id), "dry_run_failed")
     assert "NO_SEED" in check.message and check.line
