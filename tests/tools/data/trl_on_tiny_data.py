@@ -68,7 +68,8 @@ def verdict(job: dict[str, Any], model: Path, output: Path) -> dict[str, Any]:
         if job["prepare"]:
             namespace: dict[str, Any] = {}
             exec(job["prepare"], namespace)
-            rows = [namespace["prepare"](dict(row)) for row in rows]
+            prepared = [namespace["prepare"](dict(row)) for row in rows]
+            rows = [row for row in prepared if row is not None]  # a script leaves such rows out
         build(job["trainer"], model, output, Dataset.from_list(rows)).train()
     except Exception as error:  # noqa: BLE001  whatever TRL raises means that it does not take the data
         return {"ok": False, "error": f"{type(error).__name__}: {error}"[:300]}
