@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlintern.tools.errors import WorkspaceError
+
+
+def folder_name(name: str) -> str:
+    """``name`` as the name of a folder; one that is no plain file name is made one, and kept apart by its hash."""
+    plain = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60]
+    if plain == name:
+        return plain
+    return f"{plain or 'experiment'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import random
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from mlintern.tools.data.contamination_inputs import find_part
 from mlintern.tools.data.rows import stream_rows
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.workspace import Workspace
+from mlintern.tools.workspace import Workspace, folder_name
 
 MOST_ITEMS = 100_000
 FEWEST_ITEMS = 20
@@ -31,11 +30,8 @@ DECIDE, CONFIRM = "decide.jsonl", "confirm.jsonl"
 
 
 def folder_of(workspace: Workspace, experiment: str) -> Path:
-    """The experiment's folder, created; names that are no plain file names are kept apart by their hash."""
-    plain = re.sub(r"[^\w.-]+", "-", experiment).strip(".-")[:60]
-    if plain != experiment:
-        plain = f"{plain or 'experiment'}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"
-    return workspace.folder("experiments", plain)
+    """The experiment's folder, created."""
+    return workspace.folder("experiments", folder_name(experiment))
 
 
 async def held_out_rows(hub: HubClient, evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -27,7 +25,7 @@ from mlintern.tools.runs.leaderboard import Leaderboard, Trial, build_leaderboar
 from mlintern.tools.runs.pictures import draw, write_file
 from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
 from mlintern.tools.sandbox import worker
-from mlintern.tools.workspace import Workspace
+from mlintern.tools.workspace import Workspace, folder_name
 
 Sort = Literal["started", "best", "usd"]
 MOST_RUNS = 200
@@ -193,12 +191,9 @@ class RunService:
         )
 
     def folder(self, name: str) -> Path:
-        """The experiment's folder; a name that is no plain file name is made one, and kept apart by its hash."""
-        plain = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60]
-        if plain != name:
-            plain = f"{plain or 'experiment'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        """The folder of the experiment's report."""
         try:
-            return self.workspace.report(plain)
+            return self.workspace.report(folder_name(name))
         except OSError as error:
             raise WorkspaceError(
                 f"The folder of the report cannot be made: {error.strerror}.",
