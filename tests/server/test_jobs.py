@@ -258,20 +258,20 @@ async def test_ids_are_completed_as_they_are_typed(home: Path, era: str) -> None
         assert none.completion.values == []
 
 
-async def test_a_new_server_picks_up_what_an_earlier_one_left_running(home: Path, tmp_path: Path) -> None:
-    flag = tmp_path / "go"
-    wait = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.02)\n"
+async def test_a_new_server_picks_up_what_an_earlier_one_left_running(home: Path) -> None:
+    wait = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.02)\n"
     settings = Settings(workspace=home, allowances=Allowances.parse(allow=("local<=1h",)))
     async with Client(build_server(settings)) as client:
         await answer(client, "submit_job", script_id=await store(client, QUICK + wait))
-    flag.touch()
     lab = Lab(settings)
     [row] = (await lab.jobs.list()).items
+    (lab.workspace.job(row.job_id) / "work" / "go").touch()  # the one folder that an isolated job shares with us
     backend = lab.backends["local"]
     handle = await backend.find(row.job_id)
     assert handle is not None
-    while (await backend.status(handle)).state in ("queued", "running"):
-        await lab.clock.sleep(0.05)
+    with anyio.fail_after(60):
+        while (await backend.status(handle)).state in ("queued", "running"):
+            await lab.clock.sleep(0.05)
     assert (await lab.jobs.list()).items[0].state in ("queued", "running"), "nobody has recorded its end yet"
     async with Client(build_server(settings)) as client:
         with anyio.fail_after(60):

@@ -79,9 +79,8 @@ async def test_a_job_is_approved_and_runs_through_the_real_process(environment: 
 
 
 @pytest.mark.slow
-async def test_a_job_outlives_the_server_that_started_it(environment: dict[str, str], tmp_path: Path) -> None:
-    flag = tmp_path / "go"
-    wait = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.02)\n"
+async def test_a_job_outlives_the_server_that_started_it(environment: dict[str, str]) -> None:
+    wait = "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.02)\n"
     code = f"# /// script\n# dependencies = []\n# ///\n{wait}"
     async with over_pipes(environment, "--allow", "local<=1h") as client:
         script = await client.call_tool("edit_script", {"code": code})
@@ -89,7 +88,8 @@ async def test_a_job_outlives_the_server_that_started_it(environment: dict[str, 
         submitted = await client.call_tool("submit_job", {"script_id": script.structured_content["script_id"]})
         assert submitted.structured_content is not None
         job_id = submitted.structured_content["job_id"]
-    flag.touch()
+    # The one folder that an isolated job shares with its starter.
+    (Path(environment["MLINTERN_HOME"]) / "jobs" / job_id / "work" / "go").touch()
     async with over_pipes(environment) as client:
         state = "queued"
         while state in ("queued", "running"):

@@ -17,7 +17,7 @@ from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.read_files import read_path
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.sandbox import worker
-from mlintern.tools.sandbox.worker import Limits, TooMuch, _Pool, _Unpickler
+from mlintern.tools.sandbox.worker import FRESH_ABOVE_BYTES, Limits, TooMuch, _Pool, _Unpickler
 
 pytestmark = pytest.mark.anyio
 
@@ -37,6 +37,12 @@ def test_the_result_of_a_function_comes_back() -> None:
 
 
 def test_the_process_stays_for_the_next_call() -> None:
+    assert worker.call(os.getpid) == worker.call(os.getpid)
+
+
+def test_the_memory_of_the_process_that_started_it_does_not_count_as_its_own(limits: Limits) -> None:
+    hoard = bytearray(FRESH_ABOVE_BYTES + (64 << 20))
+    hoard[:: 1 << 12] = b"x" * len(hoard[:: 1 << 12])
     assert worker.call(os.getpid) == worker.call(os.getpid)
 
 

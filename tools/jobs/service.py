@@ -163,13 +163,16 @@ class JobService:
         if record.over:
             raise Conflict(f"The job {job_id} is over: {record.state}.", next_step="poll_job shows how it ended.")
         why = reason or "Cancelled on request."
-        if record.handle is None:
-            if not await self._submitter.forget_unsent(job_id, error=why):
+        handle = record.handle
+        if handle is None and not await self._submitter.forget_unsent(job_id, error=why):
+            # It may run although that could not be written down: a job that fills the disk must be stoppable.
+            handle = await self._submitter.find_unconfirmed(record)
+            if handle is None:
                 raise Conflict(
                     f"The submission of {job_id} is not confirmed yet.", next_step="Try again in half a minute."
                 )
-        else:
-            await self.planner.backend(record.spec.backend).cancel(record.handle, reason=why)
+        if handle is not None:
+            await self.planner.backend(record.spec.backend).cancel(handle, reason=why)
             folder, now = self._workspace.job(job_id), self._clock.now()
             with contextlib.suppress(OSError):  # a full disk: the backend was asked all the same
                 await anyio.to_thread.run_sync(lambda: cancellation.remember(folder, reason=why, now=now))

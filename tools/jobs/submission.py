@@ -118,6 +118,16 @@ class Submitter:
             record = await anyio.to_thread.run_sync(self._load, job_id)
             return await anyio.to_thread.run_sync(self._end, record, "cancelled", error)
 
+    async def find_unconfirmed(self, record: JobRecord) -> JobHandle | None:
+        """The job at its backend, whose submission was attempted and is on record without a handle.
+
+        Raises:
+            Offline: the backend cannot be asked now.
+        """
+        if not _was_attempted(self._workspace.job(record.job_id)):
+            return None
+        return await self._looked_up(record, self._backends[record.spec.backend])
+
     async def _bring(self, record: JobRecord, folder: Path) -> None:
         backend = self._backends.get(record.spec.backend)
         if backend is None:

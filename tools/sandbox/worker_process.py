@@ -12,6 +12,7 @@ import pickle
 import resource
 import struct
 import sys
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlintern.tools.errors import MlinternError
@@ -56,9 +57,20 @@ def serve(request: bytes) -> bytes:
 
 def _pickled(kind: str, value: Any) -> bytes:
     buffer = io.BytesIO()
-    held_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if sys.platform == "linux" else 1)
-    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((kind, value, held_bytes))
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump((kind, value, _most_held_bytes()))
     return buffer.getvalue()
+
+
+def _most_held_bytes() -> int:
+    """The most memory that this program has held.
+
+    On Linux not ``ru_maxrss``: that survives ``exec``, so that a process started by a large one would count as large.
+    """
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if sys.platform == "linux" else 1)
 
 
 class _Pickler(pickle.Pickler):

@@ -13,9 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.evaluation_program import evaluation_program
 from mlintern.tools.scripts.generate_program import generate_program
@@ -144,6 +141,9 @@ VLLM_TRANSFORMERS = "transformers>=5.10.4,<5.18.0"
 
 def _fitting(pinned: list[str], further: Iterable[str]) -> list[str]:
     """The pinned versions, those of transformers as wide as vLLM needs them where it is required too."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     if not any(canonicalize_name(Requirement(one).name) == "vllm" for one in further):
         return pinned
     return [VLLM_TRANSFORMERS if one.startswith("transformers==") else one for one in pinned]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,16 +38,16 @@ async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
     ledger: Ledger,
     slurm: Slurm,
     ray: Ray,
-    tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     pytest.importorskip("torch")
     clock = SystemClock(wait_scale=0.05)
     scripts = ScriptStore(workspace=workspace, ledger=ledger, clock=clock)
+    far = tmp_path_factory.mktemp("far")
     recipe = {
         "trainer": "evaluation",
-        "model": str(tiny_model.make_tiny_model(tmp_path / "model")),
-        "dataset": str(tiny_model.write_rows(tmp_path / "questions.jsonl", tiny_model.questions(64))),
+        "model": str(tiny_model.make_tiny_model(far / "model")),
+        "dataset": str(tiny_model.write_rows(far / "questions.jsonl", tiny_model.questions(64))),
         "prompt": "{question}",
         "max_new_tokens": 4,
         "use_cpu": True,
@@ -62,7 +61,7 @@ async def test_one_script_gives_the_same_evaluation_on_local_slurm_and_ray(
         "slurm-without-a-shared-folder": SlurmBackend(
             settings=SlurmSettings(
                 prefix=("sh", "-c"),
-                folder=str(tmp_path_factory.mktemp("far")),
+                folder=str(far),
                 launch=LAUNCH,
                 environment=slurm.environment,
             )
