@@ -22,8 +22,9 @@ CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) torch
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[train,dev]'
+	@echo "Installing into $(VENV): about 1.9 GB, once; a few minutes on a fast line."
+	$(BIN)/python -m pip install $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install $(CONSTRAINTS) -e '.[train,dev]'
 	@touch $(READY)
 
 install: $(READY)

@@ -97,13 +97,19 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The process ends. ``stop`` is how its last run ended; ``running_jobs`` go on without us."""
+    """The process ends. ``stop`` is how its last run ended; ``running_jobs`` go on without us.
+
+    ``jobs_asked``: the server was asked just now which do; otherwise it is what results said earlier. ``resumable``:
+    ``--resume`` finds the session.
+    """
 
     stop: Stop
     session_id: str
     turns: int
     usd: float
     running_jobs: Sequence[str] = ()
+    jobs_asked: bool = False
+    resumable: bool = True
 
     @property
     def text(self) -> str:

@@ -15,11 +15,13 @@ from mlintern.orchestrator.frontend import Controls, Frontend
 from mlintern.orchestrator.messages import reply_texts
 from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.prices import UnknownPrice
-from mlintern.orchestrator.session import SessionError
+from mlintern.orchestrator.running_jobs import RUNNING
+from mlintern.orchestrator.session import SessionError, sessions_folder
 from mlintern.orchestrator.stops import Stop
 from mlintern.orchestrator.task_groups import task_group
 
 SECOND_PRESS_SECONDS = 2.0
+ASK_JOBS_SECONDS = 15.0
 
 
 async def run_agent(options: Options, goal: str | None, *, frontend: Frontend, clock: Clock) -> Stop:
@@ -29,13 +31,16 @@ async def run_agent(options: Options, goal: str | None, *, frontend: Frontend, c
             keyboard = _Keyboard(agent, clock, interactive=frontend.person is not None)
             async with frontend.attached(Controls(agent, keyboard)):
                 stop = await _converse(agent, goal, frontend, keyboard)
+                jobs, asked = await _running_jobs(agent)
                 frontend.show(
                     Finished(
                         stop=stop,
                         session_id=agent.session.id,
                         turns=agent.orchestrator.turn,
                         usd=agent.orchestrator.budget.spent_usd,
-                        running_jobs=agent.orchestrator.jobs.ids,
+                        running_jobs=jobs,
+                        jobs_asked=asked,
+                        resumable=options.sessions == sessions_folder(),
                     )
                 )
             return stop
@@ -45,6 +50,21 @@ async def run_agent(options: Options, goal: str | None, *, frontend: Frontend, c
         return stops.endpoint_unreachable(error)
     except OSError as error:
         return stops.internal(error)
+
+
+async def _running_jobs(agent: Agent) -> tuple[list[str], bool]:
+    """The jobs that go on, and whether the server said so just now; else as the results of tools had it."""
+    remembered = agent.orchestrator.jobs
+    tool = agent.hosts.by_remote_name("list_jobs")
+    if not remembered.started or tool is None:
+        return remembered.ids, False
+    with anyio.move_on_after(ASK_JOBS_SECONDS):
+        outcome = await agent.hosts.call(tool.name, {"status": "active"})
+        listed = (outcome.structured or {}).get("items")
+        if not outcome.is_error and isinstance(listed, list):
+            going_on = [job for job in listed if isinstance(job, dict) and job.get("state") in RUNNING]
+            return [str(job["job_id"]) for job in going_on if job.get("job_id")], True
+    return remembered.ids, False
 
 
 async def _converse(agent: Agent, goal: str | None, frontend: Frontend, keyboard: _Keyboard) -> Stop:

@@ -18,7 +18,6 @@ it stands at module level, since its name travels to the host and back:
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult
 from pydantic import BaseModel, Field, ValidationError
 
 from mlintern.common.clock import Clock
+from mlintern.common.commands import shown_command
 from mlintern.common.consent import Action
 from mlintern.server.apps.approval_card import CardTokens, card_of
 from mlintern.tools.approvals import Approvals, Decision
@@ -178,7 +178,7 @@ class Gate:
 
     def how_to_approve(self, action: Action) -> str:
         """The command that approves ``action``; a person runs it, in any shell."""
-        return shlex.join(["mlintern-server", "approve", action.short_digest, *self._where])
+        return shown_command("mlintern-server", "approve", action.short_digest, *self._where)
 
     def _look_up(self, action: Action) -> Decision | None:
         """The decision on ``action``, which may be pending; None if it is a job already, at whatever price."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlintern.server.inside_job import refuse_inside_job
+from mlintern.server.people.commands import add_commands
 from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, MlinternError
@@ -109,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         decide.add_argument("digest", metavar="DIGEST", help="from the question, or from: mlintern-server approvals")
         decide.add_argument("--note", default="", help="passed to the agent word for word")
         decide.set_defaults(run=run)
+
+    add_commands(commands.add_parser, workspace=workspace)
 
     doctor = commands.add_parser(
         "doctor", parents=[workspace, interpreter], help="say what is usable and what is missing"

@@ -8,6 +8,7 @@ from pathlib import Path
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
+from mlintern.common.commands import shown_command
 from mlintern.common.consent import BadRule, Rule
 from mlintern.common.text import cut_line, did_you_mean, format_usd
 from mlintern.orchestrator.budget import BudgetExhausted
@@ -17,6 +18,7 @@ from mlintern.orchestrator.frontend import Controls
 from mlintern.orchestrator.model import ModelError
 from mlintern.orchestrator.session import read_events
 from mlintern.orchestrator.ui.consent import Say
+from mlintern.orchestrator.ui.lines import job_lines
 
 HELP = """\
 /help                this list
@@ -103,7 +105,7 @@ class Commands:
         if rest:
             self._say(
                 "A session keeps its model, since its history and cache are bound to it. To go on with another:"
-                f" mlintern-orchestrate --resume {self._agent.session.id} --model {rest}"
+                f" {shown_command('mlintern-orchestrate', '--resume', self._agent.session.id, '--model', rest)}"
             )
 
     async def _jobs(self, rest: str) -> None:
@@ -112,7 +114,7 @@ class Commands:
             self._say("No connected server lists jobs.")
             return
         outcome = await self._agent.hosts.call(tool.name, {})
-        self._say(outcome.text)
+        self._say(outcome.text if outcome.is_error else job_lines(outcome))
 
     async def _approve(self, rest: str) -> None:
         approver = self._agent.approver

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mlintern.common.commands import shown_command
 from mlintern.common.durations import format_duration
 from mlintern.common.text import cut_line, format_usd, printable
 from mlintern.orchestrator.events import Finished, Started, ToolFinished, ToolProgress, TurnEnded
@@ -118,9 +119,43 @@ def finished_lines(finished: Finished) -> list[str]:
     turns = f"{finished.turns} turn{'' if finished.turns == 1 else 's'}"
     lines = [f"{stop.name}: {stop.reason} ({turns}, {format_usd(finished.usd)})"]
     if finished.running_jobs:
-        lines.append(f"still running: {', '.join(finished.running_jobs)}")
-    lines.append(f"go on with: mlintern-orchestrate --resume {finished.session_id}")
+        seen = "" if finished.jobs_asked else " when last seen"
+        lines.append(f"still running{seen}: {', '.join(finished.running_jobs)}")
+        lines.append(f"look with: {shown_command('mlintern-server', 'jobs')}")
+        lines.append(f"stop with: {shown_command('mlintern-server', 'cancel', finished.running_jobs[0])}")
+    if finished.resumable:
+        lines.append(f"go on with: {shown_command('mlintern-orchestrate', '--resume', finished.session_id)}")
     return lines
+
+
+def job_lines(outcome: ToolOutcome) -> str:
+    """What ``list_jobs`` answered as a table: state, progress, place, run and cost; its words if it is none."""
+    items = (outcome.structured or {}).get("items")
+    if not isinstance(items, list):
+        return outcome.text
+    rows = [_job_row(item) for item in items if isinstance(item, Mapping)]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    lines = ["  ".join([*map(str.ljust, row, widths), *row[4:]]).rstrip() for row in rows]
+    note = (outcome.structured or {}).get("note")
+    return "\n".join([*(lines or ["There are no jobs."]), *([printable(str(note))] if note else [])])
+
+
+def _job_row(item: Mapping[str, Any]) -> list[str]:
+    progress, usd = item.get("progress") or {}, item.get("usd_so_far")
+    since = item.get("seconds_in_state")
+    what = item.get("error") or item.get("detail") or ""
+    if isinstance(progress, Mapping) and progress.get("step") is not None:
+        what = f"step {progress['step']}" + (f" of {progress['total']}" if progress.get("total") else "")
+    cells = (
+        item.get("job_id") or "",
+        item.get("state") or "",
+        format_duration(since, rounded=True) if isinstance(since, int | float) else "",
+        " ".join(str(item[name]) for name in ("backend", "hardware") if item.get(name)),
+        item.get("run_name") or "",
+        cut_line(str(what), RESULT_CHARS // 2),
+        format_usd(usd) if isinstance(usd, int | float) and usd else "",
+    )
+    return [printable(str(cell)) for cell in cells]
 
 
 def footer(turn: TurnEnded | None, *, window: int, minutes: float) -> str:

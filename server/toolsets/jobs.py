@@ -102,12 +102,12 @@ def register(registry: Registry, lab: Lab) -> None:
     async def list_hardware(
         backend: Annotated[str | None, Field(description="One backend only; all that are set up if omitted")] = None,
     ) -> HardwareList:
-        """List the machines that jobs can run on, with cores, memory, accelerators and price.
+        """List the machines that jobs can run on, what is free first: cores, memory, accelerators, price.
 
-        Covers this machine and every backend that is set up. A backend that cannot be asked is listed in sources
-        with the reason. Says nothing about whether a given model fits: estimate_job does.
+        Machines for rent are told in a line; with backend each is listed. A backend that cannot be asked is in
+        sources with the reason. Whether a model fits: estimate_job.
         """
-        return await lab.jobs.planner.hardware(backend)
+        return await lab.jobs.hardware(backend)
 
     @registry.tool(title="Estimate job", read_only=True, open_world=True)
     async def estimate_job(
@@ -196,7 +196,7 @@ def register(registry: Registry, lab: Lab) -> None:
         """
         return await lab.jobs.read_logs(job_id, tail=tail, offset=offset, grep=grep or None, max_chars=max_chars)
 
-    @registry.tool(title="List jobs", read_only=True, open_world=False)
+    @registry.tool(title="List jobs", read_only=True, open_world=True)
     async def list_jobs(
         status: Annotated[
             JobState | Literal["active"] | None,
@@ -209,8 +209,8 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> JobPage:
         """List this workspace's jobs, newest first, with state, experiment and cost.
 
-        Also lists jobs that an earlier session or another host started in the same workspace. States are those last
-        recorded: poll_job asks the backend. For scores and verdicts use list_runs.
+        Also lists jobs that an earlier session or another host started in the same workspace. Backends are asked for
+        what is not over; note says which job could not be. For scores and verdicts use list_runs.
         """
         return await lab.jobs.list(status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor)
 

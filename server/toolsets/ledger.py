@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ def register(registry: Registry, lab: Lab) -> None:
 
         Shows what to try next and, after a break, where the work stands. Logs and progress: poll_job.
         """
+        await lab.jobs.bring_up_to_date(experiment=experiment)
         return await lab.runs.list(experiment=experiment, sort=sort, limit=limit, cursor=cursor)
 
     @registry.tool(title="Write report", read_only=False, open_world=False)
@@ -44,22 +45,20 @@ def register(registry: Registry, lab: Lab) -> None:
         Every run with recipe and cost, scores with intervals against the baseline, a learning curve and a bar chart,
         from the ledger alone. Replaces the earlier report; publishes nothing.
         """
-        headline, section, certificate = "", "", None
-        if await lab.experiment_of({"experiment": experiment}) is not None:
-            from mlintern.tools.campaigns import report_part
-
-            certificate = lab.runs.folder(experiment) / "certificate.json"
-            written = await lab.certifier.write(experiment, certificate)
-            status = await lab.campaigns.poll(experiment)
-            headline, section = report_part.headline(status, written), report_part.section(status, written)
-        result = await lab.runs.report(
-            experiment,
-            goal=goal,
-            target=target,
-            baseline=baseline,
-            task=task,
-            metric=metric,
-            headline=headline,
-            section=section,
+        return await write_report_of(
+            lab, experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric
         )
-        return result.model_copy(update={"certificate": str(certificate) if certificate else None})
+
+
+async def write_report_of(lab: Lab, experiment: str, **choices: Any) -> ReportResult:
+    """Write the report, with the certificate of an experiment that was opened; ``choices`` as `RunService.report`."""
+    headline, section, certificate = "", "", None
+    if await lab.experiment_of({"experiment": experiment}) is not None:
+        from mlintern.tools.campaigns import report_part
+
+        certificate = lab.runs.folder(experiment) / "certificate.json"
+        written = await lab.certifier.write(experiment, certificate)
+        status = await lab.campaigns.poll(experiment)
+        headline, section = report_part.headline(status, written), report_part.section(status, written)
+    result = await lab.runs.report(experiment, headline=headline, section=section, **choices)
+    return result.model_copy(update={"certificate": str(certificate) if certificate else None})

@@ -387,3 +387,11 @@ def test_a_session_that_is_at_work_cannot_be_resumed_by_another_process(command:
         process.kill()
         process.communicate(timeout=30)
     assert again.returncode == 2 and "in use by another process" in again.stderr
+
+
+def test_the_end_asks_which_jobs_go_on_and_says_how_to_look_and_stop(command: Command) -> None:
+    with MessagesServer([calls("submit_job", backend="local", timeout="5m", usd=0), says("waiting")]) as server:
+        done = command.run("go", "-p", "--yes", server=server)
+    assert "still running: j1\n" in done.stderr
+    for words in ("mlintern-server jobs\n", "mlintern-server cancel j1\n", "mlintern-orchestrate --resume "):
+        assert words in done.stderr

@@ -202,7 +202,7 @@ def test_ctrl_c_leaves_a_sane_shell(tmp_path: Path) -> None:
         screen.wait_for("I wil", "esc or ctrl-c interrupts")
         screen.press("c")
         screen.press("c")
-        screen.wait_for("go on with: mlintern-orchestrate --resume")
+        screen.wait_for("go on with: ", "mlintern-orchestrate --resume")
         screen.type("stty -a | grep -o ' icanon\\| echo '; echo code=$?")
         screen.wait_for("code=0", " icanon", " echo")
         after = screen.text.rpartition("--resume")[2]
@@ -336,7 +336,7 @@ def test_the_commands_answer(tmp_path: Path) -> None:
             ("/plan", "[x] measure the base model"),
             ("/cost", "The model has cost $"),
             ("/model", "claude-sonnet-5-5"),
-            ("/jobs", '"items"'),
+            ("/jobs", "There are no jobs."),
             ("/approve submit_job:local<=5m", "allowed: submit_job:local<=5m"),
             ("/compakt", "Did you mean '/compact'?"),
             ("/compact", "Not compacted"),

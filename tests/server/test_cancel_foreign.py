@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mcp.types import ElicitResult
 
+from mlintern.common.commands import shown_command
 from tests.server.asking import NO, YES, Person
 from tests.server.test_jobs import answer, store, text
 from tests.server.test_schedules import desk
@@ -65,7 +66,7 @@ async def test_where_nobody_can_be_asked_the_command_is_named_and_the_job_goes_o
     async with desk(tmp_path, service) as client:
         waits = await answer(client, "cancel_job", job_id=f"hf_jobs:{NAMESPACE}/{theirs.id}")
     assert (waits["status"], theirs.stage) == ("approval_required", "RUNNING")
-    assert waits["how_to_approve"].startswith(f"mlintern-server approve {waits['digest'][:12]}")
+    assert waits["how_to_approve"].startswith(shown_command("mlintern-server", "approve", waits["digest"][:12]))
 
 
 async def test_an_approval_for_one_job_is_none_for_another(tmp_path: Path, service: HfJobs, theirs: Job) -> None:

@@ -7,6 +7,7 @@ import pytest
 from mcp.server.elicitation import render_elicitation_schema
 from mcp.types import CallToolResult, ElicitResult
 
+from mlintern.common.commands import shown_command
 from mlintern.common.consent import ACTION_META, Action
 from mlintern.server.asking import Approval, Gate
 from mlintern.tools.allowances import Allowances
@@ -110,7 +111,7 @@ async def test_a_host_without_dialogs_is_told_the_command_and_the_question_waits
     result = answer(await desk.call(era, None))
     digest = action_for("train.py").digest
     assert result["status"] == "approval_required"
-    assert result["how_to_approve"] == f"mlintern-server approve {digest}"
+    assert result["how_to_approve"] == shown_command("mlintern-server", "approve", digest)
     assert [found.digest for found in desk.approvals.list(state="pending")] == [digest]
     assert desk.launches == []
 
@@ -159,7 +160,7 @@ async def test_a_no_from_the_command_line_stands_without_asking_again(desk: Desk
 async def test_an_answer_that_came_at_once_may_not_have_been_seen(desk: Desk, era: str) -> None:
     result = answer(await desk.call(era, Person(NO)))
     assert "may not have shown" in result["note"]
-    assert result["how_to_approve"].startswith("mlintern-server approve ")
+    assert result["how_to_approve"].startswith(shown_command("mlintern-server", "approve"))
 
 
 @BOTH_ERAS

@@ -160,7 +160,7 @@ async def test_without_dialogs_the_user_is_sent_to_the_command_line_and_approves
         waiting = await answer(client, "submit_job", script_id=waiting_script)
         assert waiting["status"] == "approval_required" and waiting["job_id"] is None
         command = shlex.split(waiting["how_to_approve"])
-        assert command[:3] == ["mlintern-server", "approve", waiting["digest"][:12]]
+        assert Path(command[0]).name == "mlintern-server" and command[1:3] == ["approve", waiting["digest"][:12]]
         assert main(command[1:]) == 0, "the command works in a shell that knows no MLINTERN_HOME"
         again = await answer(client, "submit_job", script_id=waiting_script)
         assert again["status"] == "submitted"
@@ -272,11 +272,18 @@ async def test_a_new_server_picks_up_what_an_earlier_one_left_running(home: Path
     with anyio.fail_after(60):
         while (await backend.status(handle)).state in ("queued", "running"):
             await lab.clock.sleep(0.05)
-    assert (await lab.jobs.list()).items[0].state in ("queued", "running"), "nobody has recorded its end yet"
-    async with Client(build_server(settings)) as client:
+    assert recorded(lab) in ("queued", "running"), "nobody has recorded its end yet"
+    async with Client(build_server(settings)):
         with anyio.fail_after(60):
-            while (await answer(client, "list_jobs"))["items"][0]["state"] != "succeeded":
+            while recorded(lab) != "succeeded":
                 await lab.clock.sleep(0.05)
+
+
+def recorded(lab: Lab) -> str:
+    """The state of the only job as the ledger has it; `list_jobs` would bring it up to date."""
+    with lab.ledger.read() as connection:
+        [row] = connection.execute("SELECT state FROM jobs").fetchall()
+    return str(row["state"])
 
 
 async def test_what_config_toml_allows_a_local_job_holds_on_this_server(home: Path) -> None:

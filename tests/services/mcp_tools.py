@@ -147,8 +147,8 @@ def _add_readers(server: MCPServer, state: State) -> None:
         return Job(job_id=job_id, state="running" if state.count(f"poll-{job_id}") <= 2 else "succeeded")
 
     @server.tool(annotations=READS)
-    async def list_jobs(limit: int = 10) -> Jobs:
-        """The jobs that were submitted."""
+    async def list_jobs(limit: int = 10, status: str | None = None) -> Jobs:
+        """The jobs that were submitted; all of them run."""
         lines = state.effects.read_text().splitlines() if state.effects.exists() else []
         jobs = [line.removeprefix("job ") for line in lines if line.startswith("job ")]
         return Jobs(items=[Job(job_id=job, state="running") for job in jobs[:limit]])

@@ -137,6 +137,8 @@ class JobRow(BaseModel):
     run_name: str | None
     script_id: str
     created: str = Field(description="UTC, ISO 8601")
+    detail: str = Field(default="", description="why it is in this state")
+    progress: Progress | None = None
     exit_code: int | None = None
     error: str | None = None
     usd_so_far: float = 0.0

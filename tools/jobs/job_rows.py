@@ -165,6 +165,30 @@ def get(connection: sqlite3.Connection, job_id: str) -> JobRecord:
     )
 
 
+def named(connection: sqlite3.Connection, text: str) -> str:
+    """The id of the job with that id, else of the one job whose id begins so, else of the latest run of that name.
+
+    Raises:
+        NotFound: there is none; the message names the nearest.
+        Conflict: several ids begin so.
+    """
+    beginning = text if text.startswith("job-") else f"job-{text}"
+    found = connection.execute(
+        "SELECT job_id FROM jobs WHERE substr(job_id, 1, length(?)) = ? ORDER BY job_id LIMIT 4", (beginning,) * 2
+    ).fetchall()
+    names = [str(row["job_id"]) for row in found]
+    if beginning in names:
+        return beginning
+    if len(names) > 1:
+        raise Conflict(f"Several jobs begin with {text!r}.", next_step=f"Write more of one of: {', '.join(names)}.")
+    if names:
+        return names[0]
+    run = connection.execute(
+        "SELECT job_id FROM jobs WHERE run_name = ? ORDER BY created_at DESC LIMIT 1", (text,)
+    ).fetchone()
+    return str(run["job_id"]) if run else get(connection, text).job_id
+
+
 def by_reference(connection: sqlite3.Connection, *, backend: str, reference: str) -> str | None:
     """The id of the latest job that the backend calls ``reference``, or None."""
     row = connection.execute(

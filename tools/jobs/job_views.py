@@ -13,11 +13,17 @@ from mlintern.tools.jobs.seen import Seen
 from mlintern.tools.jobs.watch import Live
 
 RUNS_SHOWN = 5
+MEASURES_SHOWN = 8
 _SUMMARY_FIELDS = ("progress", "metrics", "findings", "log_tail", "evaluations", "resources", "artifacts", "url")
 
 
-def row(record: JobRecord, *, usd: float, now: float) -> JobRow:
-    common = _common(record, now=now) | {"usd_so_far": usd}
+def row(record: JobRecord, live: Live | None, *, usd: float, now: float) -> JobRow:
+    """A job in a list; ``live`` is what is known of one that is not over."""
+    common = _common(record, now=now)
+    common["usd_so_far"] = usd
+    if live is not None:
+        common["usd_so_far"] = max(usd, money.price(record.spec.usd_per_hour, live.run_seconds or 0.0))
+        common |= {"detail": live.detail, "progress": live.telemetry.progress}
     return JobRow(script_id=record.spec.script_id, created=iso(record.created_at), **common)
 
 
@@ -94,6 +100,21 @@ def _after(log_tail: str, *, new_bytes: int) -> str:
         return ""
     kept = log_tail.encode()[-new_bytes:].decode(errors="ignore")
     return log_tail if len(kept) == len(log_tail) else kept.partition("\n")[2] or kept
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of an evaluation in words: ``gsm8k accuracy 0.61 ± 0.03 (200 items)``; several tasks one after another."""
+    phrases = []
+    for row in rows[:MEASURES_SHOWN]:
+        if not isinstance(value := row.get("value"), int | float):
+            continue
+        error, count = row.get("stderr"), row.get("n")
+        words = [str(row[name]) for name in ("task", "metric") if row.get(name)]
+        words.append(f"{value:.4g}" + (f" ± {error:.2g}" if isinstance(error, int | float) else ""))
+        words += [f"({count:,} items)"] if isinstance(count, int) else []
+        phrases.append(" ".join(words))
+    more = len(rows) - MEASURES_SHOWN
+    return "; ".join(phrases) + (f"; and {more} more" if more > 0 else "")
 
 
 def note_after_submit(record: JobRecord, *, created: bool) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -12,16 +15,17 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Offline
-from mlintern.tools.jobs import cancellation, job_rows, job_views, logs, money
+from mlintern.tools.jobs import cancellation, hardware, job_rows, job_views, logs, money
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend
-from mlintern.tools.jobs.job_results import JobPage, JobStatus, LogPage, Reconciled, SubmitResult
+from mlintern.tools.jobs.job_results import HardwareList, JobPage, JobStatus, LogPage, Reconciled, SubmitResult
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.passed_secrets import PassedSecrets
 from mlintern.tools.jobs.planning import Planner, secret_value
 from mlintern.tools.jobs.seen import Seen
-from mlintern.tools.jobs.spec import FINAL, STATES, JobSpec
+from mlintern.tools.jobs.spec import STATES, JobSpec
 from mlintern.tools.jobs.submission import Scripts, Submitter
+from mlintern.tools.jobs.telemetry import evaluation_rows
 from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
@@ -29,6 +33,10 @@ from mlintern.tools.workspace import Workspace
 MAX_WAIT_SECONDS = 45.0
 """The longest that one poll waits; hosts give a tool call about a minute."""
 CANCEL_SECONDS = 5.0
+LIST_SECONDS = 8.0
+"""How long a list waits for the backends of what is not over."""
+AT_ONCE = 8
+"""Jobs that are asked about at the same time."""
 DEFAULT_TAIL = 100
 
 
@@ -215,6 +223,8 @@ class JobService:
             page.note = "A schedule prints nothing; poll_job names its runs, and each has a log."
         elif not path.exists():
             page.note = "The log is gone." if record.over else "The job has not printed anything yet."
+        if not grep and not offset and (measured := job_views.measured(self._evaluations(record))):
+            page.note = f"{page.note} Measured: {measured}. read_eval reads all of it.".lstrip()
         return page
 
     # All jobs
@@ -228,10 +238,11 @@ class JobService:
         limit: int = 20,
         cursor: str | None = None,
     ) -> JobPage:
-        """Jobs as the ledger has them, newest first. ``status`` is a state, or ``active``."""
+        """Jobs, newest first, those that are not over asked about just now. ``status`` is a state, or ``active``."""
         allowed = (*STATES, "active")
         if status is not None and status not in allowed:
             raise BadInput(f"There is no status {status!r}.", next_step=did_you_mean(status, allowed))
+        unasked = await self.bring_up_to_date(experiment=experiment, backend=backend)
 
         def read() -> JobPage:
             now = self._clock.now()
@@ -240,24 +251,72 @@ class JobService:
                     connection, status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor
                 )
                 items = [
-                    job_views.row(record, usd=money.charged_with_runs(connection, record.job_id), now=now)
+                    job_views.row(
+                        record,
+                        None if record.over else self._watcher.live(record.job_id),
+                        usd=money.charged_with_runs(connection, record.job_id),
+                        now=now,
+                    )
                     for record in found
                 ]
-            moving = any(record.state not in FINAL for record in found)
-            note = "States are those last recorded; poll_job asks the backend." if moving else ""
+            asked_in_vain = [
+                f"{record.job_id}: {unasked[record.job_id]}" for record in found if record.job_id in unasked
+            ]
+            note = f"Not up to date: {'; '.join(asked_in_vain)}" if asked_in_vain else ""
             return JobPage(items=items, total=total, next_cursor=following, note=note)
 
         return await anyio.to_thread.run_sync(read)
 
+    async def bring_up_to_date(
+        self, *, experiment: str | None = None, backend: str | None = None, seconds: float = LIST_SECONDS
+    ) -> dict[str, str]:
+        """Ask about every job that is not over, for ``seconds`` at most. Returns why, of each that did not answer."""
+        waiting = [
+            record.job_id
+            for record in await anyio.to_thread.run_sync(self._active)
+            if experiment in (None, record.spec.experiment) and backend in (None, record.spec.backend)
+        ]
+        unasked = dict.fromkeys(waiting, f"no answer within {seconds:.0f} s.")
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+
+        async def ask(job_id: str) -> None:
+            async with limiter:
+                record = await self._watcher.refresh(job_id)
+            problem = "" if record.over else self._watcher.live(job_id).problem
+            if problem:
+                unasked[job_id] = problem
+            else:
+                del unasked[job_id]
+
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as group:
+                for job_id in waiting:
+                    group.start_soon(ask, job_id)
+        return unasked
+
+    async def hardware(self, backend: str | None = None) -> HardwareList:
+        """As `Planner.hardware`, with the places that are free now, what can be had at once and for nothing first.
+
+        Without ``backend`` those that rent machines by the hour are told in a line each.
+        """
+        listing = await self.planner.hardware(backend)
+
+        def running() -> Counter[tuple[str, str]]:
+            found = [record for record in self._active() if record.state == "running"]
+            return Counter((record.spec.backend, record.spec.hardware) for record in found)
+
+        busy = await anyio.to_thread.run_sync(running)
+        items = [hardware.with_free(item, busy=busy[item.backend, item.name]) for item in listing.items]
+        notes = [listing.note] if listing.note else []
+        if backend is None:
+            items, rented = hardware.own_and_rented(items)
+            notes += rented
+        return listing.model_copy(update={"items": sorted(items, key=hardware.order), "note": " ".join(notes)})
+
     async def reconcile(self) -> Reconciled:
         """Pick up every job that is not over: submit what was only intended, record what has ended meanwhile."""
-
-        def active() -> list[JobRecord]:
-            with self._ledger.read() as connection:
-                return job_rows.active(connection)
-
         result = Reconciled(checked=0, submitted=0, finished=0, lost=0)
-        limiter = anyio.CapacityLimiter(8)
+        limiter = anyio.CapacityLimiter(AT_ONCE)
 
         async def check(before: JobRecord) -> None:
             async with limiter:
@@ -266,16 +325,38 @@ class JobService:
             result.submitted += before.handle is None and after.handle is not None
             result.finished += after.over
             result.lost += after.state == "lost"
-            if not after.over and (detail := self._watcher.live(after.job_id).detail).startswith("Last known"):
-                result.problems.append(f"{after.job_id}: {detail}")
+            if not after.over and (problem := self._watcher.live(after.job_id).problem):
+                result.problems.append(f"{after.job_id}: {problem}")
 
-        unfinished = await anyio.to_thread.run_sync(active)
+        unfinished = await anyio.to_thread.run_sync(self._active)
         async with anyio.create_task_group() as group:
             for record in unfinished:
                 group.start_soon(check, record)
         return result
 
+    def named(self, text: str) -> str:
+        """The id of the job that a person means by its id, the beginning of its id, or its run name.
+
+        Raises:
+            NotFound: there is none; the message names the nearest.
+            Conflict: several begin so.
+        """
+        with self._ledger.read() as connection:
+            return job_rows.named(connection, text)
+
+    def _active(self) -> builtins.list[JobRecord]:
+        with self._ledger.read() as connection:
+            return job_rows.active(connection)
+
     # Small things
+
+    def _evaluations(self, record: JobRecord) -> builtins.list[dict[str, Any]]:
+        """What the job has measured so far, a row a metric."""
+        if record.over:
+            return builtins.list((record.summary or {}).get("evaluations") or ())
+        return [
+            row for each in self._watcher.live(record.job_id).telemetry.evaluations for row in evaluation_rows(each)
+        ]
 
     def _poll_seconds(self, record: JobRecord) -> float:
         backend = self._backends.get(record.spec.backend)

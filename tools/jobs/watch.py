@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -54,6 +55,8 @@ class Live:
     verdict: str | None = None
     diagnosed_rows: int = 0
     detail: str = ""
+    problem: str = ""
+    """Why the job could not be asked about the last time; empty if it was."""
     url: str | None = None
     run_seconds: float | None = None
     over_since: float | None = None
@@ -117,6 +120,7 @@ class Watcher:
                 return record
             if self._clock.monotonic() < live.ask_again_at:
                 return record
+            live.problem = ""
             try:
                 with named_disk_errors(self._workspace.job(job_id)):
                     return await self._ask(record, live)
@@ -125,6 +129,7 @@ class Watcher:
                     live.ask_again_at = self._clock.monotonic() + min(
                         error.retry_after_seconds or 0.0, LONGEST_PAUSE_SECONDS
                     )
+                live.problem = str(error)
                 live.detail = f"Last known state; it could not be brought up to date: {error}"
                 return await anyio.to_thread.run_sync(self.load, job_id)
 
@@ -153,7 +158,8 @@ class Watcher:
                 return record
         backend = self._backends.get(record.spec.backend)
         if backend is None:
-            live.detail = f"Last known state; the backend {record.spec.backend!r} is not set up in this server."
+            live.problem = f"the backend {record.spec.backend!r} is not set up in this server."
+            live.detail = f"Last known state; {live.problem}"
             return record
         if record.spec.schedule is not None:
             assert isinstance(backend, SchedulingBackend), "nothing else is planned with a schedule"
@@ -313,7 +319,9 @@ class Watcher:
         if (output / "dataset").is_dir():
             found["dataset"] = str(output / "dataset")
         if telemetry.checkpoints:
-            found["checkpoints"] = [_address(there, path) for path in telemetry.checkpoints]
+            addresses = [_address(there, path) for path in telemetry.checkpoints]
+            # The trainer deletes what is beyond save_total_limit; nobody can go on from that.
+            found["checkpoints"] = [path for path in addresses if not shared or Path(path).exists()]
         return found
 
 

@@ -87,6 +87,7 @@ class LocalBackend:
             cpus=min(len(machine.cores), self._limits.cpus or len(machine.cores)),
             memory_gib=min(machine.memory_gib, self._limits.memory_limit_gib or math.inf),
             slots=self._limits.slots,
+            processor=local_hardware.processor(),
             note=f"{self._limits.threads(machine, on_gpu=False)} thread(s) a job",
         )
         with_gpus = []
