@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import unicodedata
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ CHARS_PER_TOKEN = 4.0
 SIMILARITY = 0.55
 """`difflib`'s ratio from which a known name is offered for a misspelt one."""
 
+_LONGEST_COMPARED, _MOST_COMPARED = 120, 2_000
 _LISTED = 40
 
 
@@ -86,10 +88,15 @@ def format_usd_limit(usd: float) -> str:
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 1) -> list[str]:
-    """The names most like ``name``, the best first; upper and lower case, and ``-`` and ``_``, count as the same."""
+    """The names most like ``name``, the best first; upper and lower case, and ``-`` and ``_``, count as the same.
+
+    Only beginnings and the first names are compared: the work grows with the square of a length, and callers give
+    lines of files and whatever a model wrote.
+    """
+    name = name[:_LONGEST_COMPARED]
     plain: dict[str, str] = {}
-    for other in known:
-        plain.setdefault(_folded(other), other)
+    for other in itertools.islice(known, _MOST_COMPARED):
+        plain.setdefault(_folded(other[:_LONGEST_COMPARED]), other)
     return [plain[close] for close in difflib.get_close_matches(_folded(name), plain, n=most, cutoff=SIMILARITY)]
 
 

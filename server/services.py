@@ -140,7 +140,7 @@ class Lab:
             python=self.settings.python,
             isolation=partial(isolation_of, unsandboxed=self.settings.unsandboxed),
         )
-        template = TemplateChecker(materials=materials, scratch=self.workspace.folder("cache", "data"))
+        template = TemplateChecker(materials=materials)
         return ScriptChecker(store=self.scripts, template=template, runner=runner)
 
     @cached_property

@@ -18,6 +18,8 @@ from mlintern.tools.data.ngram_index import Match
 from mlintern.tools.data.rows import stream_batches, stream_rows
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.sandbox import worker
+from mlintern.tools.sandbox.worker import TooMuch
 
 MOST_MATCHES = 50
 MOST_TEMPLATES = 20
@@ -81,34 +83,48 @@ class ContaminationChecker:
             await find_part(self._hub, evaluation, config=evaluation_config, split=evaluation_split, measured=True),
         ]
 
-        def run() -> ContaminationResult:
-            sides = [open_side(part, columns, most_rows=self._most_rows) for part in parts]
-            check_columns(sides[0], sides[1], columns=columns)
-            return self._check(sides[0], sides[1], ContaminationSearch(ngram=ngram, threshold=threshold), target)
+        if not all(isinstance(part.split, LocalSplit) for part in parts):  # what streams from the Hub needs its token
+            return await anyio.to_thread.run_sync(
+                lambda: compare(parts, columns, ngram, threshold, target, self._most_rows)
+            )
+        try:
+            return await worker.run_comparing(compare, parts, columns, ngram, threshold, target, self._most_rows)
+        except TooMuch:
+            if target is not None:
+                target.unlink(missing_ok=True)
+            raise
 
-        return await anyio.to_thread.run_sync(run)
 
-    def _check(
-        self, train: Side, evaluation: Side, search: ContaminationSearch, filtered: Path | None
-    ) -> ContaminationResult:
-        if filtered is not None:
-            _check_target(train, filtered)
-        partial = [*train.unread, *evaluation.unread]
-        evaluation_rows = 0
-        for texts in evaluation.texts(partial):
-            search.add(evaluation_rows, texts)
-            evaluation_rows += 1
-        train_rows = 0
-        for texts in train.texts(partial):
-            search.look(train_rows, texts)
-            train_rows += 1
-        for side, rows in ((train, train_rows), (evaluation, evaluation_rows)):
-            if not rows:
-                raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
-        found = search.outcome(train_rows=train_rows, evaluation_rows=evaluation_rows)
-        if filtered is not None:
-            write_without(train, found.train_rows, target=filtered)
-        return _result(train, evaluation, search, found, (train_rows, evaluation_rows), filtered, partial)
+def compare(
+    parts: Sequence[Part],
+    columns: Sequence[str] | None,
+    ngram: int,
+    threshold: float,
+    filtered: Path | None,
+    most_rows: int,
+) -> ContaminationResult:
+    """What of the second part stands in the first; for `worker` where both are local files."""
+    train, evaluation = (open_side(part, columns, most_rows=most_rows) for part in parts)
+    check_columns(train, evaluation, columns=columns)
+    search = ContaminationSearch(ngram=ngram, threshold=threshold)
+    if filtered is not None:
+        _check_target(train, filtered)
+    partial = [*train.unread, *evaluation.unread]
+    evaluation_rows = 0
+    for texts in evaluation.texts(partial):
+        search.add(evaluation_rows, texts)
+        evaluation_rows += 1
+    train_rows = 0
+    for texts in train.texts(partial):
+        search.look(train_rows, texts)
+        train_rows += 1
+    for side, rows in ((train, train_rows), (evaluation, evaluation_rows)):
+        if not rows:
+            raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
+    found = search.outcome(train_rows=train_rows, evaluation_rows=evaluation_rows)
+    if filtered is not None:
+        write_without(train, found.train_rows, target=filtered)
+    return _result(train, evaluation, search, found, (train_rows, evaluation_rows), filtered, partial)
 
 
 def _result(

@@ -21,6 +21,7 @@ from mlintern.tools.data.text_tokens import texts_in
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.sandbox import worker
 
 MEASURED = ("test", "validation")
 """The split on which a model is measured: test before validation."""
@@ -74,7 +75,11 @@ async def find_part(
     """
     if not looks_local(name):
         return await _remote_part(hub, name, config, split, measured=measured, revision=revision)
-    found = await anyio.to_thread.run_sync(lambda: open_local(name).of(config))
+    return await worker.run_on_data(_local_part, name, config, split, measured)
+
+
+def _local_part(name: str, config: str | None, split: str | None, measured: bool) -> Part:
+    found = open_local(name).of(config)
     if measured and split is None:
         split = _measured([one.name for one in found.splits])
     chosen = found.split(split)

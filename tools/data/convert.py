@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlintern.tools.data.local_files import LocalSplit
-from mlintern.tools.data.packed import delimiter_of, encoding_of, open_bytes, plain_file
+from mlintern.tools.data.packed import delimiter_of, encoding_of, lines_of, open_bytes, plain_file
 from mlintern.tools.data.sql_text import literal, quoted, unreadable
 from mlintern.tools.errors import BadInput
 
@@ -109,7 +110,7 @@ def _opens_with_bracket(file: Path) -> bool:
 
 def _longest_line(file: Path) -> int:
     with open_bytes(file) as stream:
-        return max(map(len, stream), default=0)
+        return max(map(len, lines_of(stream, name=file)), default=0)
 
 
 def _json_faults(files: tuple[Path, ...], array: bool) -> BadInput | None:
@@ -126,17 +127,17 @@ def _json_faults(files: tuple[Path, ...], array: bool) -> BadInput | None:
                 next_step="Every line must be one JSON object in UTF-8; correct or remove these lines.",
             )
         with open_bytes(file) as stream:
-            if not any(line.strip() for line in stream):
+            if not any(line.strip() for line in lines_of(stream, name=file)):
                 return BadInput(f"{file} has no rows.", next_step="Write at least one JSON object, one a line.")
         with open_bytes(file) as stream:
-            if not any(key for line in stream if line.strip() for key in json.loads(line)):
+            if not any(key for line in lines_of(stream, name=file) if line.strip() for key in json.loads(line)):
                 return BadInput(f"{file} has rows, but no named column.", next_step="Give every value a name.")
     return None
 
 
 def _line_faults(file: Path) -> Iterator[tuple[int, str]]:
     with open_bytes(file) as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(lines_of(stream, name=file), start=1):
             if not line.strip():
                 continue
             try:
@@ -164,7 +165,7 @@ JSON_NAMES = {list: "list", str: "string", int: "number", float: "number", bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        repeated = next(key for position, (key, _) in enumerate(pairs) if key in dict(pairs[:position]))
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {repeated!r} occurs twice in one object")
     return value
 

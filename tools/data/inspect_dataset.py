@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import anyio.to_thread
-
 from mlintern.common.text import did_you_mean
 from mlintern.tools.data.inspect_remote import RemoteInspector
 from mlintern.tools.data.inspect_table import Request, inspect_table
@@ -19,6 +17,7 @@ from mlintern.tools.data.viewer import ViewerClient
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.sandbox import worker
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 
@@ -81,23 +80,28 @@ class DatasetInspector:
             raise BadInput(
                 f"{dataset} is local data; it has no revision.", next_step="Leave it out, or give a Hub id."
             )
-        return await anyio.to_thread.run_sync(self._inspect_local, dataset, config, split, request)
+        with tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as scratch:
+            return await worker.run_on_data(inspect_local, dataset, config, split, request, Path(scratch))
 
-    def _inspect_local(
-        self, dataset: str, config: str | None, split: str | None, request: Request
-    ) -> DatasetInspection:
-        whole = open_local(dataset)
-        found = whole.of(config)
-        chosen = found.split(split)
-        with (
-            tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as scratch,
-            open_table(chosen, scratch=Path(scratch)) as table,
-        ):
-            result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=Path(scratch))
-        result.splits = _splits(found, chosen.name, table.rows)
-        if whole.configs != ["default"]:
-            result.config, result.configs = chosen.config, whole.configs
-        return result
+
+def inspect_local(
+    dataset: str, config: str | None, split: str | None, request: Request, scratch: Path
+) -> DatasetInspection:
+    """The inspection of local data; for `worker`, as anybody may have written it.
+
+    Raises:
+        BadInput: unknown split or column, unreadable or empty data.
+        NotFound: no such file.
+    """
+    whole = open_local(dataset)
+    found = whole.of(config)
+    chosen = found.split(split)
+    with open_table(chosen, scratch=scratch) as table:
+        result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=scratch)
+    result.splits = _splits(found, chosen.name, table.rows)
+    if whole.configs != ["default"]:
+        result.config, result.configs = chosen.config, whole.configs
+    return result
 
 
 def _splits(found: LocalDataset, read: str, rows: int) -> list[Split]:

@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from mlintern.tools.data.inspect_table import Request, inspect_table
 from mlintern.tools.data.inspection_results import DatasetInspection, Split
+from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.remote_rows import (
     Described,
     Head,
@@ -25,6 +26,7 @@ from mlintern.tools.data.table import open_table
 from mlintern.tools.data.viewer import Viewed, ViewerClient
 from mlintern.tools.errors import MlinternError, NotFound, ServiceError
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.sandbox import worker
 from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.workspace import Workspace
 
@@ -54,7 +56,7 @@ class RemoteInspector:
         chosen = choose(splits, described.config, described.split, info.id)
         if viewed.splits:
             await self._viewer.look_at(viewed, info.id, chosen.config, chosen.name)
-        result = await anyio.to_thread.run_sync(self._read, info.id, chosen, viewed, request)
+        result = await self._read(info.id, chosen, viewed, request)
         _complete(result, info, chosen, viewed, splits)
         return result
 
@@ -64,18 +66,24 @@ class RemoteInspector:
         converted = converted_splits(viewed.files)
         return converted if converted and not all(one.format == "parquet" for one in own) else own or converted
 
-    def _read(self, name: str, chosen: RemoteSplit, viewed: Viewed, request: Request) -> DatasetInspection:
+    async def _read(self, name: str, chosen: RemoteSplit, viewed: Viewed, request: Request) -> DatasetInspection:
         with tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as folder:
             scratch = Path(folder)
             try:
-                head, report = copy_head(self._hub, chosen, folder=scratch), answered("dataset files")
+                head = await anyio.to_thread.run_sync(lambda: copy_head(self._hub, chosen, folder=scratch))
+                report = answered("dataset files")
             except (ServiceError, NotFound) as error:
                 head, report = _first_rows(viewed, chosen, scratch, error), failed("dataset files", error)
-            with open_table(head.split, scratch=scratch) as table:
-                result = inspect_table(table, request, name=name, split=chosen.name, scratch=scratch)
-                _say_what_was_read(result, head, table.rows, report)
+            result, rows = await worker.run_on_data(_inspect_copy, head.split, request, name, scratch)
+            _say_what_was_read(result, head, rows, report)
             result.sources = [*viewed.sources, report]
             return result
+
+
+def _inspect_copy(split: LocalSplit, request: Request, name: str, scratch: Path) -> tuple[DatasetInspection, int]:
+    """The inspection of rows of the Hub dataset ``name``, and how many there are; for `worker`."""
+    with open_table(split, scratch=scratch) as table:
+        return inspect_table(table, request, name=name, split=split.name, scratch=scratch), table.rows
 
 
 def _first_rows(viewed: Viewed, chosen: RemoteSplit, scratch: Path, error: MlinternError) -> Head:

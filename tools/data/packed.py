@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -32,6 +33,7 @@ ROWS_KEYS = frozenset(
         "results",
     ]
 )
+LONGEST_LINE = 128 * 2**20
 LARGEST_OBJECT = 512 * 2**20
 """A JSON file that is one object is read whole; a larger one is not looked into."""
 
@@ -68,6 +70,21 @@ def open_bytes(file: Path) -> IO[bytes]:
                 )
             return io.BufferedReader(cast(Any, zipfile.ZipFile(file).open(members[0])))
     return file.open("rb")
+
+
+def lines_of(stream: IO[bytes], *, name: object) -> Iterator[bytes]:
+    """The lines of ``stream``, which is called ``name``.
+
+    Raises:
+        BadInput: one is longer than any row of text; it is not read to its end.
+    """
+    while line := stream.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise BadInput(
+                f"{name} has a line of more than {LONGEST_LINE >> 20} MiB.",
+                next_step="Write one object a line; is it the right file?",
+            )
+        yield line
 
 
 def members_of(file: Path) -> list[str]:
@@ -185,7 +202,7 @@ def _has_mark(file: Path) -> bool:
 
 def _field_rows(file: Path, folder: Path, field: str) -> Path:
     with open_bytes(file) as stream:
-        rows = json.loads(stream.read().decode("utf-8-sig"))[field]
+        rows = json.loads(stream.read(LARGEST_OBJECT + 2**16).decode("utf-8-sig"))[field]
     target = folder / f"plain-{len(list(folder.glob('plain-*')))}.jsonl"
     with target.open("w", encoding="utf-8") as out:
         out.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)

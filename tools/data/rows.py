@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlintern.tools.data.local_files import LocalSplit
-from mlintern.tools.data.packed import delimiter_of, open_bytes
+from mlintern.tools.data.packed import LARGEST_OBJECT, delimiter_of, lines_of, open_bytes
 from mlintern.tools.data.remote_rows import BLOCK, MOST_BYTES, RemoteFile, RemoteFiles
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.errors import hub_errors
@@ -134,7 +134,7 @@ def _json(file: DataFile) -> Iterator[dict[str, Any]]:
             rows = _loads(file, 1, _whole(file, stream))
             yield from (row for row in rows if isinstance(row, dict))
             return
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(lines_of(stream, name=file), start=1):
             if line.strip():
                 row = _loads(file, number, line)
                 if not isinstance(row, dict):
@@ -145,7 +145,13 @@ def _json(file: DataFile) -> Iterator[dict[str, Any]]:
 def _whole(file: DataFile, stream: IO[bytes]) -> bytes:
     """A JSON array can only be read whole; of the Hub's only a small one is."""
     if not isinstance(file, RemoteFile):
-        return stream.read()
+        data = stream.read(LARGEST_OBJECT + 1)
+        if len(data) > LARGEST_OBJECT:
+            raise BadInput(
+                f"{file} is one JSON array of more than {LARGEST_OBJECT >> 20} MiB, which cannot be read in parts.",
+                next_step="Write it as JSON lines or parquet.",
+            )
+        return data
     data = stream.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise BadInput(

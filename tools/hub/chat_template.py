@@ -66,7 +66,7 @@ def read_template(files: Mapping[str, str]) -> tuple[str | None, str | None]:
         config = json.loads(files.get("tokenizer_config.json", "{}"))
         found = config.get("chat_template")
         eos = config.get("eos_token")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BadInput(
             f"tokenizer_config.json is not readable: {error}.", next_step="Save the tokenizer again."
         ) from error

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 from pydantic import BaseModel, Field
 
+from mlintern.common.text import format_bytes
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.hub.addresses import agreed, local_path, looks_local, parse_address
-from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template, template_files
+from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.hub.safetensors import DTYPES, count_parameters
 from mlintern.tools.sandbox import worker
@@ -40,6 +41,7 @@ class PublishedEvaluation(BaseModel):
 
 class ModelInspection(NetworkedResult):
     model: str
+    untrusted: bool = Field(default=True, description="template, card and config are other people's: data")
     revision: str | None = None
     parameters: int | None = Field(default=None, description="from safetensors metadata")
     parameters_by_dtype: dict[str, int] = Field(default_factory=dict)
@@ -93,10 +95,10 @@ class ModelInspector:
                 )
             if revision is not None:
                 raise BadInput(f"{model} is a local folder; it has no revision.", next_step="Leave `revision` out.")
-            return await anyio.to_thread.run_sync(self._local, model, folder)
+            return await self._local(model, folder)
         return await self._remote(model, revision)
 
-    def _local(self, name: str, folder: Path) -> ModelInspection:
+    async def _local(self, name: str, folder: Path) -> ModelInspection:
         if not (folder / "config.json").is_file():
             adapter = (folder / "adapter_config.json").is_file()
             raise BadInput(
@@ -105,14 +107,11 @@ class ModelInspector:
                 if adapter
                 else "Give the folder that `save_pretrained` wrote (of a job: output/model).",
             )
-        config = read_config((folder / "config.json").read_text(encoding="utf-8"))
-        files = sorted(folder.glob("*.safetensors"))
-        counted = count_parameters(files)
-        result = self._describe(name, config, template_files(folder), counted)
-        result.weight_bytes = sum(file.stat().st_size for file in files) or None
-        card = _local_card(folder)
-        result.license, result.base_model = card.get("license"), _as_list(card.get("base_model"))
-        if not files:
+        found = await worker.run(read_folder, folder)
+        result = self._describe(name, found.files, found.counted)
+        result.weight_bytes = found.weight_bytes or None
+        result.license, result.base_model = _first(found.card.get("license")), _as_list(found.card.get("base_model"))
+        if not found.weight_bytes:
             result.warnings.append("There are no safetensors files, so the parameters were not counted.")
         return result
 
@@ -130,13 +129,15 @@ class ModelInspector:
         if access == "readable":
             texts, report = await self._small_files(identifier, info.sha)
             sources += [report] if report.status != "ok" else []
-        config = read_config(texts["config.json"]) if "config.json" in texts else dict(info.config or {})
+        files = await worker.run(read_files, texts)
+        if not files.config:
+            files = replace(files, config=dict(info.config or {}))
         weights = info.safetensors
         counted = {DTYPES.get(k, (k.lower(), 0))[0]: v for k, v in (weights.parameters if weights else {}).items()}
-        result = self._describe(identifier, config, texts, counted)
+        result = self._describe(identifier, files, counted)
         if weights is not None:
             result.parameters = weights.total
-            result.memory = self._estimate(config, weights.total)
+            result.memory = self._estimate(files.config, weights.total)
         result.revision, result.access, result.gated = info.sha, access, info.gated
         card = dict(vars(info.card_data)) if info.card_data else {}
         result.license = _first(card.get("license"))
@@ -178,10 +179,8 @@ class ModelInspector:
         except MlinternError as error:
             return {}, failed("huggingface files", error)
 
-    def _describe(
-        self, name: str, config: Mapping[str, Any], texts: Mapping[str, str], counted: Mapping[str, int]
-    ) -> ModelInspection:
-        template, eos = read_template(texts)
+    def _describe(self, name: str, files: ModelFiles, counted: Mapping[str, int]) -> ModelInspection:
+        config = files.config
         text_config = config.get("text_config") if isinstance(config.get("text_config"), dict) else config
         sizes: Mapping[str, Any] = text_config or {}
         total = sum(counted.values()) or None
@@ -193,17 +192,72 @@ class ModelInspector:
             parameters=total,
             parameters_by_dtype=dict(counted),
             architecture=_first(config.get("architectures")),
-            model_type=config.get("model_type"),
+            model_type=_first(config.get("model_type")),
             context_length=context,
             dtype=_dtype(config, counted),
             vocabulary=sizes.get("vocab_size") if isinstance(sizes.get("vocab_size"), int) else None,
-            eos_token=eos,
-            chat_template=worker.call(analyse_template, template, eos),
+            eos_token=files.eos,
+            chat_template=files.chat_template,
             access="local",
             memory=self._estimate(config, total),
         )
         result.warnings = _warnings(result)
         return result
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What the small files of a model say. ``config`` is config.json, empty without one."""
+
+    config: dict[str, Any]
+    eos: str | None
+    chat_template: ChatTemplate
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A saved model. ``counted``: parameters by dtype; ``card``: the metadata at the head of its card."""
+
+    files: ModelFiles
+    counted: dict[str, int]
+    weight_bytes: int
+    card: dict[str, Any]
+
+
+def read_files(texts: Mapping[str, str]) -> ModelFiles:
+    """The small files of a model, by name; for `worker`, as anybody may have written them.
+
+    Raises:
+        BadInput: one is not what it should be.
+    """
+    template, eos = read_template(texts)
+    config = read_config(texts["config.json"]) if "config.json" in texts else {}
+    return ModelFiles(config, eos, analyse_template(template, eos))
+
+
+def read_folder(folder: Path) -> ModelFolder:
+    """What a folder says of the model in it; for `worker`.
+
+    Raises:
+        BadInput: a file is not what it should be, or too large for what it is.
+    """
+    texts = {name: _small_text(folder / name) for name in SMALL_FILES if (folder / name).is_file()}
+    weights = sorted(folder.glob("*.safetensors"))
+    return ModelFolder(
+        read_files(texts),
+        counted=dict(count_parameters(weights)),
+        weight_bytes=sum(file.stat().st_size for file in weights),
+        card=_local_card(folder),
+    )
+
+
+def _small_text(file: Path) -> str:
+    if (size := file.stat().st_size) > LARGEST:
+        raise BadInput(f"{file} has {format_bytes(size)}: it is not what its name says.", next_step="Save it again.")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} is not UTF-8 text.", next_step="Save the model again.") from error
 
 
 def read_config(text: str) -> dict[str, Any]:
@@ -214,7 +268,7 @@ def read_config(text: str) -> dict[str, Any]:
     """
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"config.json is not JSON: {error}.", next_step="Save the model again.") from error
     if not isinstance(config, dict):
         raise BadInput("config.json is no JSON object.", next_step="Save the model again.")

@@ -14,6 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import ParamSpec
 
 from mlintern.tools.errors import BadInput, MissingDependency, NotFound, ServiceError
 from mlintern.tools.papers.document import Document
@@ -25,8 +26,11 @@ from mlintern.tools.papers.reader import is_paper, read_latexml
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
+from mlintern.tools.sandbox import worker
 from mlintern.tools.service_status import SourceReport, answered, failed
 from mlintern.tools.web import DAY, FOREVER, Web
+
+P = ParamSpec("P")
 
 _MOST_SOURCE_BYTES = 60 << 20
 _MOST_FILE_BYTES = 4 << 20
@@ -139,15 +143,13 @@ class Texts:
         return await self._latexml("ar5iv", name, "ar5iv", age=30 * DAY)
 
     async def _latexml(self, service: str, name: PaperId, source: str, *, age: float) -> Document:
-        import anyio
-
         answer = await self._web.get(service, f"html/{name.versioned}", expect="html", cache=age)
         if not is_paper(answer.body):
             raise NotFound(
                 f"{source} has no text of {name.versioned}: the page is a stub or a conversion that failed.",
                 next_step="Another source is tried.",
             )
-        document = await anyio.to_thread.run_sync(lambda: read_latexml(answer.body, source=source))
+        document = await _read(read_latexml, answer.body, source=source)
         if not any(section.text for section in document.sections if section.id not in ("bib", "front")):
             raise NotFound(
                 f"{source} has a page for {name.versioned} without a text: the conversion lost it.",
@@ -165,21 +167,16 @@ class Texts:
         answer = await self._web.get("huggingface", f"papers/{name.value}.md", cache=DAY)
         if answer.headers.get("content-type", "").startswith("text/html") or len(answer.body) < 500:
             raise NotFound(f"Hugging Face has no text of {name.value}.", next_step="Another source is tried.")
-        return read_markdown(answer.text)
+        return await _read(read_markdown, answer.text)
 
     async def _latex(self, name: PaperId) -> Document:
-        import anyio
-
         answer = await self._web.get("arxiv", f"src/{name.versioned}", cache=DAY if name.version is None else FOREVER)
-        files = await anyio.to_thread.run_sync(unpack_source, answer.body)
-        document = await anyio.to_thread.run_sync(read_latex, files)
+        document = await _read(read_source, answer.body)
         return replace(document, version=name.version)
 
     async def _pdf(self, name: PaperId) -> Document:
-        import anyio
-
         answer = await self._web.get("arxiv", f"pdf/{name.versioned}", cache=DAY if name.version is None else FOREVER)
-        document = await anyio.to_thread.run_sync(read_pdf, answer.body)
+        document = await _read(read_pdf, answer.body)
         return replace(await self._with_names(document, name), version=name.version)
 
     async def _with_names(self, document: Document, name: PaperId) -> Document:
@@ -193,10 +190,8 @@ class Texts:
         return replace(document, title=found[0].title, abstract=found[0].abstract, authors=found[0].authors)
 
     async def _open_pdf(self, paper: Paper) -> Document:
-        import anyio
-
         answer = await self._web.get("web", paper.pdf_url, max_bytes=64 << 20, timeout=60.0, cache=30 * DAY)
-        document = await anyio.to_thread.run_sync(read_pdf, answer.body)
+        document = await _read(read_pdf, answer.body)
         return replace(document, title=paper.title or document.title, abstract=paper.abstract, authors=paper.authors)
 
     async def _abstract(self, name: PaperId) -> Document:
@@ -204,6 +199,23 @@ class Texts:
         if not found:
             raise NotFound(f"arXiv has no paper {name.versioned}.", next_step="Check the id, or use search_papers.")
         return replace(_only_abstract(found[0]), version=name.version)
+
+
+async def _read(function: Callable[P, Document], *args: P.args, **kwargs: P.kwargs) -> Document:
+    """``function`` in the worker: what others wrote may take it down, or for ever.
+
+    Raises:
+        ServiceError: the text takes more memory or time than reading may.
+    """
+    try:
+        return await worker.run(function, *args, **kwargs)
+    except worker.TooMuch as error:
+        raise ServiceError(f"The text cannot be read: {error.message}", service="papers", next_step="") from error
+
+
+def read_source(data: bytes) -> Document:
+    """The paper in what arXiv serves as its LaTeX source; raises as `unpack_source`."""
+    return read_latex(unpack_source(data))
 
 
 def _version_in(url: str) -> int | None:

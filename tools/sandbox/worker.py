@@ -34,7 +34,9 @@ from mlintern.tools.errors import BadInput, MlinternError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST_PROCESSES = 2
+MOST_PROCESSES = 3
+MOST_LONG = 2
+"""Calls with more time than `READING` at once: something small can be read while they last."""
 LARGEST_ANSWER = 64 << 20
 """Bytes of a pickled answer; a result that is larger does not belong in a conversation."""
 FRESH_ABOVE_BYTES = 300 << 20
@@ -65,6 +67,11 @@ class Limits:
 
 
 READING = Limits()
+DATA = Limits(seconds=240.0, cpu_seconds=480, memory_bytes=2 << 30)
+"""For a table, which may be larger than memory: DuckDB is held to 400 MB, and a row is held whole."""
+COMPARING = Limits(seconds=1800.0, cpu_seconds=3600, memory_bytes=2 << 30)
+"""For every row of two datasets: a million rows against ten thousand take 78 s (docs/data.md)."""
+MOST_MEMORY_BYTES = 2 << 30
 
 
 class TooMuch(BadInput):
@@ -73,13 +80,27 @@ class TooMuch(BadInput):
 
 async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`call` for the event loop; cancelling it ends the call in the other process at once."""
+    return await _run(function, args, kwargs, READING)
+
+
+async def run_on_data(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`run` with the limits of `DATA`."""
+    return await _run(function, args, kwargs, DATA)
+
+
+async def run_comparing(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`run` with the limits of `COMPARING`."""
+    return await _run(function, args, kwargs, COMPARING)
+
+
+async def _run(function: Callable[..., T], args: Any, kwargs: Any, limits: Limits) -> T:
     import anyio
     import anyio.to_thread
 
     stop = threading.Event()
     try:
         return await anyio.to_thread.run_sync(
-            lambda: _pool.call(function, args, kwargs, limits=READING, stop=stop), abandon_on_cancel=True
+            lambda: _pool.call(function, args, kwargs, limits=limits, stop=stop), abandon_on_cancel=True
         )
     finally:
         stop.set()
@@ -98,10 +119,12 @@ def call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 class _Process:
     """A warm process that serves one call at a time."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not is_secret_name(name)}
+        # Its own allocator reserves a gibibyte in advance, which would count as taken.
+        environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mlintern.tools.sandbox.worker_process", str(limits.memory_bytes)],
+            [sys.executable, "-P", "-m", "mlintern.tools.sandbox.worker_process", str(MOST_MEMORY_BYTES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -167,12 +190,14 @@ class _Pool:
     def __init__(self) -> None:
         self._free: list[_Process] = []
         self._turn = threading.Semaphore(MOST_PROCESSES)
+        self._long = threading.Semaphore(MOST_LONG)
         self._lock = threading.Lock()
 
     def call(self, function: Callable[..., T], args: Any, kwargs: Any, *, limits: Limits, stop: threading.Event) -> T:
         name = f"{function.__module__}:{function.__qualname__}"
-        request = pickle.dumps((name, args, kwargs, limits.cpu_seconds))
-        with self._process(limits, stop) as process:
+        request = pickle.dumps((name, args, kwargs, limits.cpu_seconds, limits.memory_bytes))
+        turns = [self._long, self._turn] if limits.seconds > READING.seconds else [self._turn]
+        with self._process(turns, stop) as process:
             began = time.monotonic()
             try:
                 answer = process.ask(request, deadline=began + limits.seconds, stop=stop)
@@ -187,12 +212,14 @@ class _Pool:
         return cast(T, value)
 
     @contextlib.contextmanager
-    def _process(self, limits: Limits, stop: threading.Event) -> Iterator[_Process]:
-        while not self._turn.acquire(timeout=0.1):
-            if stop.is_set():
-                raise _Stopped
-        try:
-            process = self._take(limits)
+    def _process(self, turns: list[threading.Semaphore], stop: threading.Event) -> Iterator[_Process]:
+        with contextlib.ExitStack() as held:
+            for turn in turns:
+                while not turn.acquire(timeout=0.1):
+                    if stop.is_set():
+                        raise _Stopped
+                held.callback(turn.release)
+            process = self._take()
             kept = False
             try:
                 yield process
@@ -203,17 +230,15 @@ class _Pool:
                         self._free.append(process)
                 else:
                     process.kill()
-        finally:
-            self._turn.release()
 
-    def _take(self, limits: Limits) -> _Process:
+    def _take(self) -> _Process:
         with self._lock:
             while self._free:
                 process = self._free.pop()
                 if process.alive:
                     return process
                 process.kill()
-        return _Process(limits)
+        return _Process()
 
     def close(self) -> None:
         with self._lock:

@@ -10,15 +10,18 @@ import io
 import os
 import pickle
 import resource
+import stat
 import struct
 import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mlintern.tools.errors import MlinternError
+from mlintern.tools.errors import BadInput, MlinternError
 from mlintern.tools.sandbox.worker import LARGEST_ANSWER, TooMuch, restored_error
 
 _HEADER = struct.Struct("!Q")
+_HARMLESS = frozenset({os.devnull, "/dev/urandom", "/dev/random"})
+"""Devices that libraries open."""
 
 
 def main(memory_bytes: int) -> None:
@@ -27,18 +30,19 @@ def main(memory_bytes: int) -> None:
     for descriptor in (0, 1):  # what a library prints must not pass for an answer
         os.dup2(nothing, descriptor)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    _allow_memory(memory_bytes, most=memory_bytes)
+    sys.addaudithook(_only_regular)
     while header := requests.read(_HEADER.size):
         (size,) = _HEADER.unpack(header)
-        answer = serve(requests.read(size))
+        answer = serve(requests.read(size), most_memory_bytes=memory_bytes)
         _write(answers, answer)
 
 
-def serve(request: bytes) -> bytes:
+def serve(request: bytes, *, most_memory_bytes: int) -> bytes:
     """The pickled answer: ("result", value) or ("error", an error of ours), and the most memory held so far."""
-    name, args, kwargs, cpu_seconds = pickle.loads(request)
+    name, args, kwargs, cpu_seconds, memory_bytes = pickle.loads(request)
     _allow_more(cpu_seconds)
+    _allow_memory(memory_bytes, most=most_memory_bytes)
     module, _, path = name.partition(":")
     function = importlib.import_module(module)
     for part in path.split("."):
@@ -85,6 +89,27 @@ def _allow_more(seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def _only_regular(event: str, args: tuple[Any, ...]) -> None:
+    """Let nothing be opened that is no file or folder: a pipe holds its reader up, a device has no end."""
+    if event != "open" or not isinstance(args[0], str | bytes | os.PathLike):
+        return
+    try:
+        mode = Path(os.fsdecode(args[0])).stat().st_mode
+    except (OSError, ValueError):
+        return
+    name = os.fsdecode(args[0])
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name in _HARMLESS):
+        raise BadInput(
+            f"{name!r:.80} is no regular file but a device, a pipe or a socket.", next_step="Give a file or a folder."
+        )
+
+
+def _allow_memory(memory_bytes: int, *, most: int) -> None:
+    """How much may be allocated in this call; ``most`` can never be passed."""
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_DATA, (min(memory_bytes, most), most))
 
 
 def _write(answers: BinaryIO, answer: bytes) -> None:

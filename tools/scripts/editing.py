@@ -5,6 +5,9 @@ from __future__ import annotations
 from mlintern.common.text import nearest
 from mlintern.tools.errors import BadInput
 
+MOST_PLACES = 100
+"""Places of a piece that are counted: one that occurs more often is no use in any case."""
+
 
 def replace_once(text: str, old: str, *, new: str | None) -> str:
     """``text`` with its only occurrence of ``old`` replaced by ``new``.
@@ -23,8 +26,9 @@ def replace_once(text: str, old: str, *, new: str | None) -> str:
     if len(starts) > 1:
         lines = ", ".join(str(text.count("\n", 0, start) + 1) for start in starts[:10])
         more = " and more" if len(starts) > 10 else ""
+        count = f"at least {MOST_PLACES}" if len(starts) == MOST_PLACES else str(len(starts))
         raise BadInput(
-            f"old_text occurs {len(starts)} times, in lines {lines}{more}.",
+            f"old_text occurs {count} times, in lines {lines}{more}.",
             next_step="Add the lines around the one that you mean.",
         )
     if not starts:
@@ -33,10 +37,10 @@ def replace_once(text: str, old: str, *, new: str | None) -> str:
 
 
 def _occurrences(text: str, piece: str) -> list[int]:
-    """Where ``piece`` starts in ``text``, overlapping places included."""
-    starts = []
+    """Where ``piece`` starts in ``text``, overlapping places included; the first `MOST_PLACES` of them."""
+    starts: list[int] = []
     start = text.find(piece)
-    while start >= 0:
+    while start >= 0 and len(starts) < MOST_PLACES:
         starts.append(start)
         start = text.find(piece, start + 1)
     return starts

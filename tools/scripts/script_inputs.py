@@ -19,6 +19,7 @@ from mlintern.tools.data.rows import stream_rows
 from mlintern.tools.data.table import open_table
 from mlintern.tools.errors import BadInput, MlinternError, NotFound
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.sandbox import worker
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.script_results import Check
 
@@ -99,8 +100,7 @@ class Materials:
         )
         if isinstance(part.split, LocalSplit):
             local = part.split
-            rows = await anyio.to_thread.run_sync(lambda: first_of(local, count), abandon_on_cancel=True)
-            return Rows(rows, local.format)
+            return Rows(await worker.run_on_data(first_of, local, count), local.format)
         rows = await anyio.to_thread.run_sync(
             lambda: list(itertools.islice(stream_rows(part.split), count)), abandon_on_cancel=True
         )

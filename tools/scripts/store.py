@@ -13,6 +13,7 @@ from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
 from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.sandbox import worker
 from mlintern.tools.scripts.checks import static_checks
 from mlintern.tools.scripts.data_sources import check_dataset, is_local
 from mlintern.tools.scripts.editing import replace_once
@@ -27,6 +28,7 @@ from mlintern.tools.workspace import Workspace
 
 ID_LENGTH = 12
 MAX_BYTES = 1_000_000
+LONG_TEXT = 50_000
 LONGEST_NAME = 120
 
 
@@ -185,7 +187,9 @@ class ScriptStore:
         return self._result(self.get(script_id))
 
     def _result(self, script: Script) -> ScriptResult:
-        checks = static_checks(script.text)
+        # A short script costs its parser nothing; a long one may be made to hold up whatever shares its process.
+        long = len(script.text) > LONG_TEXT
+        checks = worker.call(static_checks, script.text) if long else static_checks(script.text)
         if script.recipe is not None:
             checks += _model_checks(script.recipe)
         return ScriptResult(

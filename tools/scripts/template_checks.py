@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
-
 from mlintern.tools.data.token_lengths import load_tokenizer
 from mlintern.tools.errors import BadInput, MissingDependency, MlinternError
 from mlintern.tools.hub.chat_template import (
@@ -24,6 +22,7 @@ from mlintern.tools.hub.chat_template import (
     template_files,
 )
 from mlintern.tools.hub.inspect_model import CONTEXT_KEYS, read_config
+from mlintern.tools.sandbox import worker
 from mlintern.tools.scripts.content_rules import Remake, as_read, content_findings, texts_of
 from mlintern.tools.scripts.dry_settings import Constants
 from mlintern.tools.scripts.prepared_rows import Prepared, prepared
@@ -39,44 +38,56 @@ TRAINERS = ("sft", "dpo", "grpo")
 
 
 @dataclass(frozen=True)
+class _Model:
+    """Where the files of a script's model lie. ``own``: those of the tokenizer, which an adapter may bring along."""
+
+    whole: Path
+    own: Path
+    other_template: Path | None
+
+    @property
+    def tokenizer(self) -> Path:
+        has = (self.own / "tokenizer_config.json").is_file() or (self.own / "tokenizer.json").is_file()
+        return self.own if has else self.whole
+
+
+@dataclass(frozen=True)
 class _Tokenizer:
-    """What of a model's tokenizer is needed. ``count`` None: tokens cannot be counted, and ``why``."""
+    """What of a model's tokenizer is needed. ``why`` not empty: tokens cannot be counted."""
 
     template: str | None
     eos: str | None
     bos: str
     context: int | None
-    count: Count | None
     why: str = ""
 
 
 class TemplateChecker:
-    """Renders rows; ``workspace`` holds scratch files while it does."""
+    """Renders rows; what others wrote, the tokenizer, its template and the data, is read by the worker."""
 
-    def __init__(self, *, materials: Materials, scratch: Path) -> None:
+    def __init__(self, *, materials: Materials) -> None:
         self._materials = materials
-        self._scratch = scratch
 
     async def check(self, script: Script) -> list[Check]:
         """Findings about the rows and the template of ``script``. What cannot be had is a finding, not a pass."""
-        constants = Constants.of(script.text)
+        constants = await worker.run(Constants.of, script.text)
         if constants is None or constants.model is None or not constants.data():
             return [_unread()]
         try:
-            tokenizer = await self._tokenizer(constants)
+            model = await self._model(constants)
+            tokenizer = await worker.run(_read_tokenizer, constants, model)
         except MlinternError as error:
             return [unavailable("tokenizer_unavailable", f"tokenizer of {constants.model}", error=error)]
         checks: list[Check] = []
-        if tokenizer.count is None:
+        if tokenizer.why:
             checks.append(_uncounted(tokenizer.why))
-        template = analyse_template(tokenizer.template, tokenizer.eos)
+        template = await worker.run(analyse_template, tokenizer.template, tokenizer.eos)
         if template.error:
             return [*checks, _broken(template.error)]
-        folder = await self._materials.whole_model_files(constants.model, constants.revision)
-        checks += await anyio.to_thread.run_sync(lambda: list(_adapter_findings(constants, folder)))
+        checks += await worker.run(_adapter_findings, constants, model.whole)
         source = constants.data().get("DATASET")
         if source is not None:
-            checks += await self._training(script, constants, source, tokenizer, template)
+            checks += await self._training(script, constants, source, model, tokenizer, template)
         plan = constants.data().get("EVALUATION_DATASET")
         if plan is not None:
             checks += await self._evaluation(constants, plan, template)
@@ -87,6 +98,7 @@ class TemplateChecker:
         script: Script,
         constants: Constants,
         source: DataSource,
+        model: _Model,
         tokenizer: _Tokenizer,
         template: ChatTemplate,
     ) -> list[Check]:
@@ -99,34 +111,8 @@ class TemplateChecker:
             return [unavailable("data_unavailable", f"dataset {source.name}", error=error)]
         if not found.rows:
             return [_no_rows(source)]
-        made = await anyio.to_thread.run_sync(
-            lambda: prepared(script, trainer, constants.values.get("COLUMNS"), found.rows), abandon_on_cancel=True
-        )
-        settings = _settings(constants, trainer, tokenizer)
-        if made is None:
-            return [_unprepared(), *row_findings(trainer, None, template=template, settings=settings)]
-        if made.rows and "input_ids" in made.rows[0]:
-            return list(_token_rows(made.rows, settings))
-        compiled = compile_template(tokenizer.template) if tokenizer.template else None
-        more = constants.values.get("HYPERPARAMETERS", {}).get("chat_template_kwargs") or {}
-        form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
-
-        def look() -> list[Check]:
-            reading = read_rows(trainer, made.rows, form=form)
-            checks = [
-                *_left_out(made, len(found.rows)),
-                *row_findings(trainer, reading, template=template, settings=settings),
-            ]
-            given = [made.given[row.number] for row in reading.rendered]
-            remake = None if made.rows is not made.given else _remaker(trainer, made.rows[0], form)
-            checks += content_findings(trainer, reading.rendered, given=given, remake=remake)
-            shown = as_read(reading.rendered, count=tokenizer.count)
-            for check in checks:
-                if check.rule == "template":
-                    check.message += shown
-            return checks
-
-        return await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+        folder = None if tokenizer.why else model.tokenizer
+        return await worker.run_on_data(_look, script, constants, trainer, found.rows, tokenizer, template, folder)
 
     async def _evaluation(self, constants: Constants, source: DataSource, template: ChatTemplate) -> list[Check]:
         try:
@@ -135,29 +121,70 @@ class TemplateChecker:
             return [unavailable("data_unavailable", f"dataset {source.name}", error=error)]
         return list(_evaluation_findings(constants, source, found.rows, template))
 
-    async def _tokenizer(self, constants: Constants) -> _Tokenizer:
+    async def _model(self, constants: Constants) -> _Model:
         assert constants.model is not None
-        given = constants.values.get("HYPERPARAMETERS")
-        hyperparameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-        whole = await self._materials.whole_model_files(constants.model, constants.revision)
-        own = await self._materials.model_files(constants.model, constants.revision)
-        folder = own if (own / "tokenizer_config.json").is_file() or (own / "tokenizer.json").is_file() else whole
-        files = await anyio.to_thread.run_sync(template_files, folder)
-        template, eos = read_template(files)
-        if isinstance(path := hyperparameters.get("chat_template_path"), str):
-            template = await self._other_template(path)
-        if isinstance(chosen := hyperparameters.get("eos_token"), str):
-            eos = chosen
-        count, why = await anyio.to_thread.run_sync(_counter, folder)
-        return _Tokenizer(template, eos, _bos(files), _context(whole), count, why)
+        other: Path | None = None
+        if isinstance(path := _hyperparameters(constants).get("chat_template_path"), str):
+            file = Path(path)
+            folder = str(file.absolute()) if file.is_dir() else path
+            other = file if file.is_file() else await self._materials.model_files(folder, None)
+        return _Model(
+            whole=await self._materials.whole_model_files(constants.model, constants.revision),
+            own=await self._materials.model_files(constants.model, constants.revision),
+            other_template=other,
+        )
 
-    async def _other_template(self, path: str) -> str | None:
-        """SFTConfig.chat_template_path: a jinja file, or the model whose template is taken."""
-        file = Path(path)
-        if file.is_file():
-            return await anyio.to_thread.run_sync(lambda: file.read_text(encoding="utf-8"))
-        folder = await self._materials.model_files(str(file.absolute()) if file.is_dir() else path, None)
-        return read_template(await anyio.to_thread.run_sync(template_files, folder))[0]
+
+def _read_tokenizer(constants: Constants, model: _Model) -> _Tokenizer:
+    files = template_files(model.tokenizer)
+    template, eos = read_template(files)
+    if model.other_template is not None:
+        # SFTConfig.chat_template_path: a jinja file, or the model whose template is taken.
+        other = model.other_template
+        template = other.read_text(encoding="utf-8") if other.is_file() else read_template(template_files(other))[0]
+    if isinstance(chosen := _hyperparameters(constants).get("eos_token"), str):
+        eos = chosen
+    return _Tokenizer(template, eos, _bos(files), _context(model.whole), _counter(model.tokenizer)[1])
+
+
+def _look(
+    script: Script,
+    constants: Constants,
+    trainer: str,
+    rows: list[dict[str, Any]],
+    tokenizer: _Tokenizer,
+    template: ChatTemplate,
+    counting: Path | None,
+) -> list[Check]:
+    """Findings about ``rows`` as the script trains on them. ``counting``: where the tokenizer lies, if it counts."""
+    made = prepared(script, trainer, constants.values.get("COLUMNS"), rows)
+    count = None if counting is None else _counter(counting)[0]
+    settings = _settings(constants, trainer, tokenizer, count=count)
+    if made is None:
+        return [_unprepared(), *row_findings(trainer, None, template=template, settings=settings)]
+    if made.rows and "input_ids" in made.rows[0]:
+        return list(_token_rows(made.rows, settings))
+    compiled = compile_template(tokenizer.template) if tokenizer.template else None
+    more = _hyperparameters(constants).get("chat_template_kwargs") or {}
+    form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
+    reading = read_rows(trainer, made.rows, form=form)
+    checks = [
+        *_left_out(made, len(rows)),
+        *row_findings(trainer, reading, template=template, settings=settings),
+    ]
+    given = [made.given[row.number] for row in reading.rendered]
+    remake = None if made.rows is not made.given else _remaker(trainer, made.rows[0], form)
+    checks += content_findings(trainer, reading.rendered, given=given, remake=remake)
+    shown = as_read(reading.rendered, count=count)
+    for check in checks:
+        if check.rule == "template":
+            check.message += shown
+    return checks
+
+
+def _hyperparameters(constants: Constants) -> Mapping[str, Any]:
+    given = constants.values.get("HYPERPARAMETERS")
+    return given if isinstance(given, Mapping) else {}
 
 
 def _remaker(trainer: str, first: dict[str, Any], form: Format) -> Remake:
@@ -218,7 +245,11 @@ PARTS: Mapping[str, frozenset[str]] = {
 """Architecture -> the names of its linear layers."""
 
 
-def _adapter_findings(constants: Constants, folder: Path) -> Iterator[Check]:
+def _adapter_findings(constants: Constants, folder: Path) -> list[Check]:
+    return list(_modules(constants, folder))
+
+
+def _modules(constants: Constants, folder: Path) -> Iterator[Check]:
     """Whether the modules that get an adapter are in the model."""
     lora = constants.values.get("LORA")
     targets = lora.get("target_modules") if isinstance(lora, Mapping) else None
@@ -245,7 +276,11 @@ def _counter(folder: Path) -> tuple[Count | None, str]:
 
 
 def _bos(files: Mapping[str, str]) -> str:
-    bos = json.loads(files.get("tokenizer_config.json", "{}")).get("bos_token")
+    try:
+        settings = json.loads(files.get("tokenizer_config.json", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"tokenizer_config.json is not valid JSON: {error}.", next_step="Save it again.") from error
+    bos = settings.get("bos_token") if isinstance(settings, dict) else None
     bos = bos.get("content") if isinstance(bos, Mapping) else bos
     return bos if isinstance(bos, str) else ""
 
@@ -257,10 +292,9 @@ def _context(folder: Path) -> int | None:
     return next((sizes[key] for key in CONTEXT_KEYS if isinstance(sizes.get(key), int)), None)
 
 
-def _settings(constants: Constants, trainer: str, tokenizer: _Tokenizer) -> Settings:
+def _settings(constants: Constants, trainer: str, tokenizer: _Tokenizer, *, count: Count | None) -> Settings:
     fields = config_schema(constants.config_class or "").fields
-    given = constants.values.get("HYPERPARAMETERS")
-    hyperparameters: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    hyperparameters = _hyperparameters(constants)
 
     def value(name: str) -> Any:
         return hyperparameters.get(name, fields[name].default if name in fields else None)
@@ -268,7 +302,7 @@ def _settings(constants: Constants, trainer: str, tokenizer: _Tokenizer) -> Sett
     splits = trainer == "sft" and value("packing") and value("packing_strategy") != "bfd"
     limits = [limit for limit in (tokenizer.context, value("vllm_max_model_length")) if isinstance(limit, int)]
     return Settings(
-        count=tokenizer.count,
+        count=count,
         eos=tokenizer.eos,
         template=tokenizer.template,
         max_length=None if splits else value("max_length"),

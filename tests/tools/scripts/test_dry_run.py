@@ -43,7 +43,7 @@ class Desk:
         self.workspace = workspace
         self.store = ScriptStore(workspace=workspace, ledger=Ledger(workspace.ledger), clock=clock)
         materials = Materials(hub=HubClient())
-        template = TemplateChecker(materials=materials, scratch=workspace.folder("cache"))
+        template = TemplateChecker(materials=materials)
         self.runner = DryRunner(
             workspace=workspace,
             clock=clock,

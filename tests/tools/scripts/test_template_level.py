@@ -63,7 +63,7 @@ class Desk:
         self.store = ScriptStore(workspace=workspace, ledger=Ledger(workspace.ledger), clock=clock)
         self.checker = ScriptChecker(
             store=self.store,
-            template=TemplateChecker(materials=materials, scratch=workspace.folder("cache")),
+            template=TemplateChecker(materials=materials),
             runner=DryRunner(workspace=workspace, clock=clock, materials=materials),
         )
 
