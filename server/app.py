@@ -23,6 +23,7 @@ from mlintern.server.registry import Registry
 from mlintern.server.resources import register_resources
 from mlintern.server.services import Lab
 from mlintern.server.settings import CORE, CORE_TOOLS, TOOLSETS, Settings
+from mlintern.server.skills import Skills
 from mlintern.server.strict_server import StrictServer
 from mlintern.server.tasks import JobTasks
 from mlintern.tools.errors import MlinternError
@@ -55,7 +56,8 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     asks = core or not ASKING.isdisjoint(settings.toolsets)
     if asks:
         decide.register(registry, lab)
-    extensions: list[Extension] = [JobTasks(lab)] if core or "jobs" in settings.toolsets else []
+    extensions: list[Extension] = [Skills()]
+    extensions += [JobTasks(lab)] if core or "jobs" in settings.toolsets else []
     extensions += [approval_card()] if asks else []
     bus = CountingBus()
     server = StrictServer(
@@ -68,10 +70,7 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         description="Post-trains language models: papers, data, training scripts, jobs, evaluations.",
         instructions=INSTRUCTIONS,
         subscriptions=bus,
-        extensions=[
-            *([JobTasks(lab)] if core or "jobs" in settings.toolsets else []),
-            *([approval_card()] if asks else []),
-        ],
+        extensions=extensions,
         middleware=[hide_card_tool, send_actions_along],
         lifespan=_with_background_work(lab, bus),
         cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="private")},

@@ -14,6 +14,7 @@ MOST_COMPLETIONS = 20
 COMPLETED = {
     "job_id": "SELECT job_id FROM jobs WHERE substr(job_id, 1, ?) = ? ORDER BY created_at DESC LIMIT ?",
     "script_id": "SELECT script_id FROM scripts WHERE substr(script_id, 1, ?) = ? ORDER BY created_at DESC LIMIT ?",
+    "experiment": "SELECT name FROM experiments WHERE substr(name, 1, ?) = ? ORDER BY created_at DESC LIMIT ?",
 }
 
 
@@ -72,8 +73,8 @@ def register_resources(server: MCPServer[Lab], lab: Lab) -> None:
     async def complete(
         ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument, _: CompletionContext | None
     ) -> Completion | None:
-        """Ids that begin as typed, newest first."""
-        if not isinstance(ref, ResourceTemplateReference) or argument.name not in COMPLETED:
+        """Ids and names that begin as typed, newest first; for resources and for the arguments of prompts."""
+        if argument.name not in COMPLETED:
             return None
         query = COMPLETED[argument.name]
         found = await anyio.to_thread.run_sync(_begin_with, lab.ledger, query, argument.value)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp.types import CallToolResult, InputRequiredResult, TextContent
+from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult, TextContent
 from pydantic import AnyUrl, ValidationError
 
 from mlintern.common.redact import MARK
@@ -94,6 +95,27 @@ class StrictServer(MCPServer[Any]):
             if isinstance(error.__cause__, MlinternError):
                 raise ResourceError(str(error.__cause__)) from error
             raise
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """As the SDK's, but what a caller got wrong is an error with its name, not a traceback in the log."""
+        prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
+        if name not in prompts:
+            raise MCPError(
+                code=INVALID_PARAMS,
+                message=f"There is no prompt {name!r}. {did_you_mean(name, prompts, otherwise='')}".rstrip(),
+            )
+        known = {argument.name: argument for argument in prompts[name].arguments or ()}
+        given = arguments or {}
+        if unknown := sorted(set(given) - set(known)):
+            meant = did_you_mean(unknown[0], known, otherwise="It takes none.")
+            raise MCPError(code=INVALID_PARAMS, message=f"The prompt {name} has no argument {unknown[0]!r}. {meant}")
+        missing = [arg for arg in known.values() if arg.required and not str(given.get(arg.name) or "").strip()]
+        if missing:
+            wanted = "; ".join(f"{arg.name} ({arg.description})" for arg in missing)
+            raise MCPError(code=INVALID_PARAMS, message=f"The prompt {name} needs {wanted}.")
+        return await super().get_prompt(name, arguments, context)
 
     def _without_secrets(self, value: Any) -> Any:
         known = tuple(self._known_secrets())

@@ -16,13 +16,13 @@ def test_every_package_is_in_the_distribution() -> None:
         for room in ROOMS
         for init in (ROOT / room).rglob("__init__.py")
     }
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found | {"mlintern.skills"}
 
 
 def test_every_file_that_is_no_python_is_package_data() -> None:
     packages = {ROOT.joinpath(*name.split(".")[1:]) for name in PROJECT["tool"]["setuptools"]["packages"]}
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
-    for room in ROOMS:
+    for room in (*ROOMS, "skills"):
         for path in (ROOT / room).rglob("*"):
             if not path.is_file() or path.suffix == ".py" or "__pycache__" in path.parts:
                 continue
