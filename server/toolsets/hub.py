@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import Annotated, Literal
 
+import anyio.to_thread
 from pydantic import Field
 
 from mlintern.server import publishing
@@ -146,7 +147,7 @@ def _register_data(registry: Registry, lab: Lab) -> None:
             filtered = filtered_path(
                 lab.workspace, train, evaluation, part=(train_config, train_split), endpoint=lab.hub.endpoint
             )
-        return await lab.contamination.check(
+        result = await lab.contamination.check(
             train,
             evaluation,
             columns=columns,
@@ -158,6 +159,13 @@ def _register_data(registry: Registry, lab: Lab) -> None:
             evaluation_config=evaluation_config,
             filtered=filtered,
         )
+        from mlintern.tools.data.contamination_record import remember
+
+        now = lab.clock.now()
+        await anyio.to_thread.run_sync(
+            lambda: remember(lab.workspace, result, train=train, evaluation=evaluation, now=now)
+        )
+        return result
 
 
 def filtered_path(

@@ -10,13 +10,21 @@ from mlintern.common.files import write_durably
 from mlintern.tools.errors import MissingDependency, WorkspaceError
 from mlintern.tools.evals.compare import sure_stderr
 from mlintern.tools.evals.names import is_proportion
+from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.health.series import Run
 from mlintern.tools.runs import phrases
 from mlintern.tools.runs.figures import MOST_BARS, MOST_CURVES, Bar, Curve, curves_figure, png, scores_figure
 from mlintern.tools.runs.leaderboard import Leaderboard, Trial
+from mlintern.tools.runs.svg import bars_svg, lines_svg
 
 LONGEST_LABEL = 36
 PANELS = (("reward", "mean reward"), ("loss", "training loss"), ("eval_loss", "held-out loss (eval_loss)"))
+PAGE_PANELS = (
+    *PANELS,
+    ("kl", "divergence from the reference (KL)"),
+    ("length", "mean length of answers, tokens"),
+    ("learning_rate", "learning rate"),
+)
 
 
 def draw(
@@ -40,7 +48,23 @@ def draw(
     return pictures, notes
 
 
-def _scores(board: Leaderboard, *, target: float | None, notes: list[str]) -> bytes | None:
+def charts(board: Leaderboard, curves: dict[str, Run], *, target: float | None) -> dict[str, str]:
+    """The same pictures as SVG for a page, by the names of the files; all metrics that people look at."""
+    found: dict[str, str] = {}
+    if (scores := _bars(board, notes=[])) is not None:
+        bars, sample = scores
+        title = f"{phrases.measure(sample)}, with 95 % intervals"
+        found["scores.png"] = bars_svg(title, bars, percent=is_proportion(sample.metric), target=target)
+    panels = learning_panels(board, curves, notes=[], metrics=PAGE_PANELS)
+    if panels:
+        found["learning_curve.png"] = "".join(
+            lines_svg(title, lines, axis="training step") for title, lines in panels
+        )
+    return found
+
+
+def _bars(board: Leaderboard, *, notes: list[str]) -> tuple[list[Bar], EvalRow] | None:
+    """The scores to draw, the baseline first, and the row that says what was measured."""
     scored = [trial for trial in board.trials if trial.score is not None]
     if not scored or board.key is None:
         return None
@@ -49,18 +73,27 @@ def _scores(board: Leaderboard, *, target: float | None, notes: list[str]) -> by
         notes.append(f"Of {len(scored)} scores the baseline, the best and the latest are drawn: {len(trials)} bars.")
     names = labels(board)
     sample = next(trial.score for trial in trials if trial.score is not None)
-    counts = {trial.score.n for trial in trials if trial.score is not None}
-    known = f", n = {sample.n:,}" if len(counts) == 1 and sample.n is not None else ""
+    bars = [
+        Bar(names[trial.run.job_id], trial.score.value, sure_stderr(trial.score), trial.is_baseline)
+        for trial in trials
+        if trial.score is not None
+    ]
+    return bars, sample
+
+
+def _scores(board: Leaderboard, *, target: float | None, notes: list[str]) -> bytes | None:
+    found = _bars(board, notes=notes)
+    if found is None:
+        return None
+    bars, sample = found
+    scores = [trial.score for trial in board.trials if trial.score is not None]
+    known = f", n = {sample.n:,}" if len({score.n for score in scores}) == 1 and sample.n is not None else ""
     percent = is_proportion(sample.metric)
     figure = scores_figure(
-        [
-            Bar(names[trial.run.job_id], trial.score.value, sure_stderr(trial.score), trial.is_baseline)
-            for trial in trials
-            if trial.score is not None
-        ],
+        bars,
         title=f"{phrases.measure(sample)}{known}",
         axis=f"{sample.metric}, %" if percent else sample.metric,
-        chance=next((trial.score.chance for trial in trials if trial.score and trial.score.chance is not None), None),
+        chance=next((score.chance for score in scores if score.chance is not None), None),
         target=target,
         percent=percent,
     )
@@ -68,9 +101,17 @@ def _scores(board: Leaderboard, *, target: float | None, notes: list[str]) -> by
 
 
 def _learning(board: Leaderboard, curves: dict[str, Run], *, name: str, notes: list[str]) -> bytes | None:
+    panels = learning_panels(board, curves, notes=notes)
+    return png(curves_figure(panels, title=f"How the runs of {name} learned")) if panels else None
+
+
+def learning_panels(
+    board: Leaderboard, curves: dict[str, Run], *, notes: list[str], metrics: Sequence[tuple[str, str]] = PANELS
+) -> list[tuple[str, list[Curve]]]:
+    """The curves of each metric that runs logged, by the metric's title; ``notes`` gets what is left out."""
     panels: list[tuple[str, list[Curve]]] = []
     names = labels(board)
-    for metric, title in PANELS:
+    for metric, title in metrics:
         logged = [
             trial
             for trial in board.trials
@@ -87,7 +128,7 @@ def _learning(board: Leaderboard, curves: dict[str, Run], *, name: str, notes: l
             lines.append(Curve(names[trial.run.job_id], curve.steps, curve.values))
         if lines:
             panels.append((title, lines))
-    return png(curves_figure(panels, title=f"How the runs of {name} learned")) if panels else None
+    return panels
 
 
 def _most_telling(trials: Sequence[Trial], board: Leaderboard, *, most: int) -> list[Trial]:

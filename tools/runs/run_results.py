@@ -44,6 +44,7 @@ class ReportResult(BaseModel):
 
     experiment: str
     path: str = Field(description="Markdown file.")
+    page: str | None = Field(default=None, description="The same as one HTML file that can be sent to somebody.")
     summary: str = Field(description="The outcome in Markdown that board alone.")
     pictures: list[str] = Field(description="PNG files beside it.")
     best: BestScore | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,19 +11,21 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
+from mlintern.tools.data.contamination_record import remembered
 from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
 from mlintern.tools.evals.fields import finite
 from mlintern.tools.evals.names import is_proportion
+from mlintern.tools.evals.result_rows import Sample
 from mlintern.tools.health.diagnose import curves_and_health
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.health.series import Run
 from mlintern.tools.hub.result_sources import Source
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.runs import experiment_rows, recipes, report
+from mlintern.tools.runs import experiment_rows, html_report, recipes, report
 from mlintern.tools.runs.caveats import limits
 from mlintern.tools.runs.leaderboard import Leaderboard, Trial, build_leaderboard, worth
-from mlintern.tools.runs.pictures import draw, write_file
+from mlintern.tools.runs.pictures import charts, draw, write_file
 from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
 from mlintern.tools.sandbox import worker
 from mlintern.tools.workspace import Workspace, folder_name
@@ -69,6 +72,7 @@ class RunService:
         metric: str | None = None,
         headline: str = "",
         section: str = "",
+        flipped: Sequence[Sample] = (),
     ) -> ReportResult:
         """Write ``reports/<experiment>/report.md`` with pictures, in place of an earlier one.
 
@@ -77,6 +81,7 @@ class RunService:
             baseline: run or job id to compare with; the first measured model that no run made, if None.
             task, metric: judge by these; by what most runs have been measured with, if None.
             headline, section: Markdown that goes before all other results (`report.Material`).
+            flipped: items that the best run answered otherwise than the baseline, for the page.
 
         Raises:
             NotFound: no such experiment, baseline, task or metric.
@@ -93,8 +98,25 @@ class RunService:
                 metric=metric,
                 headline=headline,
                 section=section,
+                flipped=flipped,
             )
         )
+
+    async def best_and_baseline(
+        self, experiment: str, *, baseline: str | None = None, task: str | None = None, metric: str | None = None
+    ) -> tuple[str, str] | None:
+        """The jobs that measured the best run and its baseline, if both have been measured."""
+
+        def look() -> tuple[str, str] | None:
+            known = experiment_rows.experiment(self.ledger, experiment)
+            found = experiment_rows.trials(self.ledger, experiment=experiment)
+            board = self._leaderboard(found, baseline=baseline, task=task or known.benchmark or None, metric=metric)
+            if board.best is None or board.baseline is None:
+                return None
+            best, base = board.best, board.baseline
+            return best.measured_by or best.run.job_id, base.measured_by or base.run.job_id
+
+        return await anyio.to_thread.run_sync(look)
 
     def _list(self, experiment: str | None, sort: Sort, limit: int, cursor: str | None) -> RunPage:
         if experiment is not None:
@@ -154,6 +176,7 @@ class RunService:
         metric: str | None,
         headline: str,
         section: str,
+        flipped: Sequence[Sample],
     ) -> ReportResult:
         known = experiment_rows.experiment(self.ledger, name)
         found = experiment_rows.trials(self.ledger, experiment=name)
@@ -177,11 +200,23 @@ class RunService:
             section=section,
         )
         path = folder / "report.md"
-        write_file(path, report.markdown(material).encode())
+        text = report.markdown(material)
+        write_file(path, text.encode())
+        recipes_text = "\n".join(json.dumps(record.recipe, ensure_ascii=False) for record in found)
+        page = html_report.page(
+            text,
+            title=f"Report of {name}",
+            charts=charts(board, curves, target=experiment.target),
+            workspace=self.workspace.root,
+            flipped=flipped,
+            contamination=remembered(self.workspace, used=recipes_text),
+        )
+        write_file(folder / "report.html", page.encode())
         best = board.best
         return ReportResult(
             experiment=name,
             path=str(path),
+            page=str(folder / "report.html"),
             summary=report.summary(material, path),
             pictures=[str(folder / picture) for picture in pictures],
             best=_best(best) if best else None,
