@@ -62,11 +62,11 @@ async def test_a_schedule_asks_in_spite_of_every_allowance_and_names_times_runs_
         assert (await answer(client, "submit_job", **once))["status"] == "submitted"
         assert person.asked == [], "a single job is covered by the allowance"
         made = await answer(client, "submit_job", script_id=script_id, **NIGHTLY)
-        assert (made["status"], made["usd_worst"]) == ("submitted", 6.0)
+        assert (made["status"], made["usd_worst"]) == ("submitted", 7.0)
         assert (await answer(client, "submit_job", script_id=script_id, **NIGHTLY))["status"] == "already_submitted"
     [asked] = person.asked
     lines = asked.message.splitlines()
-    cost = "at most 6.00 USD on hf_jobs a10g-largex2, 4 runs, up to 30 min each"
+    cost = "at most 7.00 USD on hf_jobs a10g-largex2, 4 runs, up to 30 min each"
     assert lines[0] == f'{cost} (digest {made["digest"][:12]}): Schedule script "nightly"?'
     assert "Schedule: 0 3 * * 1-5 (UTC), 4 runs at most" in lines
     assert len(service.scheduled) == 1
@@ -123,7 +123,7 @@ async def test_what_was_approved_and_then_refused_can_be_taken_back_and_holds_no
         assert result.is_error and "settings/billing" in result.content[0].text  # type: ignore[union-attr]
         lab = Lab(Settings(workspace=tmp_path))
         [held] = lab.approvals.list(state="approved")
-        assert lab.approvals.spent_usd() == 6.0
+        assert lab.approvals.spent_usd() == 7.0
         lab.approvals.deny(held.digest, via="command line")
         assert lab.approvals.spent_usd() == 0.0
         service.refuse = None

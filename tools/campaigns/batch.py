@@ -147,20 +147,12 @@ def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
             )
 
 
-def worst_case(
-    trials: Sequence[Trial], request: SearchRequest | None, *, rungs: Sequence[float], train: float, measure: float
-) -> tuple[int, float]:
-    """The most jobs that a batch submits, and the seconds of all of them at their time-outs."""
-    jobs, seconds = 0, 0.0
-    for trial in trials:
-        for kind in _jobs_of(trial):
-            jobs += 1
-            seconds += measure if kind == "measure" else train
-    if request is not None:
-        runs = len(rungs) - 1 + len(request.seeds)
-        jobs += request.trials * 2 * runs
-        seconds += request.trials * runs * (train + measure)
-    return jobs, seconds
+def most_jobs(trials: Sequence[Trial], request: SearchRequest | None, *, rungs: Sequence[float]) -> tuple[int, int]:
+    """The most jobs that a batch submits: those that make something, and those that measure."""
+    kinds = [kind for trial in trials for kind in _jobs_of(trial)]
+    measuring = kinds.count("measure")
+    more = request.trials * (len(rungs) - 1 + len(request.seeds)) if request is not None else 0
+    return len(kinds) - measuring + more, measuring + more
 
 
 def _jobs_of(trial: Trial) -> list[str]:

@@ -14,7 +14,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock
 from mlintern.common.durations import parse_duration
 from mlintern.tools.campaigns import halves, store
-from mlintern.tools.campaigns.batch import Batch, check_search, expand, worst_case
+from mlintern.tools.campaigns.batch import Batch, check_search, expand, most_jobs
 from mlintern.tools.campaigns.campaign_results import ExperimentStatus, OpenedExperiment, Remaining
 from mlintern.tools.campaigns.confirmation import confirm_keys
 from mlintern.tools.campaigns.ranking import baseline_trial, best_trial
@@ -187,17 +187,20 @@ class CampaignService:
         )
         if search is not None:
             check_search(search, [*existing, *found])
-        seconds = {"train": parse_duration(timeout), "measure": parse_duration(measure_timeout)}
-        jobs, worst = worst_case(found, search, rungs=rungs, **seconds)
+        making, measuring = most_jobs(found, search, rungs=rungs)
+        worst = {parse_duration(timeout): making}
+        worst[parse_duration(measure_timeout)] = worst.get(parse_duration(measure_timeout), 0) + measuring
+        rate = chosen.usd_per_hour
+        usd = sum(money.worst_of(backend, usd_per_hour=rate, seconds=each, jobs=n) for each, n in worst.items())
         return Batch(
             experiment=name,
             trials=tuple(found),
             body=body,
             backend=backend,
             hardware=chosen.name,
-            jobs=jobs,
-            usd_worst=money.price(chosen.usd_per_hour, worst),
-            seconds_worst=worst,
+            jobs=making + measuring,
+            usd_worst=round(usd, 6),
+            seconds_worst=sum(each * jobs for each, jobs in worst.items()),
         )
 
     def _same_batch(self, name: str, body: Mapping[str, Any]) -> set[int] | None:
@@ -299,9 +302,10 @@ class CampaignService:
 
         best, identity, jobs, place = await anyio.to_thread.run_sync(read)
         hardware = await self._jobs.planner.hardware_named(place["backend"], place.get("hardware"))
-        seconds = jobs * parse_duration(place["measure"])
+        seconds = parse_duration(place["measure"])
+        usd = money.worst_of(place["backend"], usd_per_hour=hardware.usd_per_hour, seconds=seconds, jobs=jobs)
         digest = hashlib.sha256(f"confirm/{identity}/{hardware.usd_per_hour}".encode()).hexdigest()[:32]
-        return best, digest, money.price(hardware.usd_per_hour, seconds), seconds
+        return best, digest, usd, jobs * seconds
 
     async def open_confirm_half(self, name: str, trial: Trial) -> int:
         """Open the confirm half for ``trial``; the opening under way if there is one. Returns its number."""

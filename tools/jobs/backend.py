@@ -55,7 +55,8 @@ class BackendStatus:
     """What a backend knows about a job at this moment.
 
     Attributes:
-        run_seconds: measured (not wall-clock) seconds that are paid for so far, None if the backend cannot tell.
+        run_seconds: measured (not wall-clock) seconds that it has run so far, None if the backend cannot tell.
+        billed_seconds: seconds that are paid for so far, where the backend bills others than ``run_seconds``.
         detail: why it is where it is, for people: ``"2 jobs ahead"``, ``"PENDING: Resources"``.
         restartable: the backend has a record of the job, but surely nothing of it ran or will run by itself; the
             service submits it again.
@@ -69,6 +70,7 @@ class BackendStatus:
     started_at: float | None = None
     finished_at: float | None = None
     run_seconds: float | None = None
+    billed_seconds: float | None = None
     exit_code: int | None = None
     error: str | None = None
     detail: str = ""
@@ -77,6 +79,11 @@ class BackendStatus:
     url: str | None = None
     output: str | None = None
     next_at: float | None = None
+
+    @property
+    def paid_seconds(self) -> float | None:
+        """Seconds that are paid for so far; None if the backend cannot tell."""
+        return self.run_seconds if self.billed_seconds is None else self.billed_seconds
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from mlintern.tools.jobs.backend import ScriptFile
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import JobEstimate, MemoryEstimate
 from mlintern.tools.jobs.memory import ModelShape, Workload
+from mlintern.tools.jobs.prices import billing_of
 
 FindModelShape = Callable[[str], Awaitable[ModelShape | None]]
 """The sizes of a model of the Hub by its id, None if they cannot be had."""
@@ -53,7 +54,7 @@ async def estimate(
             duration = timing.duration(recipe, shape, work, hardware, on_gpu=on_gpu)
     if found is not None and on_gpu and hardware.accelerators > 1 and recipe.get("scale") not in ("fsdp2", "zero3"):
         basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
-    basis.append(f"worst cost: {format_duration(timeout_seconds)} at ${hardware.usd_per_hour:g} an hour")
+    basis.append(_cost_basis(hardware, timeout_seconds))
     return JobEstimate(
         script_id=script.script_id,
         backend=hardware.backend,
@@ -62,13 +63,25 @@ async def estimate(
         available_gib=available,
         fits=None if found is None or available is None else found.likely <= SPARE * available,
         timeout_seconds=timeout_seconds,
-        usd_worst=money.price(hardware.usd_per_hour, timeout_seconds),
+        usd_worst=money.worst_of(hardware.backend, usd_per_hour=hardware.usd_per_hour, seconds=timeout_seconds),
         usd_per_hour=hardware.usd_per_hour,
         basis=basis,
         disk_gib=None if disk is None else round(disk, 2),
         duration_seconds=duration,
         advice=advice,
     )
+
+
+def _cost_basis(hardware: Hardware, timeout_seconds: float) -> str:
+    """What the worst cost is made of."""
+    said = f"worst cost: {format_duration(timeout_seconds)} at ${hardware.usd_per_hour:g} an hour"
+    billing = billing_of(hardware.backend)
+    if billing.starting_seconds:
+        said += f", with up to {format_duration(billing.starting_seconds)} of starting, which is paid for too"
+    if billing.step_seconds:
+        step = format_duration(billing.step_seconds).removeprefix("1 ").replace("min", "minute")
+        said += f"; billed by the {step}, each that has begun"
+    return said
 
 
 def _kept(recipe: Mapping[str, Any]) -> int:

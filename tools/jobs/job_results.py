@@ -43,7 +43,9 @@ class JobEstimate(BaseModel):
     available_gib: float | None = Field(description="memory of one device of this hardware")
     fits: bool | None = Field(description="whether the likely value fits with a tenth to spare; None when not known")
     timeout_seconds: float
-    usd_worst: float = Field(description="time-out times price: the most that the job can cost")
+    usd_worst: float = Field(
+        description="time-out times price as the backend bills it: the most that the job can cost"
+    )
     usd_per_hour: float
     basis: list[str] = Field(description="what the numbers rest on, and what was assumed")
     disk_gib: float | None = Field(default=None, description="checkpoints that are kept, and the saved model")

@@ -22,7 +22,7 @@ def row(record: JobRecord, live: Live | None, *, usd: float, now: float) -> JobR
     common = _common(record, now=now)
     common["usd_so_far"] = usd
     if live is not None:
-        common["usd_so_far"] = max(usd, money.price(record.spec.usd_per_hour, live.run_seconds or 0.0))
+        common["usd_so_far"] = max(usd, money.price(record.spec.usd_per_hour, live.paid_seconds or 0.0))
         common |= {"detail": live.detail, "progress": live.telemetry.progress}
     return JobRow(script_id=record.spec.script_id, created=iso(record.created_at), **common)
 
@@ -47,7 +47,7 @@ def finished(record: JobRecord, *, now: float) -> JobStatus:
 
 def unfinished(record: JobRecord, live: Live, *, now: float, log_tail: str) -> JobStatus:
     """A job that is queued or runs, with what its telemetry says now."""
-    spent = max(record.usd, money.price(record.spec.usd_per_hour, live.run_seconds or 0.0))
+    spent = max(record.usd, money.price(record.spec.usd_per_hour, live.paid_seconds or 0.0))
     return JobStatus.model_validate(
         {
             **_common(record, now=now),

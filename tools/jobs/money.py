@@ -1,8 +1,8 @@
 """What jobs may cost and what they did cost.
 
-The worst case of a job (time-out times price) is reserved in the transaction that records the intent to run it, so
-that no two submissions together pass a budget. Measured time is charged while it runs. What was reserved and not
-used is released only when the job is over. Every movement is kept in ``money_entries``.
+The worst case of a job (time-out times price, as its backend bills it) is reserved in the transaction that records
+the intent to run it, so that no two submissions together pass a budget. Measured time is charged while it runs.
+What was reserved and not used is released only when the job is over. Every movement is kept in ``money_entries``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from mlintern.common.text import format_usd
 from mlintern.tools.errors import OutOfBudget
+from mlintern.tools.jobs.prices import billing_of
 from mlintern.tools.jobs.spec import JobSpec
 
 _COMMITTED = "COALESCE(SUM(CASE WHEN money.settled THEN usd_charged ELSE MAX(usd_reserved, usd_charged) END), 0)"
@@ -24,9 +25,15 @@ def price(usd_per_hour: float, seconds: float) -> float:
     return round(max(0.0, usd_per_hour) * max(0.0, seconds) / 3600.0, 6)
 
 
+def worst_of(backend: str, *, usd_per_hour: float, seconds: float, jobs: int = 1) -> float:
+    """The most that ``jobs`` on ``backend`` can cost that run for ``seconds`` each, as the backend bills them."""
+    return round(price(usd_per_hour, billing_of(backend).at_most(seconds)) * jobs, 6)
+
+
 def worst(spec: JobSpec) -> float:
     """The most that ``spec`` can cost, all its runs together."""
-    return round(price(spec.usd_per_hour, spec.timeout_seconds) * (spec.schedule.runs if spec.schedule else 1), 6)
+    runs = spec.schedule.runs if spec.schedule else 1
+    return worst_of(spec.backend, usd_per_hour=spec.usd_per_hour, seconds=spec.timeout_seconds, jobs=runs)
 
 
 def reserve(connection: sqlite3.Connection, spec: JobSpec, *, budget_usd: float | None, now: float) -> None:

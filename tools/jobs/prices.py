@@ -1,6 +1,9 @@
-"""Hugging Face Jobs hardware as it was listed on a day, for when the live list cannot be asked."""
+"""How backends bill, and Hugging Face Jobs hardware as it was listed on a day, for when it cannot be asked."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 from mlintern.tools.jobs.hardware import Hardware
 
@@ -36,6 +39,43 @@ _ROWS: tuple[tuple[str, float, str | None, int, float | None], ...] = (
     ("h200x4", 20.00, "H200", 4, 564),
     ("h200x8", 40.00, "H200", 8, 1128),
 )
+
+
+@dataclass(frozen=True)
+class Billing:
+    """How a backend counts the time of a job that is paid for.
+
+    Attributes:
+        step_seconds: every step that has begun is paid for whole; 0: each second by itself.
+        starting_seconds: the most that is counted for the time in which a job starts, before it runs.
+    """
+
+    step_seconds: float = 0.0
+    starting_seconds: float = 0.0
+
+    def billed(self, running: float, *, before: float) -> float:
+        """Seconds that are paid for, of a job that has run for ``running`` and waited and started for ``before``."""
+        seconds = max(0.0, running) + min(max(0.0, before), self.starting_seconds)
+        return math.ceil(round(seconds / self.step_seconds, 6)) * self.step_seconds if self.step_seconds else seconds
+
+    def at_most(self, running: float) -> float:
+        """Seconds that are paid for at most, of a job that runs for ``running``."""
+        return self.billed(running, before=self.starting_seconds)
+
+
+HF_JOBS = Billing(step_seconds=60.0, starting_seconds=300.0)
+"""By the minute, while a job starts or runs: https://huggingface.co/docs/hub/jobs-pricing (read 2026-11).
+
+The service tells how long a job was not running yet, not how much of that it waited (free) and how much it started
+(paid): up to five minutes are counted as starting, which is our own assumption.
+"""
+
+_BILLING = {"hf_jobs": HF_JOBS}
+
+
+def billing_of(backend: str) -> Billing:
+    """How ``backend`` bills; by the second while a job runs, unless it is known to bill otherwise."""
+    return _BILLING.get(backend, Billing())
 
 
 def hf_jobs_fallback(why: str = "the live list could not be asked") -> list[Hardware]:

@@ -51,7 +51,8 @@ class JobSpec:
     ``timeout_seconds`` is that of each.
 
     ``env`` holds plain values and ``secrets`` the names of variables whose values the job gets without their ever
-    being written down. ``usd_per_hour``, ``usd_worst`` (time-out times price, of all runs) and ``priced_at`` (the
+    being written down. ``usd_per_hour``, ``usd_worst`` (time-out times price as the
+    backend bills it, of all runs) and ``priced_at`` (the
     month of the price list, if it is not today's) say what was known at planning; they are not part of the digest, so
     that a changed price list does not make a second job of the same one. ``billed_to`` is the account that pays,
     where the backend knows one; another account is another job.

@@ -58,7 +58,7 @@ class Live:
     problem: str = ""
     """Why the job could not be asked about the last time; empty if it was."""
     url: str | None = None
-    run_seconds: float | None = None
+    paid_seconds: float | None = None
     over_since: float | None = None
     ask_again_at: float = 0.0
     """By the monotonic clock: a backend that asked to wait is left alone so long."""
@@ -172,9 +172,11 @@ class Watcher:
         if status.restartable:
             await self._submitter.act(record.job_id, answer_to_caller=False, restart=True)
             status = await backend.status(record.handle)
-        if not math.isfinite(status.run_seconds or 0.0):
-            status = replace(status, run_seconds=None)  # no measurement, and no sum of money would be one after it
-        live.detail, live.url, live.run_seconds = status.detail, status.url, status.run_seconds
+        if not math.isfinite(status.run_seconds or 0.0) or not math.isfinite(status.billed_seconds or 0.0):
+            status = replace(
+                status, run_seconds=None, billed_seconds=None
+            )  # no measurement, and no sum of money would be one after it
+        live.detail, live.url, live.paid_seconds = status.detail, status.url, status.paid_seconds
         over, problem = status.state in FINAL, ""
         if not backend.capabilities.shares_files:
             problem = await self._copy_log(record, backend, over=over)
@@ -208,7 +210,7 @@ class Watcher:
         """Record a job's start and what it has cost so far."""
         now = self._clock.now()
         started = may_follow(record.state, status.state)
-        owed = money.price(record.spec.usd_per_hour, status.run_seconds or 0.0)
+        owed = money.price(record.spec.usd_per_hour, status.paid_seconds or 0.0)
         if not started and owed - record.usd < _SMALLEST_CHARGE_USD:
             return record
         with self._ledger.transaction() as connection:
@@ -217,7 +219,7 @@ class Watcher:
                 job_rows.advance(
                     connection, record.job_id, seen=record.state, state=status.state, now=now, started_at=since
                 )
-            money.charge(connection, record.job_id, seconds=status.run_seconds or 0.0, now=now)
+            money.charge(connection, record.job_id, seconds=status.paid_seconds or 0.0, now=now)
             return job_rows.get(connection, record.job_id)
 
     async def _end_if_overdue(self, record: JobRecord, backend: Backend, status: BackendStatus) -> None:
@@ -334,8 +336,8 @@ def _reason(status: BackendStatus, tail: str) -> str | None:
 
 def _paid_seconds(status: BackendStatus) -> float | None:
     """Measured seconds that a finished job is charged for; None if nobody knows."""
-    if status.run_seconds is not None:
-        return status.run_seconds
+    if status.paid_seconds is not None:
+        return status.paid_seconds
     if status.started_at is None:
         return None if status.state == "lost" else 0.0
     if status.finished_at is not None and status.state != "lost":

@@ -6,14 +6,17 @@ import json
 import random
 import string
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 
 from mlintern.tools.config import HfJobsSettings, HfVolume
 from mlintern.tools.errors import BackendError, BadInput, Blocked, Offline, RateLimited
+from mlintern.tools.jobs.backends.hf import log_stream
 from mlintern.tools.jobs.backends.hf.answers import missing_right
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
 from mlintern.tools.jobs.spec import JobHandle
@@ -290,6 +293,46 @@ async def test_a_log_is_followed_over_broken_streams_without_loss_or_repeat(
     chunk = await backend.logs(handle, cursor)
     assert (read + chunk.data).decode().splitlines() == expected
     assert (await backend.logs(handle, chunk.cursor)).data == b""
+
+
+class Pausing(httpx2.AsyncByteStream):
+    """A log stream that pauses after its first lines and then hangs."""
+
+    def __init__(self, *parts: str, pause: float) -> None:
+        self.parts = parts
+        self.pause = pause
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number, line in enumerate(self.parts):
+            if number:
+                await anyio.sleep(self.pause)
+            event = json.dumps({"data": line, "timestamp": f"2026-11-23T10:00:0{number}.000Z"})
+            yield f"data: {event}\n\n".encode()
+        await anyio.sleep(60.0)
+
+
+@pytest.mark.parametrize(
+    ("over", "first", "read"),
+    [
+        (True, "training", b"training\nevaluation\n"),
+        (False, "training", b"training\n"),
+        (True, '@mlintern {"v": 1, "kind": "end", "status": "completed"}', None),
+    ],
+    ids=["over", "running", "the last row was seen"],
+)
+async def test_the_log_of_a_job_that_is_over_is_whole_after_the_silence_that_the_official_client_waits(
+    monkeypatch: pytest.MonkeyPatch, over: bool, first: str, read: bytes | None
+) -> None:
+    assert log_stream.ENDED_SECONDS == 5.0, "HfApi.fetch_job_logs without follow"
+    monkeypatch.setattr(log_stream, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(log_stream, "ENDED_SECONDS", 3.0)
+    stream = Pausing(first, "evaluation", pause=0.8)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=stream))
+    with anyio.fail_after(20):
+        chunk = await log_stream.read_logs(
+            "http://jobs.test/logs", token=None, cursor=None, over=over, transport=transport
+        )
+    assert (chunk.data, chunk.complete) == (read or f"{first}\n".encode(), True)
 
 
 async def test_what_a_job_prints_cannot_break_its_log(

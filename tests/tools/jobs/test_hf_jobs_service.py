@@ -94,17 +94,50 @@ async def test_what_is_reserved_is_charged_by_measured_time_and_released_only_at
 ) -> None:
     job_id = await lab.start("", hardware="a10g-largex2", timeout="2h")  # 3 dollars an hour
     job = only(hf_jobs)
-    assert lab.entries(job_id) == [("reserve", 6.0)]
+    assert lab.entries(job_id) == [("reserve", 6.25)], "five minutes of starting are paid for too"
     job.scheduling_seconds = 1200.0
     assert (await lab.jobs.poll(job_id)).usd_so_far == 0.0, "waiting for a machine is not charged"
     job.stage, job.running_seconds = "RUNNING", 1800.0
     running = await lab.jobs.poll(job_id)
-    assert (running.state, running.usd_so_far) == ("running", 1.5)
-    assert lab.entries(job_id) == [("reserve", 6.0), ("charge", 1.5)]
+    assert (running.state, running.usd_so_far) == ("running", 1.75)
+    assert lab.entries(job_id) == [("reserve", 6.25), ("charge", 1.75)]
     job.stage, job.message, job.running_seconds = "ERROR", "Job failed with exit code: 1. Reason: Error", 2400.0
     over = await lab.jobs.poll(job_id)
-    assert (over.state, over.exit_code, over.usd_so_far) == ("failed", 1, 2.0)
-    assert lab.entries(job_id) == [("reserve", 6.0), ("charge", 1.5), ("charge", 0.5), ("release", 4.0)]
+    assert (over.state, over.exit_code, over.usd_so_far) == ("failed", 1, 2.25)
+    assert lab.entries(job_id) == [("reserve", 6.25), ("charge", 1.75), ("charge", 0.5), ("release", 4.0)]
+
+
+async def test_minutes_that_have_begun_are_paid_for_whole_with_those_of_starting(
+    lab: RemoteLab, hf_jobs: HfJobs
+) -> None:
+    job_id = await lab.start("", hardware="a10g-largex2", timeout="90s")  # 3 dollars an hour: 5 cents a minute
+    assert lab.entries(job_id) == [("reserve", 0.35)], "90 s and 5 min of starting are seven minutes that have begun"
+    job = only(hf_jobs)
+    job.stage, job.scheduling_seconds, job.running_seconds = "RUNNING", 31.0, 1.0
+    assert (await lab.jobs.poll(job_id)).usd_so_far == 0.05
+    job.stage, job.running_seconds = "COMPLETED", 30.0
+    assert (await lab.jobs.poll(job_id)).usd_so_far == 0.1, "61 s are two minutes"
+
+
+async def test_a_start_that_failed_is_paid_for_and_a_job_cancelled_while_it_waited_is_not(
+    lab: RemoteLab, hf_jobs: HfJobs
+) -> None:
+    failed, cancelled = [await lab.start(text, hardware="a10g-largex2") for text in ("1", "2")]
+    first, second = hf_jobs.jobs.values()
+    first.scheduling_seconds = second.scheduling_seconds = 90.0
+    hf_jobs.end(first, "ERROR", "image cannot be pulled")
+    hf_jobs.end(second, "CANCELED")
+    assert (await lab.jobs.poll(failed)).usd_so_far == 0.1
+    assert (await lab.jobs.poll(cancelled)).usd_so_far == 0.0
+
+
+async def test_an_estimate_says_how_the_time_is_billed(lab: RemoteLab) -> None:
+    script = lab.scripts.add("print(1)")
+    found = await lab.jobs.planner.estimate(
+        script_id=script, backend="hf_jobs", hardware="a10g-largex2", timeout="1h"
+    )
+    assert found.usd_worst == 3.25
+    assert any("5 min of starting" in line and "by the minute" in line for line in found.basis), found.basis
 
 
 async def test_a_submission_whose_answer_never_came_is_found_by_its_label_and_not_repeated(
@@ -255,7 +288,7 @@ async def test_the_budget_holds_whatever_server_asks(lab: RemoteLab, hf_jobs: Hf
     second = await lab.jobs.planner.plan(
         script_id=lab.scripts.add(""), backend="hf_jobs", hardware="a10g-largex2", timeout="1h", run_name="b"
     )
-    with pytest.raises(OutOfBudget, match=r"\$3\.00 of the \$4\.00"):
+    with pytest.raises(OutOfBudget, match=r"\$3\.25 of the \$4\.00"):
         await lab.server().submit(second)
     assert submissions(hf_jobs) == 1
 

@@ -98,14 +98,14 @@ async def test_what_all_runs_can_cost_is_reserved_at_once_and_goes_over_to_each_
     lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock
 ) -> None:
     job_id = await scheduled(lab)
-    assert lab.entries(job_id) == [("reserve", 9.0)]
+    assert lab.entries(job_id) == [("reserve", 9.75)]
     finish(tick(hf_jobs, clock), seconds=1200.0)
     status = await lab.jobs.poll(job_id)
-    assert lab.entries(job_id) == [("reserve", 9.0), ("release", 3.0)]
+    assert lab.entries(job_id) == [("reserve", 9.75), ("release", 3.25)]
     (run,) = status.scheduled_runs
-    assert lab.entries(run.job_id) == [("reserve", 3.0), ("charge", 1.0), ("release", 2.0)]
+    assert lab.entries(run.job_id) == [("reserve", 3.25), ("charge", 1.0), ("release", 2.25)]
     await lab.jobs.cancel(job_id)
-    assert lab.entries(job_id)[-1] == ("release", 6.0)
+    assert lab.entries(job_id)[-1] == ("release", 6.5)
 
 
 async def test_a_schedule_that_could_pass_the_budget_is_not_made(
@@ -114,7 +114,7 @@ async def test_a_schedule_that_could_pass_the_budget_is_not_made(
     lab = lab_of(hf_jobs, workspace, ledger, clock, tmp_path)
     lab.options["budget_usd"] = 8.0
     lab.jobs = lab.server()
-    with pytest.raises(OutOfBudget, match=r"\$9\.00"):
+    with pytest.raises(OutOfBudget, match=r"\$9\.75"):
         await scheduled(lab)
     assert hf_jobs.scheduled == {}
     assert await scheduled(lab, runs=2) in {job.body["jobSpec"]["labels"]["mlintern"] for job in [only(hf_jobs)]}
@@ -151,7 +151,7 @@ async def test_a_schedule_whose_moments_have_passed_without_a_run_has_failed(
     status = await lab.jobs.poll(job_id)
     assert hf_jobs.scheduled == {}
     assert (status.state, status.error) == ("failed", "It is over, and it has started no run.")
-    assert lab.entries(job_id) == [("reserve", 6.0), ("release", 6.0)]
+    assert lab.entries(job_id) == [("reserve", 6.5), ("release", 6.5)]
 
 
 async def test_a_server_whose_clock_is_ahead_ends_no_schedule_that_has_time_left(
@@ -215,7 +215,7 @@ async def test_a_schedule_that_somebody_deleted_is_cancelled_not_lost_and_nothin
     status = await lab.jobs.poll(job_id)
     assert (status.state, status.usd_so_far) == ("cancelled", 0.0)
     assert status.error and "deleted at Hugging Face" in status.error
-    assert lab.entries(job_id) == [("reserve", 9.0), ("release", 9.0)]
+    assert lab.entries(job_id) == [("reserve", 9.75), ("release", 9.75)]
 
 
 async def test_a_schedule_whose_answer_never_came_is_found_by_its_label_and_not_made_twice(
@@ -229,6 +229,28 @@ async def test_a_schedule_whose_answer_never_came_is_found_by_its_label_and_not_
     status = await lab.jobs.poll(job_id)
     assert (status.state, len(status.scheduled_runs)) == ("running", 1)
     assert hf_jobs.asked.count(("POST", f"/api/scheduled-jobs/{NAMESPACE}")) == 1
+
+
+async def test_a_job_that_a_person_started_again_with_the_label_is_no_run(
+    lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock
+) -> None:
+    job_id = await scheduled(lab, runs=1)
+    run = tick(hf_jobs, clock)
+    copy = Job("copy", dict(run.body), created_at=run.created_at)  # "run again" on the page of the job: by a user
+    hf_jobs.jobs[copy.id] = copy
+    await lab.jobs.poll(job_id)
+    status = await lab.jobs.poll(job_id)
+    assert len(status.scheduled_runs) == 1 and copy.stage == "SCHEDULING", "nobody ends what is none of its runs"
+
+
+async def test_all_runs_without_the_label_are_found_by_who_started_them(
+    lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock
+) -> None:
+    hf_jobs.runs_have_labels = False
+    job_id = await scheduled(lab)
+    for _ in (1, 2):  # the service names the last one only
+        finish(tick(hf_jobs, clock))
+    assert len((await lab.jobs.poll(job_id)).scheduled_runs) == 2
 
 
 async def test_the_last_run_is_found_even_if_runs_do_not_carry_the_label(
@@ -248,7 +270,7 @@ async def test_two_servers_make_one_job_of_a_run(lab: RemoteLab, hf_jobs: HfJobs
     for jobs in (lab.jobs, other, lab.jobs):
         await jobs.reconcile()
     assert (await other.list()).total == 2
-    assert lab.entries(job_id) == [("reserve", 9.0), ("release", 3.0)]
+    assert lab.entries(job_id) == [("reserve", 9.75), ("release", 3.25)]
 
 
 async def test_a_waiting_poll_returns_when_a_run_starts(lab: RemoteLab, hf_jobs: HfJobs, clock: FakeClock) -> None:
@@ -271,7 +293,7 @@ async def test_a_schedule_is_no_run_of_an_experiment_and_what_it_starts_is(
     runs = RunService(workspace=lab.workspace, ledger=lab.ledger, clock=clock)
     assert [row.job_id for row in (await runs.list(experiment="nights")).runs] == [run]
     report = Path((await runs.report("nights")).path).read_text()
-    assert "over 1 jobs; $6.00 for runs that schedules may start." in report
+    assert "over 1 jobs; $6.50 for runs that schedules may start." in report
     rows = (await lab.jobs.list(experiment="nights")).items
     assert {(row.job_id, row.schedule, row.run_of) for row in rows} == {
         (job_id, "@daily, at most 3 runs", None),

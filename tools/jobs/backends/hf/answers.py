@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.script_launch import ENDED, KILLED
 from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.prices import HF_JOBS
 from mlintern.tools.jobs.spec import JobState
 
 if TYPE_CHECKING:
@@ -45,11 +46,27 @@ def status_of(info: JobInfo, *, limit: float | None) -> BackendStatus:
         started_at=info.started_at.timestamp() if info.started_at else None,
         finished_at=info.finished_at.timestamp() if info.finished_at else None,
         run_seconds=running,
+        billed_seconds=_billed_seconds(info, state),
         exit_code=exit_code,
         error=(message or stage) if state in ("failed", "timed_out", "lost") else None,
         detail=f"{stage}{waited if state == 'queued' else ''}{': ' + message if message else ''}",
         url=info.url,
     )
+
+
+def _billed_seconds(info: JobInfo, state: JobState) -> float | None:
+    """What is paid for so far; None: nobody can tell. Waiting is free, and what was cancelled before it ran."""
+    durations = info.durations
+    running: float | None = durations.running_secs if durations else None
+    if running is None and info.started_at is not None and info.finished_at is not None:
+        running = max(0.0, (info.finished_at - info.started_at).total_seconds())
+    if state == "queued" or (state == "cancelled" and info.started_at is None and not running):
+        return 0.0
+    if running is None and state not in ("failed", "timed_out"):
+        return None
+    waited = durations.scheduling_secs if durations else None
+    before = HF_JOBS.starting_seconds if waited is None else waited
+    return HF_JOBS.billed(running or 0.0, before=before)
 
 
 def described(info: Any) -> Hardware | None:

@@ -54,6 +54,8 @@ class HfJobsBackend:
         self._api = api
         self._settings = settings
         self._namespace = settings.namespace
+        self._over: set[str] = set()
+        """Jobs that were seen to be over: their logs end, and are waited for."""
 
     async def hardware(self) -> Sequence[Hardware]:
         """The live list with its prices; without an account or an answer a dated one, which says so."""
@@ -120,7 +122,10 @@ class HfJobsBackend:
                 raise
             await self._demand_sight_of(handle.details["namespace"])
             return BackendStatus(state="lost", error="Hugging Face knows no such job any more.")
-        return replace(status_of(info, limit=handle.details.get("limit")), output=handle.details.get("output"))
+        status = status_of(info, limit=handle.details.get("limit"))
+        if status.state in FINAL:
+            self._over.add(handle.reference)
+        return replace(status, output=handle.details.get("output"))
 
     async def _status_of_schedule(self, handle: JobHandle) -> BackendStatus:
         status = await schedules.status(self._ask, handle)
@@ -145,7 +150,8 @@ class HfJobsBackend:
     async def logs(self, handle: JobHandle, cursor: str | None) -> LogChunk:
         api = self._api()
         url = f"{api.endpoint}/api/jobs/{handle.details['namespace']}/{handle.reference}/logs"
-        return await read_logs(url, token=str(api.token) if api.token else None, cursor=cursor)
+        over = handle.reference in self._over
+        return await read_logs(url, token=str(api.token) if api.token else None, cursor=cursor, over=over)
 
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         if handle.details.get("schedule"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlintern.tools.errors import Blocked, Offline, RateLimited, ServiceError
 from mlintern.tools.jobs.backend import LogChunk
+from mlintern.tools.telemetry_marks import marked
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,6 +25,11 @@ TAIL = 5_000
 
 IDLE_SECONDS = 1.5
 """The stream of a running job never ends: after so long without a line, what came is all there is for now."""
+
+ENDED_SECONDS = 5.0
+"""The same for a job that is over: so long `HfApi.fetch_job_logs` of `huggingface_hub` 1.24 waits for buffered lines.
+
+Less would take a pause for the end, and what comes after it, such as the evaluation, would be lost."""
 
 TOTAL_SECONDS = 20.0
 MAX_BYTES = 8 << 20
@@ -37,9 +43,16 @@ STARTED = re.compile(r"={3,} Job started at .* ={3,}")
 
 
 async def read_logs(
-    url: str, *, token: str | None, cursor: str | None, transport: httpx2.AsyncBaseTransport | None = None
+    url: str,
+    *,
+    token: str | None,
+    cursor: str | None,
+    over: bool = False,
+    transport: httpx2.AsyncBaseTransport | None = None,
 ) -> LogChunk:
     """New lines at ``url`` since ``cursor``; an empty chunk if there are none, or nothing was ever logged.
+
+    A job that is ``over`` is given more time to be silent, until the script's last row was seen.
 
     Raises:
         Offline: no answer, or it broke off before anything new came. Blocked: the token may not read it.
@@ -48,11 +61,11 @@ async def read_logs(
     seen = _Seen.parse(cursor)
     new = None
     if seen.timestamp:
-        stream = await _read(url, token, f"?tail={TAIL}", seen, transport)
+        stream = await _read(url, token, f"?tail={TAIL}", seen, over=over, transport=transport)
         if stream.events and stream.events[0][0] != seen.timestamp:  # else it may not reach back to what was seen
             new = seen.after(stream.events)
     if new is None:
-        stream = await _read(url, token, "", seen, transport)
+        stream = await _read(url, token, "", seen, over=over, transport=transport)
         new = seen.after(stream.events)
     if new is None:
         new = seen.later(stream.events) if stream.whole else []
@@ -112,7 +125,13 @@ class _Seen:
 
 
 async def _read(
-    url: str, token: str | None, query: str, seen: _Seen, transport: httpx2.AsyncBaseTransport | None
+    url: str,
+    token: str | None,
+    query: str,
+    seen: _Seen,
+    *,
+    over: bool,
+    transport: httpx2.AsyncBaseTransport | None,
 ) -> _Stream:
     """The stream, to its end or until it falls silent."""
     import anyio
@@ -121,6 +140,7 @@ async def _read(
     headers = {"authorization": f"Bearer {token}"} if token else {}
     stream = _Stream()
     size, met = 0, 0
+    silence = ENDED_SECONDS if over else IDLE_SECONDS
     end = anyio.current_time() + TOTAL_SECONDS
     try:
         with anyio.CancelScope(deadline=end) as scope:
@@ -131,8 +151,11 @@ async def _read(
                 if not _has_log(answer):
                     return _Stream(whole=True)
                 async for text in _lines(answer):
-                    scope.deadline = min(end, anyio.current_time() + IDLE_SECONDS)
-                    if (event := _event(text)) is None:
+                    event = _event(text)
+                    if event is not None and _is_last_row(event[1]):
+                        silence = IDLE_SECONDS
+                    scope.deadline = min(end, anyio.current_time() + silence)
+                    if event is None:
                         continue
                     stream.events.append(event)
                     if met < seen.count:
@@ -162,6 +185,18 @@ async def _lines(answer: httpx2.Response) -> AsyncIterator[bytes]:
             too_long = False
         if len(rest) > MAX_EVENT_BYTES:
             rest, too_long = b"", True
+
+
+def _is_last_row(line: str) -> bool:
+    """Whether ``line`` is the row by which a script says that it is done."""
+    for row in marked([line]):
+        try:
+            said = json.loads(row)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(said, dict) and said.get("kind") == "end":
+            return True
+    return False
 
 
 def _event(text: bytes) -> tuple[str, str] | None:

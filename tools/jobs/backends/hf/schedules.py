@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mlintern.common.clock import iso
@@ -22,6 +23,9 @@ Ask = Callable[..., Awaitable[Any]]
 """(question, *, doing) -> the answer: `HfJobsBackend._ask`."""
 
 LABEL = "mlintern"
+
+MOST_JOBS_LOOKED_AT = 1_000
+"""Jobs of a namespace among which the runs of a schedule are looked for, where they came without its label."""
 
 
 def not_after(until: float) -> str:
@@ -71,22 +75,36 @@ async def status(ask: Ask, handle: JobHandle) -> BackendStatus | None:
 
 
 async def runs(ask: Ask, handle: JobHandle, *, handle_of: Callable[[JobInfo], JobHandle]) -> list[StartedRun]:
-    """What the schedule has started, oldest first: all that carries its label, and its last job in any case."""
+    """What the schedule has started, oldest first: by what the service says, and its last job in any case.
+
+    Its label only narrows the question: a job that a person started again by hand carries it too, and is no run.
+    Where the last job came without the label, all jobs of the namespace are looked through.
+    """
     namespace, job_id = handle.details["namespace"], handle.details["job_id"]
 
     def look(api: HfApi) -> list[JobInfo]:
         labelled = api.list_jobs(labels={LABEL: job_id}, namespace=namespace)
-        found = [job for job in labelled if (job.labels or {}).get(LABEL) == job_id]
+        found = {job.id: job for job in labelled if _started_by(job, handle, label=job_id)}
         last = _last_job(api, handle)
-        if last is not None and last not in {job.id for job in found}:
-            found.append(api.inspect_job(job_id=last, namespace=namespace))
-        return found
+        if last is not None and last not in found:
+            every = islice(api.list_jobs(namespace=namespace), MOST_JOBS_LOOKED_AT)
+            found |= {job.id: job for job in every if _started_by(job, handle, label=job_id)}
+        if last is not None and last not in found:
+            found[last] = api.inspect_job(job_id=last, namespace=namespace)
+        return list(found.values())
 
     def run(job: JobInfo) -> StartedRun:
         return StartedRun(handle_of(job), at=job.created_at.timestamp() if job.created_at else 0.0)
 
     jobs = await ask(look, doing="list what the schedule has started")
     return sorted(map(run, jobs), key=lambda started: (started.at, started.handle.reference))
+
+
+def _started_by(job: JobInfo, handle: JobHandle, *, label: str) -> bool:
+    """Whether the schedule of ``handle`` has started ``job``: by its initiator, else (none is given) by its label."""
+    if job.initiator is not None:
+        return job.initiator.type == "scheduled-job" and job.initiator.id == handle.reference
+    return (job.labels or {}).get(LABEL) == label
 
 
 def _last_job(api: HfApi, handle: JobHandle) -> str | None:
