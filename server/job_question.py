@@ -14,7 +14,7 @@ from mlintern.server.services import Lab
 from mlintern.server.settings import NOT_ISOLATED
 from mlintern.tools.jobs.backends.local.confinement import readable_data
 from mlintern.tools.jobs.risks import redirects_or_loads
-from mlintern.tools.jobs.spec import JobSpec
+from mlintern.tools.jobs.spec import PROBE_VARIABLE, JobSpec
 from mlintern.tools.scripts.store import Script
 
 MOST_SHOWN = 20
@@ -36,10 +36,15 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
     details = [
         ("Billed to", plan.billed_to or ""),
         *(("Warning", warning) for warning in lab.jobs.planner.warnings(script, plan.backend)),
+        ("Probe", "its training stops after a few steps; nothing is saved, measured or sent" if plan.probes else ""),
         *what_runs(script),
         *(local_isolation(plan, script, lab=lab) if plan.backend == "local" else ()),
         ("Arguments", shlex.join(plan.args)),
-        *(("Variable", f"{name}={shlex.quote(value)}") for name, value in plan.env if (name, value) not in risky),
+        *(
+            ("Variable", f"{name}={shlex.quote(value)}")
+            for name, value in plan.env
+            if (name, value) not in risky and name != PROBE_VARIABLE
+        ),
         ("Experiment", " / ".join(filter(None, (plan.experiment, plan.run_name)))),
         ("Schedule", f"{plan.schedule.cron} (UTC), {plan.schedule.runs} runs at most" if plan.schedule else ""),
     ]

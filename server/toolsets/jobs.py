@@ -60,6 +60,10 @@ MostRuns = Annotated[
     int | None,
     Field(ge=1, le=MOST_RUNS, description="With schedule: most runs; the cost of all is reserved"),
 ]
+Probe = Annotated[
+    bool,
+    Field(description="20 real steps, then it stops: measures time and memory for estimate_job; keeps nothing"),
+]
 
 
 async def plan_job(
@@ -74,6 +78,7 @@ async def plan_job(
     run_name: str | None,
     schedule: str | None,
     schedule_runs: int | None,
+    probe: bool,
     ctx: Context[Lab],
 ) -> JobSpec:
     """The exact job that the arguments describe; what a person is asked about and what is then started."""
@@ -89,6 +94,7 @@ async def plan_job(
         run_name=run_name,
         schedule=schedule,
         schedule_runs=schedule_runs,
+        probe=probe,
     )
 
 
@@ -113,10 +119,10 @@ def register(registry: Registry, lab: Lab) -> None:
     async def estimate_job(
         script_id: ScriptId, backend: Backend = "local", hardware: HardwareName = None, timeout: Timeout = "30m"
     ) -> JobEstimate:
-        """Estimate the peak memory of a script on some hardware, whether it fits, and what it costs at worst.
+        """Estimate memory, duration and worst cost of a script on some hardware, and whether it fits.
 
-        Memory is a range with its dominant term, from the recipe; of a script that was not rendered only the cost is
-        told. It does not predict how long training takes.
+        Ranges with what decides them, from the recipe, corrected by what jobs on that hardware took;
+        submit_job(probe=true) measures.
         """
         return await lab.jobs.planner.estimate(
             script_id=script_id, backend=backend, hardware=hardware, timeout=timeout
@@ -138,6 +144,7 @@ def register(registry: Registry, lab: Lab) -> None:
         run_name: RunName = None,
         schedule: When = None,
         schedule_runs: MostRuns = None,
+        probe: Probe = False,
     ) -> Annotated[CallToolResult, SubmitResult]:
         """Start a script as a job, after the user has agreed to its cost, hardware and time-out.
 

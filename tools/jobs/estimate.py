@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mlintern.tools.jobs import memory, money, timing
 from mlintern.tools.jobs.backend import ScriptFile
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import JobEstimate, MemoryEstimate
+from mlintern.tools.jobs.measured import Past
 from mlintern.tools.jobs.memory import ModelShape, Workload
 from mlintern.tools.jobs.prices import billing_of
 
@@ -29,9 +30,18 @@ SPARE = 0.9
 
 
 async def estimate(
-    script: ScriptFile, hardware: Hardware, *, timeout_seconds: float, find_shape: FindModelShape | None
+    script: ScriptFile,
+    hardware: Hardware,
+    *,
+    timeout_seconds: float,
+    find_shape: FindModelShape | None,
+    history: Sequence[Past] = (),
 ) -> JobEstimate:
-    """Memory and worst cost of ``script`` on ``hardware``; of one without a recipe the cost alone."""
+    """Memory, duration and worst cost of ``script`` on ``hardware``; of one without a recipe what was measured.
+
+    ``history`` is what jobs on that hardware measured, the latest first: of the same script it is the answer, of
+    others it corrects the duration.
+    """
     recipe = script.recipe or {}
     on_gpu = hardware.accelerators > 0 and recipe.get("use_cpu") is not True
     available = _available_gib(hardware, on_gpu=on_gpu)
@@ -51,7 +61,18 @@ async def estimate(
                 advice = _advice(shape, work, available=available, on_gpu=on_gpu)
             if work.trains:
                 disk = memory.checkpoint_bytes(shape, work, kept=_kept(recipe)) / 2**30
-            duration = timing.duration(recipe, shape, work, hardware, on_gpu=on_gpu)
+            known = (
+                []
+                if recipe.get("max_minutes")
+                else await _workloads(history, hardware, find_shape, available=available, on_gpu=on_gpu)
+            )
+            duration = timing.duration(recipe, shape, work, hardware, on_gpu=on_gpu, history=known)
+    same = next((past for past in history if past.script_id == script.script_id), None)
+    if same is not None:
+        duration = timing.measured(same) if not recipe.get("max_minutes") else duration
+        found = _measured_memory(same, on_gpu=on_gpu) or found
+        basis.append(f"duration and memory as {same.job_id} measured them on this hardware")
+        advice = advice if found is None or available is None or found.likely > SPARE * available else []
     if found is not None and on_gpu and hardware.accelerators > 1 and recipe.get("scale") not in ("fsdp2", "zero3"):
         basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
     basis.append(_cost_basis(hardware, timeout_seconds))
@@ -84,6 +105,48 @@ def _cost_basis(hardware: Hardware, timeout_seconds: float) -> str:
     return said
 
 
+async def _workloads(
+    history: Sequence[Past],
+    hardware: Hardware,
+    find_shape: FindModelShape | None,
+    *,
+    available: float | None,
+    on_gpu: bool,
+) -> list[tuple[Past, ModelShape, Workload]]:
+    """What was measured, with the sizes of its model and its workload; jobs whose model is not known are left out."""
+    shapes: dict[str, ModelShape | None] = {}
+    found = []
+    for past in history:
+        model = str(past.recipe.get("model", ""))
+        if model not in shapes:
+            shapes[model] = (await _shape(model, find_shape))[0]
+        shape = shapes[model]
+        if shape is not None and past.recipe.get("trainer"):
+            work, _ = memory.workload(past.recipe, shape, devices=hardware.accelerators)
+            work, _ = _chosen(shape, work, past.recipe, available=available, on_gpu=on_gpu)
+            found.append((past, shape, work))
+    return found
+
+
+def _open_choice(recipe: Mapping[str, Any]) -> bool:
+    """Whether the script decides by itself if activations are kept."""
+    return "gradient_checkpointing" not in (recipe.get("hyperparameters") or {})
+
+
+def _measured_memory(past: Past, *, on_gpu: bool) -> MemoryEstimate | None:
+    """Peak memory of a whole run from that of some steps; on a GPU that of tensors, to which CUDA's own comes."""
+    peak = past.peak_memory_gib
+    if not peak:
+        return None
+    own = memory.GPU_OVERHEAD_BYTES / 2**30 if on_gpu else 0.0
+    return MemoryEstimate(
+        low=round(peak + 0.25 * own, 3),
+        likely=round(1.05 * peak + 0.5 * own, 3),
+        high=round(1.2 * peak + own, 3),
+        dominant=f"measured by {past.job_id}",
+    )
+
+
 def _kept(recipe: Mapping[str, Any]) -> int:
     if recipe.get("save_steps") == 0 and not recipe.get("push_every"):
         return 0
@@ -95,8 +158,7 @@ def _chosen(
 ) -> tuple[Workload, MemoryEstimate]:
     """As the script chooses when it starts: activations are kept if they fit, unless the recipe says otherwise."""
     found = memory.estimate(shape, work, on_gpu=on_gpu)
-    open_choice = work.trains and "gradient_checkpointing" not in (recipe.get("hyperparameters") or {})
-    if open_choice and available is not None:
+    if work.trains and _open_choice(recipe) and available is not None:
         kept = replace(work, checkpointing=False)
         more = memory.estimate(shape, kept, on_gpu=on_gpu)
         if more.likely <= 0.8 * available:

@@ -95,7 +95,10 @@ class JobStatus(BaseModel):
     error: str | None = None
     usd_so_far: float = 0.0
     evaluations: list[dict[str, Any]] = Field(default_factory=list)
-    resources: dict[str, float] = Field(default_factory=dict, description="wall_seconds, cpu_seconds, peak_rss_bytes")
+    resources: dict[str, float] = Field(
+        default_factory=dict,
+        description="wall_seconds, cpu_seconds, peak_rss_bytes; of training also seconds_per_step, peak_memory_gib",
+    )
     artifacts: dict[str, Any] = Field(default_factory=dict, description="paths of the model, checkpoints, evaluation")
     url: str | None = None
     schedule: str | None = Field(default=None, description="when it starts runs (UTC) and how many at most")

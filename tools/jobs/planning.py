@@ -10,13 +10,14 @@ import anyio.to_thread
 from mlintern.common.text import did_you_mean
 from mlintern.tools.errors import BackendError, BadInput, MlinternError
 from mlintern.tools.hub.client import hub_token
-from mlintern.tools.jobs import arguments, cron, money, risks
+from mlintern.tools.jobs import arguments, cron, measured, money, risks
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend, Billed, SchedulingBackend, ScriptFile
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate
-from mlintern.tools.jobs.spec import JobSpec, Schedule
+from mlintern.tools.jobs.spec import PROBE_VARIABLE, JobSpec, Schedule
 from mlintern.tools.jobs.submission import Scripts
+from mlintern.tools.ledger import Ledger
 from mlintern.tools.service_status import answered, failed, overall
 
 
@@ -27,6 +28,7 @@ class Planner:
         backends: by name.
         model_shape: the sizes of a model that is not a local folder, for estimates; None if unknown.
         environ: where the values of a job's named secrets come from.
+        ledger: what jobs measured, which corrects estimates.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Planner:
         backends: Mapping[str, Backend],
         environ: Mapping[str, str],
         model_shape: estimates.FindModelShape | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger = ledger
         self._scripts = scripts
         self._backends = backends
         self._model_shape = model_shape
@@ -56,8 +60,12 @@ class Planner:
         run_name: str | None = None,
         schedule: str | None = None,
         schedule_runs: int | None = None,
+        probe: bool = False,
     ) -> JobSpec:
         """The exact job that the arguments describe, with its worst cost. Starts and records nothing.
+
+        With ``probe`` the script's training stops after `measured.PROBE_STEPS` real steps: nothing is saved,
+        evaluated or sent. What a step took and the peak of memory are kept with the job and correct later estimates.
 
         With a ``schedule`` (`mlintern.tools.jobs.cron`) the backend starts it again and again, ``schedule_runs``
         times at most; ``timeout`` is that of each run.
@@ -75,6 +83,10 @@ class Planner:
         named = arguments.check_secrets(secrets, available=available)
         risks.demand_token_to_push(script, named)
         risks.demand_data_there(script, backend=backend, capabilities=place.capabilities)
+        variables = arguments.check_env(env)
+        if probe:
+            measured.demand_probe(script, scheduled=times is not None)
+            variables = tuple(sorted((*variables, (PROBE_VARIABLE, str(measured.PROBE_STEPS)))))
         spec = JobSpec(
             script_id=script.script_id,
             script_sha256=script.sha256,
@@ -82,7 +94,7 @@ class Planner:
             hardware=chosen.name,
             timeout_seconds=seconds,
             args=arguments.check_args(args),
-            env=arguments.check_env(env),
+            env=variables,
             secrets=named,
             experiment=arguments.check_label(experiment, what="experiment"),
             run_name=arguments.check_label(run_name, what="run_name"),
@@ -114,12 +126,21 @@ class Planner:
         hardware: str | None = None,
         timeout: str | None = None,
     ) -> JobEstimate:
-        """Memory and worst cost of a script on some hardware, with what the numbers rest on."""
+        """Memory, duration and worst cost of a script on some hardware, with what the numbers rest on."""
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         chosen = await self.hardware_named(backend, hardware)
         seconds = arguments.parse_timeout(timeout)
-        found = await estimates.estimate(script, chosen, timeout_seconds=seconds, find_shape=self._model_shape)
+        history = await anyio.to_thread.run_sync(self._history, backend, chosen.name)
+        found = await estimates.estimate(
+            script, chosen, timeout_seconds=seconds, find_shape=self._model_shape, history=history
+        )
         return found.model_copy(update={"warnings": self.warnings(script, backend)})
+
+    def _history(self, backend: str, hardware: str) -> list[measured.Past]:
+        if self._ledger is None:
+            return []
+        with self._ledger.read() as connection:
+            return measured.history(connection, backend=backend, hardware=hardware)
 
     def warnings(self, script: ScriptFile, backend: str) -> list[str]:
         """What will go wrong with a job of ``script`` there, as far as it is known before."""

@@ -70,7 +70,7 @@ class JobService:
         self._environ = os.environ if environ is None else environ
         self._backends = dict(backends)
         self.planner = Planner(
-            scripts=scripts, backends=self._backends, environ=self._environ, model_shape=model_shape
+            scripts=scripts, backends=self._backends, environ=self._environ, model_shape=model_shape, ledger=ledger
         )
         self._scripts = scripts
         self._workspace = workspace

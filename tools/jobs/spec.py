@@ -10,6 +10,9 @@ from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "timed_out", "lost"]
+PROBE_VARIABLE = "MLINTERN_PROBE_STEPS"
+"""Set in a job that only measures: the steps after which its training stops."""
+
 STATES: tuple[JobState, ...] = get_args(JobState)
 FINAL: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "timed_out", "lost"})
 
@@ -85,6 +88,11 @@ class JobSpec:
                 del identity[name]
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+    @property
+    def probes(self) -> bool:
+        """Whether it only measures: a few real steps, and nothing is kept (`mlintern.tools.jobs.measured`)."""
+        return any(name == PROBE_VARIABLE for name, _ in self.env)
 
     @property
     def job_id(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlintern.common.files import open_regular
 from mlintern.tools.health.series import CurveBuilder
+from mlintern.tools.jobs import measured
 from mlintern.tools.jobs.job_results import Progress
 from mlintern.tools.telemetry_marks import marked
 
@@ -97,6 +98,7 @@ class Telemetry:
         self.evaluations: list[dict[str, Any]] = []
         self.checkpoints: list[str] = []
         self.model_path: str | None = None
+        self.measured: dict[str, float] = {}
         self._pace: deque[tuple[float, int]] = deque(maxlen=RECENT_STEPS)
 
     def update(self) -> bool:
@@ -160,6 +162,8 @@ class Telemetry:
             self.checkpoints = [*self.checkpoints[1 - MAX_CHECKPOINTS :], self._short(path, MAX_PATH)]
         elif kind == "evaluation" and isinstance(evaluation := row.get("evaluation"), dict):
             self.evaluations.append(evaluation)
+        elif kind == "measured":
+            self.measured = measured.numbers(row)
         elif kind == "end" and isinstance(path := row.get("model_path"), str):
             self.model_path = self._short(path, MAX_PATH)
 

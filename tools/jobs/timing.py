@@ -12,11 +12,14 @@ Sources of the formulas:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import DurationEstimate
+from mlintern.tools.jobs.measured import Past
 from mlintern.tools.jobs.memory import ModelShape, Workload
 
 PEAKS: Mapping[str, tuple[float, float]] = {
@@ -40,36 +43,144 @@ CPU_CORE = (60e9, 8e9)
 """Of one core with AVX-512 in float32: 2 x 16 x 2 operations a cycle at about 2 GHz, halved for memory."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one optimizer step: passes through the model, and the writing of completions."""
+
+    training: float
+    writing: float
+
+    @property
+    def seconds(self) -> float:
+        return self.training + self.writing
+
+
 def duration(
-    recipe: Mapping[str, Any], shape: ModelShape, work: Workload, hardware: Hardware, *, on_gpu: bool
+    recipe: Mapping[str, Any],
+    shape: ModelShape,
+    work: Workload,
+    hardware: Hardware,
+    *,
+    on_gpu: bool,
+    history: Sequence[tuple[Past, ModelShape, Workload]] = (),
 ) -> DurationEstimate | None:
-    """Seconds of training; None where the recipe does not say how many steps there are, or the device is unknown."""
+    """Seconds of training; None where the recipe does not say how many steps there are, or the device is unknown.
+
+    Args:
+        history: what jobs on the same hardware measured, each with the sizes of its model and its workload. Their
+            ratio to what the model says corrects it, and data that they read has the length that they saw.
+    """
     minutes = recipe.get("max_minutes")
     if minutes:
         seconds = 60.0 * float(minutes)
         return DurationEstimate(low=0.5 * seconds, likely=seconds, high=1.1 * seconds, dominant="max_minutes")
-    steps = recipe.get("max_steps")
+    if not work.trains:
+        return None
+    seen = [one for one in history if _same_data(one[0].recipe, recipe)]
+    tokens = next((length for one in seen if (length := _tokens(one)) > 0), None)
+    steps = recipe.get("max_steps") or next((_steps(recipe, work, one) for one in seen), None)
+    step = step_of(recipe, shape, work, hardware, on_gpu=on_gpu, tokens=tokens)
+    if not steps or step is None:
+        return None
+    dominant = "generation" if step.writing > step.training else "training"
+    near = [one for one in history if _kind(one[0].recipe) == _kind(recipe)] or list(history)
+    ratios = []
+    for past, its_shape, its_work in near:
+        said = step_of(
+            past.recipe,
+            its_shape,
+            its_work,
+            hardware,
+            on_gpu=on_gpu,
+            tokens=_tokens((past, its_shape, its_work)) or None,
+        )
+        if said is not None and said.seconds > 0:
+            ratios.append(past.seconds_per_step / said.seconds)
+    if ratios:
+        likely = float(steps) * step.seconds * median(ratios) + median(past.startup_seconds for past, _, _ in near)
+        wide = 1.0 if tokens else 1.5  # how long the rows are is not known
+        return DurationEstimate(
+            low=round(0.75 * likely / wide, 1),
+            likely=round(likely, 1),
+            high=round(1.3 * likely * wide, 1),
+            dominant=f"{dominant}, corrected by {len(ratios)} earlier job{'s' if len(ratios) > 1 else ''} there",
+        )
+    training, writing = float(steps) * step.training, float(steps) * step.writing
+    return DurationEstimate(
+        low=round(0.4 * training + 0.3 * writing, 1),
+        likely=round(training + writing, 1),
+        high=round(3.5 * training + 3.0 * writing, 1),
+        dominant=dominant,
+    )
+
+
+def measured(past: Past) -> DurationEstimate:
+    """What a job of the same script took on the same hardware, to its end."""
+    likely = past.startup_seconds + past.seconds_per_step * max(0.0, past.total_steps - 1)
+    return DurationEstimate(
+        low=round(0.85 * likely, 1),
+        likely=round(likely, 1),
+        high=round(1.15 * likely, 1),
+        dominant=f"measured by {past.job_id} over {past.steps:.0f} steps",
+    )
+
+
+def step_of(
+    recipe: Mapping[str, Any],
+    shape: ModelShape,
+    work: Workload,
+    hardware: Hardware,
+    *,
+    on_gpu: bool,
+    tokens: float | None = None,
+) -> Step | None:
+    """What one step should take by operations and bandwidth. ``tokens`` of a sequence; else half of the longest."""
     speed = _speed(hardware, on_gpu=on_gpu)
-    if not steps or speed is None or not work.trains:
+    if speed is None:
         return None
     operations, bandwidth = speed
-    given: Mapping[str, Any] = recipe.get("hyperparameters") or {}
-    parts = int(given.get("gradient_accumulation_steps") or {"dpo": 8, "grpo": 4, "rloo": 4}.get(work.trainer, 2))
-    positions = float(steps) * parts * work.batch * work.length
+    positions = float(parts_of(recipe, work)) * work.batch * (tokens or 0.5 * work.length)
     each = (4.0 if work.lora_rank else 6.0) + (2.0 if work.checkpointing else 0.0) + (2.0 if work.reference else 0.0)
-    used = 0.35 if on_gpu else 0.5
-    training = positions * each * shape.parameters / (operations * used)
+    training = positions * each * shape.parameters / (operations * (0.35 if on_gpu else 0.5))
     writing = 0.0
     if work.trainer in ("grpo", "rloo", "online_dpo"):
-        tokens = float(given.get("max_completion_length") or given.get("max_new_tokens") or 512)
-        writing = float(steps) * tokens * 2.0 * shape.parameters / (bandwidth * 0.3)
-    likely = 0.5 * training + writing  # rows are shorter than what they are cut to
-    return DurationEstimate(
-        low=round(0.2 * training + 0.3 * writing, 1),
-        likely=round(likely, 1),
-        high=round(1.75 * training + 3.0 * writing, 1),
-        dominant="generation" if writing > training else "training",
-    )
+        given: Mapping[str, Any] = recipe.get("hyperparameters") or {}
+        length = float(given.get("max_completion_length") or given.get("max_new_tokens") or 512)
+        writing = length * 2.0 * shape.parameters / (bandwidth * 0.3)
+    return Step(training, writing)
+
+
+def parts_of(recipe: Mapping[str, Any], work: Workload) -> int:
+    """Micro-batches of one optimizer step; where the recipe does not say, those of our scripts."""
+    given: Mapping[str, Any] = recipe.get("hyperparameters") or {}
+    return int(given.get("gradient_accumulation_steps") or {"dpo": 8, "grpo": 4, "rloo": 4}.get(work.trainer, 2))
+
+
+def _kind(recipe: Mapping[str, Any]) -> tuple[Any, bool]:
+    return recipe.get("trainer"), bool(recipe.get("lora") or recipe.get("quantize"))
+
+
+_DATA = ("trainer", "model", "dataset", "datasets", "dataset_config", "split", "prepare", "filter", "columns")
+
+
+def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in _DATA)
+
+
+def _tokens(one: tuple[Past, ModelShape, Workload]) -> float:
+    """Tokens of a sequence that a job saw; 0 where it did not count them."""
+    past, _, work = one
+    return past.tokens_per_step / (parts_of(past.recipe, work) * work.batch)
+
+
+def _steps(recipe: Mapping[str, Any], work: Workload, one: tuple[Past, ModelShape, Workload]) -> float | None:
+    """Steps of ``recipe``, from those of a job that went through the same rows a known number of times."""
+    past, _, its_work = one
+    if past.recipe.get("max_steps") or past.recipe.get("limit") != recipe.get("limit"):
+        return None
+    passes = float(recipe.get("epochs") or 1.0) / float(past.recipe.get("epochs") or 1.0)
+    size = parts_of(past.recipe, its_work) * its_work.batch / (parts_of(recipe, work) * work.batch)
+    return past.total_steps * passes * size
 
 
 def _speed(hardware: Hardware, *, on_gpu: bool) -> tuple[float, float] | None:

@@ -259,7 +259,7 @@ class Watcher:
             "evaluations": evaluations,
             "findings": [finding.model_dump(mode="json") for finding in live.findings],
             "verdict": live.verdict,
-            "resources": dict(status.resources),
+            "resources": {**status.resources, **live.telemetry.measured},
             "artifacts": self._artifacts(record, live.telemetry, status),
             "log_tail": tail,
             "url": status.url,

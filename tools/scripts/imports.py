@@ -63,6 +63,7 @@ AVAILABLE: Mapping[str, str] = {
     "TrainerCallback": "from transformers import TrainerCallback",
     "set_seed": "from transformers import set_seed",
     "is_torch_bf16_gpu_available": "from transformers.utils import is_torch_bf16_gpu_available",
+    "utils": "from trl.trainer import utils",
     "SFTConfig": "from trl import SFTConfig",
     "SFTTrainer": "from trl import SFTTrainer",
     "DPOConfig": "from trl import DPOConfig",
