@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from mlintern.common.text import cut_middle
+from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.read_files import SampleFiles
 from mlintern.tools.evals.result_rows import EvalRow, Sample
@@ -15,6 +19,14 @@ Which = Literal["wrong", "flipped", "cut", "random", "all"]
 LONGEST = 1_500
 """Characters of a text of a sample that are shown, from its beginning and its end."""
 MOST_ANSWERS = 16
+
+
+@dataclass(frozen=True)
+class SamplePage:
+    row: EvalRow
+    shown: list[Sample]
+    total: int
+    next_cursor: str | None
 
 
 def row_with_samples(rows: Sequence[EvalRow], files: SampleFiles) -> tuple[EvalRow, list[Sample]]:
@@ -33,6 +45,53 @@ def row_with_samples(rows: Sequence[EvalRow], files: SampleFiles) -> tuple[EvalR
         f"There are no samples of {rows[0].label}{why}." if rows else "There are no results.",
         next_step="lm-eval keeps them with --log_samples, Inspect in its .eval logs, mlintern in samples.jsonl. "
         "Evaluate again, or name a source that kept them.",
+    )
+
+
+def sample_page(
+    *,
+    rows: list[EvalRow],
+    theirs: list[EvalRow] | None,
+    roots: dict[str, Path],
+    request: str,
+    which: Which,
+    limit: int,
+    cursor: str | None,
+) -> SamplePage:
+    """A page of the samples behind the first of ``rows`` that kept any; runs in the worker."""
+    files = SampleFiles(roots)
+    row, samples = row_with_samples(rows, files)
+    against: dict[str, Sample] | None = None
+    if theirs is not None:
+        counterpart = [one for one in theirs if _same_measure(one, row)]
+        against = {one.id: one for one in row_with_samples(counterpart, files)[1]} if counterpart else {}
+    chosen = choose(samples, which, against=against)
+    digest = hashlib.sha256(repr([request, row.label, row.sha256]).encode()).hexdigest()[:12]
+    start = page_start(cursor, digest, len(chosen))
+    end = min(start + limit, len(chosen))
+    shown = [shortened(files.whole(row, one)) for one in chosen[start:end]]
+    return SamplePage(row, shown, len(chosen), make_cursor([end], digest) if end < len(chosen) else None)
+
+
+def page_start(cursor: str | None, digest: str, total: int) -> int:
+    """Where the page that ``cursor`` names begins among ``total`` rows.
+
+    Raises:
+        BadInput: the cursor belongs to another request.
+    """
+    if cursor is None:
+        return 0
+    other = "The cursor belongs to other results: source or task differ, or the files have changed."
+    [place] = read_cursor(cursor, tool="read_eval", request=digest, shape=(int,), otherwise=other)
+    return min(int(place), total)
+
+
+def _same_measure(one: EvalRow, other: EvalRow) -> bool:
+    return (one.suite, one.task_raw, one.metric, one.filter) == (
+        other.suite,
+        other.task_raw,
+        other.metric,
+        other.filter,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,17 +11,17 @@ from typing import Any
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
-from mlintern.common.text import cut_middle, did_you_mean
-from mlintern.tools.cursors import make_cursor, read_cursor
+from mlintern.common.text import cut_middle
+from mlintern.tools.cursors import make_cursor
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.evals import eval_ledger
 from mlintern.tools.evals.compare import Comparison, compare_rows
 from mlintern.tools.evals.documents import Reading
 from mlintern.tools.evals.hub_results import HubResults
-from mlintern.tools.evals.names import canonical_task
 from mlintern.tools.evals.read_files import SampleFiles, read_path
-from mlintern.tools.evals.result_rows import EvalPage, EvalRow, Sample
-from mlintern.tools.evals.sample_pages import Which, choose, row_with_samples, shortened
+from mlintern.tools.evals.result_rows import EvalPage, EvalRow
+from mlintern.tools.evals.row_filter import matching
+from mlintern.tools.evals.sample_pages import Which, page_start, sample_page
 from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger
@@ -96,7 +95,7 @@ class EvalService:
             raise BadInput(f"limit is {limit}.", next_step=f"Give a number from 1 to {MOST_ROWS}.")
 
         found = await worker.run(
-            _read_samples,
+            sample_page,
             rows=matching(opened.reading.rows, task=task, metric=metric),
             theirs=other.reading.rows if other is not None else None,
             roots={**opened.roots, **(other.roots if other else {})},
@@ -141,7 +140,7 @@ class EvalService:
         reading = opened.reading
         rows = matching(reading.rows, task=task)
         digest = hashlib.sha256(repr([source, task, [row.sha256 for row in rows]]).encode()).hexdigest()[:12]
-        start = _offset(cursor, digest, len(rows)) if opened.failure is None else 0
+        start = page_start(cursor, digest, len(rows)) if opened.failure is None else 0
         end = min(start + limit, len(rows))
         tasks = sorted({row.task for row in reading.rows})
         if opened.failure is not None:
@@ -250,15 +249,6 @@ async def _open_on_hub(hub: HubResults, name: str, samples: bool) -> _Opened:
     )
 
 
-def _same_measure(one: EvalRow, other: EvalRow) -> bool:
-    return (one.suite, one.task_raw, one.metric, one.filter) == (
-        other.suite,
-        other.task_raw,
-        other.metric,
-        other.filter,
-    )
-
-
 def _protocols(rows: Sequence[EvalRow]) -> dict[str, dict[str, Any]]:
     """By fingerprint, without what is not in use and with long texts cut."""
     return {
@@ -294,73 +284,6 @@ def _one_side(side: _Opened, name: str, *, task: str | None, metric: str | None)
         problem = side.reading.problems[0]
         raise BadInput(f"The {name}: {problem.source}: {problem.message}", next_step=problem.next_step)
     return rows
-
-
-def matching(
-    rows: Sequence[EvalRow], *, task: str | None = None, metric: str | None = None, what: str = "The source"
-) -> list[EvalRow]:
-    """The rows of a task (any spelling, ``*`` allowed) and a metric (``acc`` or ``acc,none``).
-
-    Args:
-        what: names the rows in errors.
-
-    Raises:
-        NotFound: there are rows, but none of that name; near names are suggested.
-    """
-    chosen = list(rows)
-    if task is not None:
-        names = {task.casefold(), canonical_task(task)}
-        chosen = [row for row in chosen if any(_named(row, name) for name in names)]
-        if not chosen and rows:
-            raise _unknown(what, "task", task, sorted({row.task for row in rows}))
-    if metric is not None:
-        before = chosen
-        chosen = [row for row in chosen if metric in (row.metric, f"{row.metric},{row.filter}")]
-        if not chosen and before:
-            raise _unknown(what, "metric", metric, sorted({row.metric for row in before}))
-    return chosen
-
-
-def _named(row: EvalRow, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(row.task.casefold(), pattern) or fnmatch.fnmatchcase(row.task_raw.casefold(), pattern)
-
-
-def _unknown(what: str, kind: str, name: str, known: Sequence[str]) -> NotFound:
-    hint = did_you_mean(name, known)
-    return NotFound(f"{what} has no {kind} {name!r}.", next_step=hint)
-
-
-@dataclass(frozen=True)
-class _SamplePage:
-    row: EvalRow
-    shown: list[Sample]
-    total: int
-    next_cursor: str | None
-
-
-def _read_samples(
-    *,
-    rows: list[EvalRow],
-    theirs: list[EvalRow] | None,
-    roots: dict[str, Path],
-    request: str,
-    which: Which,
-    limit: int,
-    cursor: str | None,
-) -> _SamplePage:
-    """A page of the samples behind the first of ``rows`` that kept any; runs in the worker."""
-    files = SampleFiles(roots)
-    row, samples = row_with_samples(rows, files)
-    against: dict[str, Sample] | None = None
-    if theirs is not None:
-        counterpart = [one for one in theirs if _same_measure(one, row)]
-        against = {one.id: one for one in row_with_samples(counterpart, files)[1]} if counterpart else {}
-    chosen = choose(samples, which, against=against)
-    digest = hashlib.sha256(repr([request, row.label, row.sha256]).encode()).hexdigest()[:12]
-    start = _offset(cursor, digest, len(chosen))
-    end = min(start + limit, len(chosen))
-    shown = [shortened(files.whole(row, one)) for one in chosen[start:end]]
-    return _SamplePage(row, shown, len(chosen), make_cursor([end], digest) if end < len(chosen) else None)
 
 
 def _compare_files(
@@ -406,11 +329,3 @@ def _notes(reading: Reading, tasks: Sequence[str]) -> list[str]:
             "it stands as written. Do not set it against another without knowing which."
         )
     return notes
-
-
-def _offset(cursor: str | None, digest: str, total: int) -> int:
-    if cursor is None:
-        return 0
-    other = "The cursor belongs to other results: source or task differ, or the files have changed."
-    [place] = read_cursor(cursor, tool="read_eval", request=digest, shape=(int,), otherwise=other)
-    return min(int(place), total)

@@ -23,14 +23,13 @@ from mlintern.tools.papers.evidence_results import gathered
 from mlintern.tools.papers.graph import WalkGraph, draw
 from mlintern.tools.papers.ids import parse_id, try_parse_id
 from mlintern.tools.papers.neighbours import Neighbours
+from mlintern.tools.papers.one_source import advice, daily_papers, find_passages
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, Sort
-from mlintern.tools.papers.ranking import answers
 from mlintern.tools.papers.reading import read_document
 from mlintern.tools.papers.recipe import recipe_of
 from mlintern.tools.papers.recipe_results import add_detail, as_bibtex, as_references, can_be_found_by_title, named_by
-from mlintern.tools.papers.search import Ranking, Search, fuse, load_ranking, passes, save_ranking, side_by_side
-from mlintern.tools.papers.sources import Found
+from mlintern.tools.papers.search import Ranking, Search, load_ranking, save_ranking
 from mlintern.tools.papers.sources.arxiv import TITLES_A_CALL, ArxivSource
 from mlintern.tools.papers.sources.hf_papers import HuggingFacePapersSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
@@ -48,7 +47,6 @@ SEARCH_DEADLINE = 20.0
 """Seconds after which a search goes on with the sources that have answered."""
 WALK_DEADLINE = 40.0
 """Seconds after which a walk stops and hands back a cursor; many hosts give a tool call a minute."""
-_DAILY_PAGES = 3
 MOST_ASKED = 8
 """Papers that one question may look through: each is behind a polite wait of three seconds."""
 _ASKED_BY_DEFAULT = 4
@@ -146,7 +144,7 @@ class PaperService:
         )
         check_choice("mode", mode, choices=get_args(Mode))
         if trending or not asked.text:
-            return await self._trending(asked, limit)
+            return await daily_papers(asked, limit, source=self._daily, deadline=self._deadline)
         names = chosen_sources(sources)
         if mode == "passages":
             if "semantic_scholar" not in names:
@@ -154,7 +152,7 @@ class PaperService:
                     "Passages are found at Semantic Scholar only.",
                     next_step="Leave out sources, or use mode='papers'.",
                 )
-            return await self._passages(asked, limit)
+            return await find_passages(asked, limit, source=self._semantic_scholar, deadline=self._deadline)
         ranking = Ranking(asked, positions=dict.fromkeys(names, ""))
         state_id = hashlib.sha256(repr((asked, names, self._clock.now())).encode()).hexdigest()[:16]
         return await self._page(state_id, ranking, start=0, limit=limit)
@@ -366,7 +364,7 @@ class PaperService:
         if status not in ("ok", "partial") and shown:
             status = "partial"
         following = make_cursor([state_id, start + len(shown)], "search_papers") if more else None
-        notes = [*ranking.notes, *_advice(status, reports, bool(shown), following is not None)]
+        notes = [*ranking.notes, *advice(status, reports, has_items=bool(shown), has_more=following is not None)]
         if ranking.query.sort == "citations" and "arxiv" in ranking.positions:
             notes.append("arXiv and Hugging Face cannot sort by citations: what they found is sorted among the rest.")
         return paper_results.SearchResult(
@@ -379,88 +377,6 @@ class PaperService:
             notes=notes,
         )
 
-    async def _passages(self, query: Query, limit: int) -> paper_results.SearchResult:
-        """Passages by paper, with the ids and years that the passage search does not give looked up in one batch."""
-
-        async def ask() -> Found:
-            return await self._semantic_scholar.passages(query, limit=limit)
-
-        answer = (await side_by_side({"semantic_scholar": ask}, self._deadline))["semantic_scholar"]
-        ranking = Ranking(query)
-        report = answered("semantic_scholar") if isinstance(answer, Found) else failed("semantic_scholar", answer)
-        papers: list[Paper] = []
-        if isinstance(answer, Found):
-            papers = [paper for paper in await self._known_better(fuse({"semantic_scholar": answer}, ranking))]
-            papers = [paper for paper in papers if all(passes(paper, query, name) for name in query.filters)]
-        advice = (
-            []
-            if report.status == "ok"
-            else [
-                "Passages are found at Semantic Scholar only. search_papers with "
-                "mode='papers' and then read_paper with find work without it."
-            ]
-        )
-        return paper_results.SearchResult(
-            status=report.status,
-            sources=[report],
-            items=[paper_results.item_of(paper) for paper in papers[:limit]],
-            total=None,
-            next_cursor=None,
-            query=query.words,
-            notes=[*advice, *_advice(report.status, [report], bool(papers), False)],
-        )
-
-    async def _known_better(self, papers: list[Paper]) -> list[Paper]:
-        keys = [paper.key for paper in papers if paper.keys]
-        answer = (await side_by_side({"batch": lambda: self._semantic_scholar.batch(keys)}, self._deadline))["batch"]
-        if not isinstance(answer, tuple):
-            return papers
-        known = {key: paper for paper in answer[0] if paper is not None for key in paper.keys}
-        better = []
-        for paper in papers:
-            record = known.get(paper.key)
-            better.append(paper if record is None else dataclasses.replace(record, passages=paper.passages))
-        return better
-
-    async def _trending(self, query: Query, limit: int) -> paper_results.SearchResult:
-        """The daily papers; with a query, those that hold any of its words, closest first."""
-        wanted = query.terms.key
-        pages = range(_DAILY_PAGES if wanted or query.filters else 1)
-        papers: list[Paper] = []
-        report: SourceReport = answered("hf_papers")
-        for number in pages:
-            calls = {"hf_papers": lambda number=number: self._daily.daily(page=number, limit=100)}
-            answer = (await side_by_side(calls, self._deadline))["hf_papers"]
-            if not isinstance(answer, Found):
-                report = failed("hf_papers", answer)
-                break
-            papers += answer.papers
-            if answer.next_position is None:
-                break
-        papers = [paper for paper in papers if all(passes(paper, query, name) for name in query.filters)]
-        if wanted:
-            judged = answers(query.text, papers)
-            papers = [
-                dataclasses.replace(paper, why=how.why)
-                for paper, how in sorted(zip(papers, judged, strict=True), key=lambda pair: -pair[1].score)
-                if how.why
-            ]
-        notes = ["The daily papers are arXiv papers that people submitted to Hugging Face."]
-        unknown = query.filters & {"min_citations", "categories"}
-        if unknown:
-            notes.append(f"The daily papers tell nothing about {' and '.join(sorted(unknown))}: none could be kept.")
-        if len(papers) > limit:
-            notes.append(f"Cut: {len(papers) - limit} more; raise limit (up to 50) or give a query.")
-        return paper_results.SearchResult(
-            status="partial" if report.status != "ok" and papers else report.status,
-            sources=[report],
-            items=[paper_results.item_of(paper) for paper in papers[:limit]],
-            total=len(papers),
-            next_cursor=None,
-            query=query.words,
-            notes=[*notes, *_advice(report.status, [report], bool(papers), False)],
-        )
-
     async def _find_similar(self, title: str) -> tuple[list[Paper], list[SourceReport]]:
         """Papers like one with ``title``, where Semantic Scholar cannot recommend: a search by title elsewhere."""
         query = Query(text=title, words=title)
@@ -470,16 +386,3 @@ class PaperService:
 
 
 _SIMILAR = 20
-
-
-def _advice(status: str, reports: Sequence[SourceReport], has_items: bool, has_more: bool) -> list[str]:
-    """What to do next, where something is missing."""
-    waits = [report.retry_after_seconds for report in reports if report.retry_after_seconds is not None]
-    if status == "ok":
-        return [] if has_items else ["Nothing matches, and every source answered. Use fewer or other words."]
-    missing = ", ".join(f"{report.name} ({report.status})" for report in reports if report.status != "ok")
-    when = f" in {max(1, round(min(waits)))} s" if waits else " later"
-    if status == "partial":
-        how = "the next page asks them again" if has_more else f"ask again{when}"
-        return [f"Without {missing}: {how}."]
-    return [f"No source answered: {missing}. This says nothing about what exists; ask again{when}."]

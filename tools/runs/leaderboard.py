@@ -10,7 +10,7 @@ from pathlib import Path
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.compare import ComparedRow, compare_each
 from mlintern.tools.evals.result_rows import EvalRow
-from mlintern.tools.evals.service import matching
+from mlintern.tools.evals.row_filter import matching
 from mlintern.tools.jobs.job_rows import JobRecord
 
 Key = tuple[str, str, str, str | None, int | None, str | None]

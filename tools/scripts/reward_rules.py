@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterator, Sequence
 
 from mlintern.tools.scripts.call_rules import library_class, values_of
-from mlintern.tools.scripts.script_ast import Call, Code, Function
+from mlintern.tools.scripts.scopes import Function
+from mlintern.tools.scripts.script_ast import Call, Code
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.tables import Peek, Table, read_table
 
