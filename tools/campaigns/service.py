@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from mlintern.tools.campaigns.status import status_of
 from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.jobs import job_rows, money
+from mlintern.tools.jobs.detectable import detectable
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.scripts.recipe import parse_recipe
@@ -381,19 +381,6 @@ class CampaignService:
             folder=halves.folder_of(self._workspace, name),
             going=self._needs_runner(name, situation),
         )
-
-
-def detectable(items: int) -> str:
-    """The smallest difference that a paired comparison on so many items shows with 80 % power, in words.
-
-    For proportions with a share of discordant items of 20 %: delta = (z_0.975 + z_0.8) sqrt(0.2 / n) (Connor 1987,
-    Biometrics 43:207, leading term).
-    """
-    delta = (1.959964 + 0.841621) * math.sqrt(0.2 / items)
-    return (
-        f"{items} items show a difference of about {delta:.1%} or more in four of five cases, if the models disagree "
-        "on one item in five; less than that is likely to stay open."
-    )
 
 
 def _mark(situation: Situation, confirmations: Sequence[store.Confirmation]) -> str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Literal
 
-from mlintern.tools.evals.significance import ALPHA, paired, student_t_p, student_t_quantile
+from mlintern.tools.evals.clustered import over_seeds, satterthwaite
+from mlintern.tools.evals.significance import ALPHA, paired, student_t_quantile
 
 Verdict = Literal["improved", "regressed", "no_evidence", "not_comparable"]
 Scores = Mapping[str, float]
@@ -48,10 +49,7 @@ class Effect:
 def recipe_effect(baseline: Sequence[Scores], candidate: Sequence[Scores], *, tries: int = 1) -> Effect | str:
     """The effect of a recipe, from the scores of one model a seed on each side; or why there is none to state.
 
-    The variance of the mean difference is taken as s_c^2/k_c + s_b^2/k_b + s_i^2/n: seed means on each side, and
-    items over the seeds' mean. The seed terms hold a share of the items' noise too, so the interval errs on the wide
-    side. Degrees of freedom after Satterthwaite (1946, Biometrics Bulletin 2:110). A side with a single model adds
-    no seed term; if that is the candidate, nothing is said about the recipe.
+    By `clustered.over_seeds`; if the candidate is a single model, nothing is said about the recipe.
 
     Args:
         tries: how many candidates, or openings of the same items, the p-value is corrected for (Bonferroni).
@@ -84,16 +82,8 @@ def recipe_effect(baseline: Sequence[Scores], candidate: Sequence[Scores], *, tr
             verdict="no_evidence",
             reason=reason,
         )
-    terms = [(variance(by_item) / len(items), len(items) - 1)]
-    for side in (after, before):
-        if len(side) > 1:
-            terms.append((variance([fmean(row) for row in side]) / len(side), len(side) - 1))
-    total = sum(value for value, _ in terms)
-    freedom = _satterthwaite(terms)
-    stderr = math.sqrt(total)
-    p_value = 1.0 if delta == 0 else 0.0 if stderr == 0 else student_t_p(delta / stderr, freedom)
-    p_adjusted = min(1.0, p_value * tries)
-    half = student_t_quantile(freedom) * stderr
+    found = over_seeds(before, after)
+    p_adjusted = min(1.0, found.p_value * tries)
     one_seed = len(after) == 1
     verdict: Verdict = "no_evidence" if one_seed else _word(delta, p_adjusted)
     needed = (
@@ -103,9 +93,9 @@ def recipe_effect(baseline: Sequence[Scores], candidate: Sequence[Scores], *, tr
     )
     return Effect(
         delta=delta,
-        ci_low=delta - half,
-        ci_high=delta + half,
-        p_value=p_value,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        p_value=found.p_value,
         p_adjusted=p_adjusted,
         seeds=len(after),
         items=len(items),
@@ -125,7 +115,7 @@ def seeds_needed(delta: float, seed_variance: float | None, item_variance: float
     if seed_variance is None or delta == 0:
         return None
     for seeds in range(2, MOST_SEEDS + 1):
-        freedom = _satterthwaite([(item_variance, 10_000), (seed_variance / seeds, seeds - 1)])
+        freedom = satterthwaite([(item_variance, 10_000), (seed_variance / seeds, seeds - 1)])
         if student_t_quantile(freedom) * math.sqrt(seed_variance / seeds + item_variance) < abs(delta):
             return seeds
     return None
@@ -178,12 +168,6 @@ def optimism(by_trial: Sequence[Scores], *, seed: int = 0) -> float:
         best = max(range(len(rows)), key=means.__getitem__)
         gaps.append(means[best] - fmean(rows[best][index] for index in left_out))
     return max(0.0, fmean(gaps)) if gaps else 0.0
-
-
-def _satterthwaite(terms: Sequence[tuple[float, int]]) -> int:
-    total = sum(value for value, _ in terms)
-    below = sum(value**2 / freedom for value, freedom in terms if freedom > 0)
-    return max(1, int(total**2 / below)) if below > 0 else max(1, terms[0][1])
 
 
 def _seed_variance(side: Sequence[Sequence[float]]) -> float | None:

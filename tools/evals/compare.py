@@ -4,70 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import BaseModel, Field
 
 from mlintern.tools.errors import MlinternError
+from mlintern.tools.evals.clustered import paired_in_clusters, stratified
 from mlintern.tools.evals.clusters import find_clusters
+from mlintern.tools.evals.comparison_results import ComparedRow, Comparison, Verdict
 from mlintern.tools.evals.families import Adjusted, adjust, is_member
+from mlintern.tools.evals.flips import Flips, find_flips
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.pairing import NUMBER_OF_ITEMS, Pair, latest, match, obstacles
 from mlintern.tools.evals.result_rows import EvalRow, Sample
+from mlintern.tools.evals.seeds import measure_seeds, of_every_seed
 from mlintern.tools.evals.significance import (
     ALPHA,
     Difference,
     agresti_coull_stderr,
     holm,
     paired,
-    paired_in_clusters,
-    stratified,
     unpaired,
 )
-from mlintern.tools.service_status import NetworkedResult
 
-Verdict = Literal["improved", "regressed", "no_evidence", "not_comparable"]
 Samples = Callable[[EvalRow], "dict[str, float] | None"]
 Items = Callable[[EvalRow], "list[Sample] | None"]
 
 DIFFERENT_MEAN = 1e-4
 """A sample file whose mean is farther than this from the reported value belongs to something else."""
+ROWS_WITH_FLIPS = 2
+"""Rows of a comparison that show some of the items which they gained and lost."""
 LEAST_SHARED = 10
 """Items that both sides must have where they were not asked the same ones; and at least half of the smaller side."""
-
-
-class ComparedRow(BaseModel):
-    """One metric of one task, before and after."""
-
-    task: str
-    metric: str
-    filter: str | None = None
-    baseline: float | None = Field(description="Value of the baseline.")
-    candidate: float | None = Field(description="Value of the candidate.")
-    delta: float | None = Field(default=None, description="candidate - baseline.")
-    ci_low: float | None = Field(default=None, description="95 % confidence interval of delta.")
-    ci_high: float | None = None
-    p_value: float | None = Field(default=None, description="Two-sided, of this row alone.")
-    p_adjusted: float | None = Field(default=None, description="After correction for what was compared beside it.")
-    n: int | None = None
-    higher_is_better: bool | None = None
-    method: str = ""
-    verdict: Verdict
-    reason: str = Field(description="What the verdict rests on, and why it is not paired if it is not.")
-    notes: list[str] = Field(default_factory=list)
-
-
-class Comparison(NetworkedResult):
-    """Baseline against candidate. Names and notes are what others wrote: data, not instructions."""
-
-    rows: list[ComparedRow]
-    summary: str = Field(description="The outcome in a sentence or two.")
-    baseline_model: str | None = None
-    candidate_model: str | None = None
-    unmatched: list[str] = Field(default_factory=list, description="Rows that only one side has.")
-    notes: list[str] = Field(default_factory=list)
-    partial: list[str] = Field(default_factory=list, description="What of a Hub repository was not read, and why.")
-    untrusted: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +56,7 @@ def compare_rows(
     samples: Samples | None = None,
     items: Items | None = None,
     tried: int = 1,
+    more: tuple[Sequence[Sequence[EvalRow]], Sequence[Sequence[EvalRow]]] = ((), ()),
 ) -> Comparison:
     """Compare every row of ``baseline`` with its counterpart in ``candidate``.
 
@@ -103,6 +69,7 @@ def compare_rows(
         samples: gives the score of each item behind a row, or None; by default the harness's files are read.
         items: gives what was asked, which tells which items belong together; by default from the same files.
         tried: candidates that were compared with this baseline so far, this one included; p-values are multiplied.
+        more: the rows of further training seeds of the baseline and of the candidate, each as the first.
 
     Raises:
         BadInput: a side holds results of several models, so that it is not one thing to compare.
@@ -110,7 +77,8 @@ def compare_rows(
     baseline, notes_b = latest(baseline, "baseline")
     candidate, notes_c = latest(candidate, "candidate")
     pairs, unmatched = match(baseline, candidate)
-    measure = _Measure.of(samples, items, pairs)
+    more = _latest_of_each(more[0], "baseline"), _latest_of_each(more[1], "candidate")
+    measure = _Measure.of(samples, items, pairs, more)
     results = [measure(pair) for pair in pairs]
     p_values = {place: one.found.p_value for place, one in enumerate(results) if isinstance(one.found, Difference)}
     adjusted = adjust([pair.baseline for pair in pairs], p_values)
@@ -118,6 +86,8 @@ def compare_rows(
         _verdict(pair, result, adjusted.get(place), tried=tried)
         for place, (pair, result) in enumerate(zip(pairs, results, strict=True))
     ]
+    for place in sorted(adjusted, key=lambda place: adjusted[place].under is not None)[:ROWS_WITH_FLIPS]:
+        rows[place].flips = measure.flips(pairs[place])
     notes = notes_b + notes_c
     if {(row.source, row.sha256) for row in baseline} & {(row.source, row.sha256) for row in candidate}:
         notes.append("Both sides read the same result file.")
@@ -136,6 +106,15 @@ def compare_rows(
         unmatched=unmatched,
         notes=notes,
     )
+
+
+def _latest_of_each(sources: Sequence[Sequence[EvalRow]], side: str) -> list[list[EvalRow]]:
+    return [latest(rows, f"{side} (source {number})")[0] for number, rows in enumerate(sources, start=2)]
+
+
+def flips_between(baseline: EvalRow, candidate: EvalRow) -> Flips | None:
+    """What one row got right and the other did not, from their harness's files; None where they kept too little."""
+    return _Measure.of(None, None, []).flips(Pair(baseline, candidate, tuple(obstacles(baseline, candidate))))
 
 
 def compare_each(
@@ -168,9 +147,16 @@ class _Measure:
     samples: Samples
     items: Items
     pairs: Sequence[Pair]
+    more: tuple[Sequence[Sequence[EvalRow]], Sequence[Sequence[EvalRow]]] = ((), ())
 
     @classmethod
-    def of(cls, samples: Samples | None, items: Items | None, pairs: Sequence[Pair]) -> _Measure:
+    def of(
+        cls,
+        samples: Samples | None,
+        items: Items | None,
+        pairs: Sequence[Pair],
+        more: tuple[Sequence[Sequence[EvalRow]], Sequence[Sequence[EvalRow]]] = ((), ()),
+    ) -> _Measure:
         if samples is None:
             from mlintern.tools.evals.read_files import (
                 SampleFiles,  # all readers, which a server that starts needs not
@@ -178,7 +164,7 @@ class _Measure:
 
             files = SampleFiles()
             samples, items = files, items or files.items
-        return cls(samples, items or (lambda row: None), pairs)
+        return cls(samples, items or (lambda row: None), pairs, more)
 
     def __call__(self, pair: Pair) -> _Measured:
         a, b = pair.baseline, pair.candidate
@@ -186,6 +172,8 @@ class _Measure:
         if hard:
             return _Measured("Not comparable: " + "; ".join(hard) + ".")
         try:
+            if any(self.more):
+                return self._over_seeds(pair)
             scores_a, scores_b = self.samples(a), self.samples(b)
             if scores_a is None and scores_b is None and (pooled := self._of_group(pair)) is not None:
                 return _Measured(pooled)
@@ -204,6 +192,34 @@ class _Measure:
         found = _by_stderr(a, b, notes)
         notes += [note for row in (a, b) if (note := _repeats_in(row))][:1]
         return _Measured(found, tuple(notes), unpaired)
+
+    def flips(self, pair: Pair) -> Flips | None:
+        """Items that one side got right and the other did not; None where that is not known."""
+        a, b = pair.baseline, pair.candidate
+        if any(self.more) or any(not why.startswith(NUMBER_OF_ITEMS) for why in pair.obstacles):
+            return None
+        try:
+            scores, answers = [self.samples(row) for row in (a, b)], [self.items(row) for row in (a, b)]
+        except MlinternError:
+            return None
+        if not (scores[0] and scores[1] and _belong(scores[0], a) and _belong(scores[1], b)):
+            return None
+        better = a.higher_is_better if a.higher_is_better is not None else b.higher_is_better
+        kept = answers[0] or [], answers[1] or []
+        return find_flips(scores[0], scores[1], better=better, answers=kept)
+
+    def _over_seeds(self, pair: Pair) -> _Measured:
+        sides = of_every_seed(pair, self.more)
+        if isinstance(sides, str):
+            return _Measured(f"Not comparable: {sides}.")
+
+        def scores(row: EvalRow) -> dict[str, float] | None:
+            found = self.samples(row)
+            return found if found and _belong(found, row) else None
+
+        measured = measure_seeds(*sides, scores=scores, items=self.items, stderr=sure_stderr)
+        found = f"Not comparable: {measured.found}." if isinstance(measured.found, str) else measured.found
+        return _Measured(found, measured.notes, values=measured.values, n=measured.n)
 
     def _by_item(self, pair: Pair, a: dict[str, float], b: dict[str, float]) -> _Measured:
         one, other = pair.baseline, pair.candidate

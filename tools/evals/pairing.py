@@ -24,7 +24,8 @@ class Pair:
     obstacles: tuple[str, ...]
 
 
-def _key(row: EvalRow) -> tuple[str, str, str, str | None]:
+def key(row: EvalRow) -> tuple[str, str, str, str | None]:
+    """By what a row finds its counterpart."""
     return row.suite, row.task_raw, row.metric, row.filter
 
 
@@ -39,20 +40,20 @@ def latest(rows: Sequence[EvalRow], side: str) -> tuple[list[EvalRow], list[str]
     last: dict[tuple[str, str, str, str | None], EvalRow] = {}
     repeated: list[str] = []
     for row in sorted(rows, key=lambda row: (row.date or "", row.source)):
-        if _key(row) in last:
+        if key(row) in last:
             repeated.append(row.label)
-        last[_key(row)] = row
+        last[key(row)] = row
     note = f"The {side} has several results of {', '.join(sorted(set(repeated))[:3])}: the latest is used."
     return list(last.values()), [note] if repeated else []
 
 
 def match(baseline: Sequence[EvalRow], candidate: Sequence[EvalRow]) -> tuple[list[Pair], list[str]]:
     """Counterparts, and the rows that have none."""
-    others = {_key(row): row for row in candidate}
+    others = {key(row): row for row in candidate}
     pairs: list[Pair] = []
     alone: list[EvalRow] = []
     for row in baseline:
-        other = others.pop(_key(row), None)
+        other = others.pop(key(row), None)
         if other is None:
             alone.append(row)
         else:
@@ -63,7 +64,7 @@ def match(baseline: Sequence[EvalRow], candidate: Sequence[EvalRow]) -> tuple[li
         if near is None:
             unmatched.append(f"baseline only: {row.label}")
         else:
-            del others[_key(near)]
+            del others[key(near)]
             pairs.append(Pair(row, near, tuple(obstacles(row, near))))
     unmatched += [f"candidate only: {row.label}" for row in others.values()]
     return pairs, unmatched

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from mlintern.common.text import cut_middle
 from mlintern.tools.cursors import make_cursor
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.evals import eval_ledger
-from mlintern.tools.evals.compare import Comparison, compare_rows
+from mlintern.tools.evals.compare import compare_rows
+from mlintern.tools.evals.comparison_results import Comparison
 from mlintern.tools.evals.documents import Reading
 from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.read_files import SampleFiles, read_path
@@ -33,6 +35,7 @@ DEFAULT_LIMIT = 40
 MOST_ROWS = 500
 LONGEST_SETTING = 500
 """Characters of a text of a protocol that are shown."""
+MOST_SEEDS = 20
 SHOWN = 50
 """Problems and task names shown on a page."""
 
@@ -160,27 +163,39 @@ class EvalService:
         )
 
     async def compare(
-        self, baseline: str, candidate: str, *, task: str | None = None, metric: str | None = None
+        self,
+        baseline: str | Sequence[str],
+        candidate: str | Sequence[str],
+        *,
+        task: str | None = None,
+        metric: str | None = None,
+        tries: int = 1,
     ) -> Comparison:
         """Is the candidate better than the baseline? See `compare_rows` for method and verdicts.
 
         Args:
-            baseline, candidate: sources as in `read`.
+            baseline, candidate: sources as in `read`; several of a side are training seeds of one recipe.
+            tries: candidates that were tried on these items, if more than the ledger knows of.
             task, metric: compare only these; all that both sides have if None.
 
         Raises:
             NotFound, BadInput: as `read`, for either side.
         """
-        sides = {"baseline": await self._open(baseline, samples=True)}
-        sides["candidate"] = await self._open(candidate, samples=True)
+        named = {"baseline": _sources(baseline, "baseline"), "candidate": _sources(candidate, "candidate")}
+        sides = {
+            _label(side, at, len(sources)): await self._open(source, samples=True)
+            for side, sources in named.items()
+            for at, source in enumerate(sources)
+        }
         failures = {name: side.failure for name, side in sides.items() if side.failure is not None}
         if failures:
             found = Comparison(status="ok", sources=[], rows=[], summary=_not_compared(failures))
         else:
-            rows = [_one_side(side, name, task=task, metric=metric) for name, side in sides.items()]
+            read = [_one_side(side, name, task=task, metric=metric) for name, side in sides.items()]
+            rows = read[: len(named["baseline"])], read[len(named["baseline"]) :]
             roots = {root: at for side in sides.values() for root, at in side.roots.items()}
-            tried = await anyio.to_thread.run_sync(self._tried, rows[0], rows[1])
-            found = await worker.run(_compare_files, rows[0], rows[1], roots=roots, tried=tried)
+            tried = await anyio.to_thread.run_sync(self._tried, [*chain(*rows[0])], [*chain(*rows[1])])
+            found = await worker.run(_compare_files, rows[0], rows[1], roots=roots, tried=max(tried, tries))
         found.sources = [
             report.model_copy(update={"name": f"{name}: {report.name}"})
             for name, side in sides.items()
@@ -287,11 +302,27 @@ def _one_side(side: _Opened, name: str, *, task: str | None, metric: str | None)
 
 
 def _compare_files(
-    baseline: list[EvalRow], candidate: list[EvalRow], *, roots: dict[str, Path], tried: int
+    baseline: list[list[EvalRow]], candidate: list[list[EvalRow]], *, roots: dict[str, Path], tried: int
 ) -> Comparison:
     """`compare_rows` with the samples behind the rows; runs in the worker."""
     samples = SampleFiles(roots)
-    return compare_rows(baseline, candidate, samples=samples, items=samples.items, tried=tried)
+    more = baseline[1:], candidate[1:]
+    return compare_rows(baseline[0], candidate[0], samples=samples, items=samples.items, tried=tried, more=more)
+
+
+def _sources(given: str | Sequence[str], side: str) -> list[str]:
+    sources = [given] if isinstance(given, str) else list(given)
+    if not 1 <= len(sources) <= MOST_SEEDS or len(set(sources)) < len(sources):
+        raise BadInput(
+            f"The {side} names {len(sources)} sources"
+            + (", one of them twice." if len(set(sources)) < len(sources) else "."),
+            next_step=f"Give one source, or up to {MOST_SEEDS} different ones that are seeds of one recipe.",
+        )
+    return sources
+
+
+def _label(side: str, at: int, of: int) -> str:
+    return side if of == 1 else f"{side} {at + 1}"
 
 
 def _read_found(found: Source) -> Reading:

@@ -6,6 +6,7 @@ negates difference and interval and leaves p as it is.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,48 +45,6 @@ def paired(baseline: Sequence[float], candidate: Sequence[float]) -> Difference:
     return _paired_mean(baseline, candidate)
 
 
-def paired_in_clusters(
-    baseline: Sequence[float], candidate: Sequence[float], *, clusters: Sequence[str]
-) -> Difference:
-    """Compare two systems on the same items when items of one cluster are alike: attempts, questions on one text.
-
-    t-test with the variance between clusters (Liang & Zeger 1986, Biometrika 73:13, with G/(G-1) for few clusters;
-    Miller 2024, arXiv:2411.00640, 2.2) and as many degrees of freedom as there are clusters, less one.
-
-    Args:
-        clusters: the cluster of each item.
-
-    Raises:
-        ValueError: the sequences differ in length, or there is only one cluster.
-    """
-    sums: dict[str, list[float]] = {}
-    for before, after, cluster in zip(baseline, candidate, clusters, strict=True):
-        sums.setdefault(cluster, []).append(after - before)
-    count, n = len(sums), len(clusters)
-    if count < 2:
-        raise ValueError("a comparison in clusters needs two clusters or more")
-    delta = math.fsum(math.fsum(gains) for gains in sums.values()) / n
-    between = math.fsum((math.fsum(gains) - len(gains) * delta) ** 2 for gains in sums.values())
-    stderr = math.sqrt(between * count / (count - 1)) / n
-    return _by_t(delta, stderr, count, f"paired, t-test and interval over {count} clusters of {n} items")
-
-
-def stratified(strata: Sequence[tuple[float, Sequence[float]]]) -> Difference:
-    """Compare the weighted mean of several tasks, item by item within each; z-test on the pooled variance.
-
-    Args:
-        strata: of each task its weight (they sum to 1) and the gains of its items, two or more.
-    """
-    delta = variance = 0.0
-    for weight, gains in strata:
-        mean = math.fsum(gains) / len(gains)
-        delta += weight * mean
-        variance += weight**2 * math.fsum((gain - mean) ** 2 for gain in gains) / (len(gains) - 1) / len(gains)
-    items = sum(len(gains) for _, gains in strata)
-    method = f"paired over the {items} items of {len(strata)} tasks, t-test and interval"
-    return _by_t(delta, math.sqrt(variance), items - len(strata) + 1, method)
-
-
 def unpaired(baseline: float, baseline_stderr: float, candidate: float, candidate_stderr: float) -> Difference:
     """Compare two independent estimates by their standard errors: z-test.
 
@@ -112,15 +71,22 @@ def mcnemar(only_baseline: int, only_candidate: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def newcombe(both: int, only_baseline: int, only_candidate: int, neither: int) -> tuple[float, float]:
+def newcombe(
+    both: float, only_baseline: float, only_candidate: float, neither: float, *, z: float = Z
+) -> tuple[float, float]:
     """95 % interval of the gain in the share of right items, on the same items; Newcombe 1998, method 10.
 
     It stays inside [-1, 1] and does not collapse when no item differs, as the Wald interval does.
+
+    Args:
+        both, only_baseline, only_candidate, neither: items that came out so; shares of an item where an item counts
+            for less than one.
+        z: quantile, of another distribution where the number of items is itself an estimate.
     """
     n = both + only_baseline + only_candidate + neither
     p_c, p_b = (both + only_candidate) / n, (both + only_baseline) / n
-    low_c, high_c = wilson(both + only_candidate, n)
-    low_b, high_b = wilson(both + only_baseline, n)
+    low_c, high_c = wilson(both + only_candidate, n, z=z)
+    low_b, high_b = wilson(both + only_baseline, n, z=z)
     phi = _phi(both, only_baseline, only_candidate, neither)
     delta = p_c - p_b
     down = _combined(p_c - low_c, high_b - p_b, phi)
@@ -128,12 +94,12 @@ def newcombe(both: int, only_baseline: int, only_candidate: int, neither: int) -
     return delta - down, delta + up
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
+def wilson(right: float, n: float, *, z: float = Z) -> tuple[float, float]:
     """Wilson's 95 % score interval of a proportion (Wilson 1927, JASA 22:209)."""
     p = right / n
-    centre = p + Z * Z / (2 * n)
-    half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    scale = 1 + Z * Z / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(max(0.0, p * (1 - p)) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
@@ -164,6 +130,7 @@ def student_t_p(t: float, freedom: int) -> float:
     return _incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
 
 
+@functools.lru_cache(maxsize=4096)
 def student_t_quantile(freedom: int) -> float:
     """The t that leaves 5 % outside [-t, t]."""
     low, high = 0.0, 13.0  # 12.71 at one degree of freedom
@@ -200,10 +167,11 @@ def _paired_mean(baseline: Sequence[float], candidate: Sequence[float]) -> Diffe
     if stderr <= 1e-12 * max(1.0, abs(delta)):  # every item moved by the same amount: only the signs can be tested
         p_value = 1.0 if abs(delta) <= 1e-12 else min(1.0, 2.0 * 0.5**n)
         return Difference(delta, delta, delta, p_value, "paired, sign test (all items differ by the same amount)")
-    return _by_t(delta, stderr, n, "paired t-test, t interval")
+    return by_t(delta, stderr, n, "paired t-test, t interval")
 
 
-def _by_t(delta: float, stderr: float, n: int, method: str) -> Difference:
+def by_t(delta: float, stderr: float, n: int, method: str) -> Difference:
+    """The difference of ``n`` units by its standard error: Student's t with one degree of freedom fewer."""
     if stderr <= 1e-12 * max(1.0, abs(delta)):  # no spread at all: as many equal signs as there are units
         p_value = 1.0 if abs(delta) <= 1e-12 else min(1.0, 2.0 * 0.5**n)
         return Difference(delta, delta, delta, p_value, method)
@@ -211,12 +179,12 @@ def _by_t(delta: float, stderr: float, n: int, method: str) -> Difference:
     return Difference(delta, delta - half, delta + half, student_t_p(delta / stderr, n - 1), method)
 
 
-def _phi(both: int, only_baseline: int, only_candidate: int, neither: int) -> float:
+def _phi(both: float, only_baseline: float, only_candidate: float, neither: float) -> float:
     """Correlation of the two outcomes, with Newcombe's continuity correction, so that it is not overstated."""
     margins = (
         (both + only_baseline) * (only_candidate + neither) * (both + only_candidate) * (only_baseline + neither)
     )
-    if margins == 0:
+    if margins <= 0:
         return 0.0
     cross = float(both * neither - only_baseline * only_candidate)
     if cross > 0:

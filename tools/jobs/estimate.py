@@ -12,6 +12,7 @@ import anyio.to_thread
 from mlintern.common.durations import format_duration
 from mlintern.tools.jobs import memory, money, timing
 from mlintern.tools.jobs.backend import ScriptFile
+from mlintern.tools.jobs.detectable import detectable, items_of
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import JobEstimate, MemoryEstimate
 from mlintern.tools.jobs.measured import Past
@@ -45,6 +46,7 @@ async def estimate(
     recipe = script.recipe or {}
     on_gpu = hardware.accelerators > 0 and recipe.get("use_cpu") is not True
     available = _available_gib(hardware, on_gpu=on_gpu)
+    items = await anyio.to_thread.run_sync(items_of, recipe)
     found = None
     advice: list[str] = []
     disk = None
@@ -67,6 +69,8 @@ async def estimate(
                 else await _workloads(history, hardware, find_shape, available=available, on_gpu=on_gpu)
             )
             duration = timing.duration(recipe, shape, work, hardware, on_gpu=on_gpu, history=known)
+            if recipe.get("trainer") == "evaluation" and items is not None:
+                duration = timing.evaluation(recipe, shape, work, hardware, items=items, on_gpu=on_gpu)
     same = next((past for past in history if past.script_id == script.script_id), None)
     if same is not None:
         duration = timing.measured(same) if not recipe.get("max_minutes") else duration
@@ -75,6 +79,8 @@ async def estimate(
         advice = advice if found is None or available is None or found.likely > SPARE * available else []
     if found is not None and on_gpu and hardware.accelerators > 1 and recipe.get("scale") not in ("fsdp2", "zero3"):
         basis.append(f"each of the {hardware.accelerators} devices holds a whole copy (data parallel)")
+    if items is not None:
+        basis.append(detectable(items))
     basis.append(_cost_basis(hardware, timeout_seconds))
     return JobEstimate(
         script_id=script.script_id,

@@ -12,6 +12,7 @@ Sources of the formulas:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -181,6 +182,34 @@ def _steps(recipe: Mapping[str, Any], work: Workload, one: tuple[Past, ModelShap
     passes = float(recipe.get("epochs") or 1.0) / float(past.recipe.get("epochs") or 1.0)
     size = parts_of(past.recipe, its_work) * its_work.batch / (parts_of(recipe, work) * work.batch)
     return past.total_steps * passes * size
+
+
+def evaluation(
+    recipe: Mapping[str, Any], shape: ModelShape, work: Workload, hardware: Hardware, *, items: int, on_gpu: bool
+) -> DurationEstimate | None:
+    """Seconds of an evaluation of ``items`` items by the model itself; None where the device is unknown.
+
+    Every prompt is read once (2 operations a parameter and token; of multiple choice once with each option), and
+    every batch writes as many tokens as its longest answer, each of which reads all weights.
+    """
+    speed = _speed(hardware, on_gpu=on_gpu)
+    if speed is None or recipe.get("endpoint") or recipe.get("engine") == "endpoint":
+        return None
+    operations, bandwidth = speed
+    samples = int(recipe.get("samples") or 1)
+    likelihood = recipe.get("kind", "multiple_choice") == "multiple_choice"
+    prompt = 256.0 * (1 + int(recipe.get("fewshot") or 0))
+    reading = items * prompt * 2.0 * shape.parameters / (operations * (0.35 if on_gpu else 0.5))
+    tokens = float(recipe.get("max_new_tokens") or (16 if likelihood else 256))
+    writes = recipe.get("scorer") != "likelihood"
+    batches = math.ceil(items * samples / max(1, work.batch))
+    writing = batches * tokens * 2.0 * shape.parameters / (bandwidth * 0.3) if writes else 0.0
+    return DurationEstimate(
+        low=round(0.3 * reading + 0.2 * writing, 1),
+        likely=round(reading + 0.6 * writing, 1),
+        high=round(4.0 * reading + 3.0 * writing, 1),
+        dominant="generation" if writing > reading else "reading prompts",
+    )
 
 
 def _speed(hardware: Hardware, *, on_gpu: bool) -> tuple[float, float] | None:

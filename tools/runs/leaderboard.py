@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.evals.compare import ComparedRow, compare_each
+from mlintern.tools.evals.compare import compare_each
+from mlintern.tools.evals.comparison_results import ComparedRow
 from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.evals.row_filter import matching
 from mlintern.tools.jobs.job_rows import JobRecord

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mlintern.tools.evals.compare import ComparedRow, sure_stderr
+from mlintern.tools.evals.compare import sure_stderr
+from mlintern.tools.evals.comparison_results import ComparedRow
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.runs.experiment_rows import Experiment

@@ -10,6 +10,7 @@ from typing import Any
 from mlintern.common.clock import iso
 from mlintern.common.durations import format_duration
 from mlintern.common.text import format_usd
+from mlintern.tools.evals.flips import Flips
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
@@ -29,7 +30,7 @@ class Material:
     """All that a report is written from.
 
     ``headline`` and ``section`` are those of an experiment that ran trials by itself: the confirmed result goes
-    before every other number.
+    before every other number. ``flips``: what the best run gained and lost against the baseline.
     """
 
     experiment: Experiment
@@ -42,6 +43,7 @@ class Material:
     notes: Sequence[str] = field(default_factory=list)
     headline: str = ""
     section: str = ""
+    flips: Flips | None = None
 
     @property
     def verdict(self) -> str:
@@ -56,6 +58,7 @@ def markdown(material: Material) -> str:
         _runs(material),
         _evaluations(material.board),
         _comparison(material.board),
+        _flips(material),
         _learning(material),
         _cost(material),
         _trouble(material),
@@ -208,6 +211,24 @@ def _comparison(board: Leaderboard) -> Iterator[str]:
             )
             for trial in board.candidates
             if trial.against_baseline is not None
+        ),
+    )
+
+
+def _flips(material: Material) -> Iterator[str]:
+    flips, best = material.flips, material.board.best
+    if flips is None or best is None:
+        return
+    yield f"### What {code(best.run.run_id)} gained and lost"
+    yield ""
+    yield f"{flips.gained} items gained, {flips.lost} lost; some of each, drawn at random:"
+    yield ""
+    yield from table(
+        ("", "item", "question", "right answer", "baseline", "candidate"),
+        (
+            (word, item.id, item.question or "", item.target or "", item.baseline or "", item.candidate or "")
+            for word, items in (("gained", flips.some_gained), ("lost", flips.some_lost))
+            for item in items
         ),
     )
 

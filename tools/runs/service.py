@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,7 +14,9 @@ from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.data.contamination_record import remembered
 from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
+from mlintern.tools.evals.compare import flips_between
 from mlintern.tools.evals.fields import finite
+from mlintern.tools.evals.flips import Flips
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.result_rows import Sample
 from mlintern.tools.health.diagnose import curves_and_health
@@ -198,13 +201,14 @@ class RunService:
             notes=notes,
             headline=headline,
             section=section,
+            flips=_flips_of_best(board),
         )
         path = folder / "report.md"
         text = report.markdown(material)
         write_file(path, text.encode())
         recipes_text = "\n".join(json.dumps(record.recipe, ensure_ascii=False) for record in found)
         page = html_report.page(
-            text,
+            report.markdown(replace(material, flips=None)) if flipped else text,  # the page has more of them
             title=f"Report of {name}",
             charts=charts(board, curves, target=experiment.target),
             workspace=self.workspace.root,
@@ -246,6 +250,14 @@ class RunService:
             except MlinternError:  # a job without metrics, or whose folder is gone: nothing to draw
                 continue
         return curves, health
+
+
+def _flips_of_best(board: Leaderboard) -> Flips | None:
+    """What the best run gained and lost against the baseline, where both kept their answers."""
+    before, after = board.baseline, board.best
+    if before is None or after is None or before.score is None or after.score is None:
+        return None
+    return flips_between(before.score, after.score)
 
 
 def _check_target(target: float | None, board: Leaderboard) -> None:

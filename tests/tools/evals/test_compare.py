@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.compare import ComparedRow, Samples, Verdict, compare_rows
+from mlintern.tools.evals.compare import Samples, compare_rows
+from mlintern.tools.evals.comparison_results import ComparedRow, Verdict
 from mlintern.tools.evals.result_rows import EvalRow
 from tests.tools.evals.results import row
 

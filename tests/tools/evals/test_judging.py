@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from mlintern.common.clock import SystemClock
+from mlintern.tools.evals.clustered import paired_in_clusters
 from mlintern.tools.evals.clusters import find_clusters
-from mlintern.tools.evals.compare import ComparedRow, compare_rows
+from mlintern.tools.evals.compare import compare_rows
+from mlintern.tools.evals.comparison_results import ComparedRow
 from mlintern.tools.evals.names import direction_of_score
 from mlintern.tools.evals.read_files import read_path
 from mlintern.tools.evals.result_rows import EvalRow, Sample
 from mlintern.tools.evals.service import EvalService
-from mlintern.tools.evals.significance import mcnemar, newcombe, paired, paired_in_clusters
+from mlintern.tools.evals.significance import mcnemar, newcombe, paired
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.tools.evals.results import row, write_own
@@ -211,7 +213,7 @@ def test_a_comparison_over_attempts_says_that_they_were_taken_together() -> None
         return {f"q{at // 4}-{at % 4}": score for at, score in enumerate(before if one.model == "a" else after)}
 
     found = compare_one(scored("a", before), scored("b", after), samples)
-    assert "t-test and interval over 6 clusters of 24 items" in found.method
+    assert "exact test of swapped clusters and Newcombe interval over 6 clusters of 24 items" in found.method
     assert found.notes == [
         "24 items in 6 clusters, told by ids that number attempts: items of one cluster are alike."
     ]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlintern.tools.evals import eval_ledger
-from mlintern.tools.evals.compare import ComparedRow, compare_rows
+from mlintern.tools.evals.compare import compare_rows
+from mlintern.tools.evals.comparison_results import ComparedRow
 from mlintern.tools.evals.read_files import SampleFiles, read_path
 from mlintern.tools.ledger import Ledger
 from tests.tools.evals.results import add_job, inspect_header, write_inspect, write_lm_eval, write_own

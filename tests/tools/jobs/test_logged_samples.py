@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlintern.tools.evals.compare import ComparedRow, compare_rows
+from mlintern.tools.evals.compare import compare_rows
+from mlintern.tools.evals.comparison_results import ComparedRow
 from mlintern.tools.evals.read_files import read_path
 from mlintern.tools.jobs import logs
 from mlintern.tools.jobs.backend import LogChunk

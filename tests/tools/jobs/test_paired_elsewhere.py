@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 
 from mlintern.common.clock import SystemClock
 from mlintern.tools.config import HfJobsSettings, HfVolume
-from mlintern.tools.evals.compare import Comparison
+from mlintern.tools.evals.comparison_results import Comparison
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
 from mlintern.tools.jobs.backends.local.backend import LocalBackend

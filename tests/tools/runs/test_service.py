@@ -208,6 +208,8 @@ async def test_the_report_states_the_verdict_first_and_everything_it_rests_on(
     assert "Goal: Name the largest number" in text
     assert "exact McNemar test (790 items gained, 13 lost)" in text
     assert "It is the best of 2 runs, picked on the same items." in text
+    assert "### What `sft-800` gained and lost" in text and "790 items gained, 13 lost; some of each" in text
+    assert len([line for line in text.splitlines() if line.startswith(("| gained | ", "| lost | "))]) == 6
     assert (
         "| sft-180 | job-sft1 | succeeded | 65.0 % ± 1.5 (n = 1,000) | improved | max_steps 180 | $0.25 | 1 min |"
         in text
