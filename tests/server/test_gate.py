@@ -228,3 +228,4 @@ async def test_the_form_is_legal_and_its_box_is_required_and_unticked() -> None:
     assert schema["required"] == ["approve"]
     assert schema["properties"]["approve"]["type"] == "boolean"
     assert "default" not in schema["properties"]["approve"]
+    assert schema["properties"]["note"]["default"] == "", "a host that fills in null is refused its own answer"

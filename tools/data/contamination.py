@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from mlintern.tools.data.contamination_inputs import Part, Side, check_columns, find_part, open_side
@@ -16,7 +17,8 @@ from mlintern.tools.data.inspection_results import ContaminationMatch, Contamina
 from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.ngram_index import Match
 from mlintern.tools.data.rows import stream_batches, stream_rows
-from mlintern.tools.errors import BadInput
+from mlintern.tools.deadlines import CALL_SECONDS, Deadline
+from mlintern.tools.errors import BadInput, Offline
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.sandbox import worker
 from mlintern.tools.sandbox.worker import TooMuch
@@ -26,6 +28,8 @@ MOST_TEMPLATES = 20
 MOST_NUMBERS = 1_000
 MOST_REMOTE_ROWS = 1_000_000
 SHOWN_TEXT = 300
+READING_PART, LEAST_SECONDS = 0.8, 1.0
+"""Of the time that a call has: what reading may take (the rest: judging); and the least for training rows."""
 
 
 class ContaminationChecker:
@@ -34,11 +38,15 @@ class ContaminationChecker:
     Args:
         hub: client for data that is no local path.
         most_rows: rows to read of a Hub dataset; ``partial`` says when it has more.
+        seconds: after so long the rows that were read are the result; ``partial`` says how many, and how to go on.
     """
 
-    def __init__(self, *, hub: HubClient | None = None, most_rows: int = MOST_REMOTE_ROWS) -> None:
+    def __init__(
+        self, *, hub: HubClient | None = None, most_rows: int = MOST_REMOTE_ROWS, seconds: float = CALL_SECONDS
+    ) -> None:
         self._hub = hub or HubClient()
         self._most_rows = most_rows
+        self._seconds = seconds
 
     async def check(
         self,
@@ -78,21 +86,38 @@ class ContaminationChecker:
         if not 0 < threshold <= 1:
             raise BadInput(f"threshold is {threshold}.", next_step="Give a share above 0 and at most 1.")
         target = Path(filtered).expanduser() if filtered else None
+        deadline = Deadline(self._seconds)
         parts: list[Part] = [
-            await find_part(self._hub, train, config=train_config, split=train_split, measured=False),
-            await find_part(self._hub, evaluation, config=evaluation_config, split=evaluation_split, measured=True),
+            await find_part(
+                self._hub, train, config=train_config, split=train_split, measured=False, deadline=deadline
+            ),
+            await find_part(
+                self._hub,
+                evaluation,
+                config=evaluation_config,
+                split=evaluation_split,
+                measured=True,
+                deadline=deadline,
+            ),
         ]
 
-        if not all(isinstance(part.split, LocalSplit) for part in parts):  # what streams from the Hub needs its token
-            return await anyio.to_thread.run_sync(
-                lambda: compare(parts, columns, ngram, threshold, target, self._most_rows)
-            )
+        arguments = (parts, columns, ngram, threshold, target, self._most_rows, deadline.left * READING_PART)
         try:
-            return await worker.run_comparing(compare, parts, columns, ngram, threshold, target, self._most_rows)
+            with anyio.move_on_after(deadline.left):
+                if all(isinstance(part.split, LocalSplit) for part in parts):
+                    return await worker.run_comparing(compare, *arguments)
+                return await anyio.to_thread.run_sync(  # what streams from the Hub needs its token
+                    lambda: compare(*arguments), abandon_on_cancel=True
+                )
         except TooMuch:
             if target is not None:
                 target.unlink(missing_ok=True)
             raise
+        raise Offline(
+            f"{train} and {evaluation} could not be compared in the {self._seconds:.0f} s of a call.",
+            service="huggingface",
+            next_step="Ask again with fewer columns, or with a smaller split or file of the training data.",
+        )
 
 
 def compare(
@@ -102,8 +127,10 @@ def compare(
     threshold: float,
     filtered: Path | None,
     most_rows: int,
+    seconds: float,
 ) -> ContaminationResult:
-    """What of the second part stands in the first; for `worker` where both are local files."""
+    """What of the second part stands in the first, read for ``seconds``; for `worker` where both are local."""
+    deadline = Deadline(seconds)
     train, evaluation = (open_side(part, columns, most_rows=most_rows) for part in parts)
     check_columns(train, evaluation, columns=columns)
     search = ContaminationSearch(ngram=ngram, threshold=threshold)
@@ -111,20 +138,36 @@ def compare(
         _check_target(train, filtered)
     partial = [*train.unread, *evaluation.unread]
     evaluation_rows = 0
-    for texts in evaluation.texts(partial):
+    for texts in _until(deadline, evaluation, partial):
         search.add(evaluation_rows, texts)
         evaluation_rows += 1
     train_rows = 0
-    for texts in train.texts(partial):
+    in_time = Deadline(max(deadline.left, LEAST_SECONDS))
+    for texts in _until(in_time, train, partial):
         search.look(train_rows, texts)
         train_rows += 1
     for side, rows in ((train, train_rows), (evaluation, evaluation_rows)):
         if not rows:
             raise BadInput(f"{side.name} has no rows.", next_step="Give data with at least one row.")
     found = search.outcome(train_rows=train_rows, evaluation_rows=evaluation_rows)
+    if filtered is not None and in_time.over:
+        partial.append(f"{filtered} was not written: it would hold only what was compared in time.")
+        filtered = None
     if filtered is not None:
         write_without(train, found.train_rows, target=filtered)
     return _result(train, evaluation, search, found, (train_rows, evaluation_rows), filtered, partial)
+
+
+def _until(deadline: Deadline, side: Side, partial: list[str]) -> Iterator[list[str]]:
+    """The texts of each row of ``side`` until the ``deadline``; at least one row. A cut is said in ``partial``."""
+    for number, texts in enumerate(side.texts(partial)):
+        if number and deadline.over:
+            partial.append(
+                f"{side.name}: only its first {number:,} rows were read in the time of a call. To go on, ask for"
+                " fewer columns, or file by file."
+            )
+            return
+        yield texts
 
 
 def _result(

@@ -18,6 +18,7 @@ from mlintern.tools.data.remote_rows import (
 )
 from mlintern.tools.data.rows import DataSplit, stream_rows, text_columns
 from mlintern.tools.data.text_tokens import texts_in
+from mlintern.tools.deadlines import Deadline
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient
@@ -66,6 +67,7 @@ async def find_part(
     split: str | None,
     measured: bool = False,
     revision: str | None = None,
+    deadline: Deadline | None = None,
 ) -> Part:
     """The split of a path, Hub id or URL; without a name the ``measured`` one if that is asked for, else train.
 
@@ -74,7 +76,7 @@ async def find_part(
         NotFound, Blocked, RateLimited, Offline, ServiceError: as `HubClient.call`.
     """
     if not looks_local(name):
-        return await _remote_part(hub, name, config, split, measured=measured, revision=revision)
+        return await _remote_part(hub, name, config, split, measured=measured, revision=revision, deadline=deadline)
     return await worker.run_on_data(_local_part, name, config, split, measured)
 
 
@@ -87,9 +89,16 @@ def _local_part(name: str, config: str | None, split: str | None, measured: bool
 
 
 async def _remote_part(
-    hub: HubClient, name: str, config: str | None, split: str | None, *, measured: bool, revision: str | None
+    hub: HubClient,
+    name: str,
+    config: str | None,
+    split: str | None,
+    *,
+    measured: bool,
+    revision: str | None,
+    deadline: Deadline | None,
 ) -> Part:
-    described = await describe_repository(hub, name, config=config, split=split, revision=revision)
+    described = await describe_repository(hub, name, config=config, split=split, revision=revision, deadline=deadline)
     info, splits = described.info, described.own_splits()
     chosen = choose(splits, described.config, described.split, info.id)
     if measured and described.split is None:

@@ -6,14 +6,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
+
 from mlintern.common.text import did_you_mean
 from mlintern.tools.data.inspect_remote import RemoteInspector
 from mlintern.tools.data.inspect_table import Request, inspect_table
 from mlintern.tools.data.inspection_results import DatasetInspection, Split
 from mlintern.tools.data.local_files import LocalDataset, open_local
+from mlintern.tools.data.remote_rows import head_of
 from mlintern.tools.data.table import open_table
 from mlintern.tools.data.trl_rules import TRAINERS
 from mlintern.tools.data.viewer import ViewerClient
+from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import BadInput
 from mlintern.tools.hub.addresses import looks_local
 from mlintern.tools.hub.client import HubClient
@@ -22,6 +26,8 @@ from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 
 MOST_SAMPLES = 20
+WHOLE_PART = 0.7
+"""Of the time that a call has: what the inspection of all rows may take before the first rows have to do."""
 
 
 class DatasetInspector:
@@ -31,11 +37,13 @@ class DatasetInspector:
         workspace: its cache holds temporary files while an inspection runs.
         hub: client for datasets that are no local path.
         web: for the Hub's dataset viewer.
+        seconds: after so long what was seen by then is the result, and ``partial`` says what was not.
     """
 
-    def __init__(self, *, workspace: Workspace, hub: HubClient, web: Web) -> None:
+    def __init__(self, *, workspace: Workspace, hub: HubClient, web: Web, seconds: float = CALL_SECONDS) -> None:
         self._workspace = workspace
-        self._remote = RemoteInspector(workspace=workspace, hub=hub, viewer=ViewerClient(web=web))
+        self._seconds = seconds
+        self._remote = RemoteInspector(workspace=workspace, hub=hub, viewer=ViewerClient(web=web), seconds=seconds)
 
     async def inspect(
         self,
@@ -81,13 +89,21 @@ class DatasetInspector:
                 f"{dataset} is local data; it has no revision.", next_step="Leave it out, or give a Hub id."
             )
         with tempfile.TemporaryDirectory(dir=self._workspace.folder("cache", "data")) as scratch:
-            return await worker.run_on_data(inspect_local, dataset, config, split, request, Path(scratch))
+            arguments = (dataset, config, split, request, Path(scratch))
+            with anyio.move_on_after(self._seconds * WHOLE_PART):
+                return await worker.run_on_data(inspect_local, *arguments)
+            with anyio.move_on_after(self._seconds * (1 - WHOLE_PART)):
+                return await worker.run_on_data(inspect_local, *arguments, head=True)
+        raise BadInput(
+            f"{dataset} could not be inspected in {self._seconds:.0f} s, not even its first rows.",
+            next_step="Give the path of one smaller file, or write the first rows to a file of their own.",
+        )
 
 
 def inspect_local(
-    dataset: str, config: str | None, split: str | None, request: Request, scratch: Path
+    dataset: str, config: str | None, split: str | None, request: Request, scratch: Path, head: bool = False
 ) -> DatasetInspection:
-    """The inspection of local data; for `worker`, as anybody may have written it.
+    """The inspection of local data, of its ``head`` alone if asked; for `worker`, as anybody may have written it.
 
     Raises:
         BadInput: unknown split or column, unreadable or empty data.
@@ -96,15 +112,22 @@ def inspect_local(
     whole = open_local(dataset)
     found = whole.of(config)
     chosen = found.split(split)
-    with open_table(chosen, scratch=scratch) as table:
+    with open_table(head_of(chosen, folder=scratch) if head else chosen, scratch=scratch) as table:
         result = inspect_table(table, request, name=dataset, split=chosen.name, scratch=scratch)
-    result.splits = _splits(found, chosen.name, table.rows)
+    rows = _rows(chosen.files, chosen.format) if head else table.rows
+    result.splits = _splits(found, chosen.name, rows)
+    if head:
+        result.rows, result.status = rows, "partial"
+        result.partial.append(
+            f"rows: all of them take longer than a call may; what is said is of the first {table.rows:,} rows. To go"
+            " on, inspect the files of the split one by one."
+        )
     if whole.configs != ["default"]:
         result.config, result.configs = chosen.config, whole.configs
     return result
 
 
-def _splits(found: LocalDataset, read: str, rows: int) -> list[Split]:
+def _splits(found: LocalDataset, read: str, rows: int | None) -> list[Split]:
     return [
         Split(
             name=split.name, rows=rows if split.name == read else _rows(split.files, split.format), bytes=split.bytes

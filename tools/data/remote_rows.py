@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from mlintern.common.text import did_you_mean
 from mlintern.tools.data.inspection_results import Split
 from mlintern.tools.data.local_files import LocalSplit, data_files, group_by_split, matches
+from mlintern.tools.deadlines import Deadline
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import agreed, parse_address
 from mlintern.tools.hub.client import HubClient
@@ -98,7 +99,13 @@ class Described:
 
 
 async def describe_repository(
-    hub: HubClient, dataset: str, *, config: str | None, split: str | None, revision: str | None
+    hub: HubClient,
+    dataset: str,
+    *,
+    config: str | None,
+    split: str | None,
+    revision: str | None,
+    deadline: Deadline | None = None,
 ) -> Described:
     """Ask the Hub for a dataset by its id or address, which may say revision, configuration, split or path too.
 
@@ -109,7 +116,11 @@ async def describe_repository(
     address = parse_address(dataset, endpoint=hub.endpoint, wanted=("dataset",))
     revision = agreed("revision", given=revision, said=address.revision)
     what = f"dataset {address.repo_id}"
-    info = await hub.call(what, lambda api: api.dataset_info(address.repo_id, revision=revision))
+    info = await hub.call(
+        what,
+        lambda api: api.dataset_info(address.repo_id, revision=revision),
+        seconds=(deadline or Deadline()).left,
+    )
     return Described(
         info,
         config=agreed("config", given=config, said=address.config),
@@ -172,20 +183,54 @@ def choose(splits: Sequence[RemoteSplit], config: str | None, split: str | None,
     return names[name]
 
 
-def copy_head(hub: HubClient, split: RemoteSplit, *, folder: Path) -> Head:
-    """Stream the start of ``split`` into ``folder``: at most `MOST_ROWS` rows and about `MOST_BYTES` bytes."""
+def copy_head(hub: HubClient, split: RemoteSplit, *, folder: Path, deadline: Deadline | None = None) -> Head:
+    """Stream the start of ``split`` into ``folder``: at most `MOST_ROWS` rows and about `MOST_BYTES` bytes.
+
+    After the ``deadline`` it goes on with no other batch or file.
+    """
     with hub_errors(f"data of {split.paths[0]}"):
         files = hub.filesystem()
-        return _parquet_head(files, split, folder) if split.format == "parquet" else _text_head(files, split, folder)
+        if split.format == "parquet":
+            return _parquet_head(files, split, folder, deadline or Deadline())
+        return _text_head(files, split, folder)
 
 
-def _parquet_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
+class _Disk:
+    """The part of a filesystem of fsspec that is used here, for files of this machine."""
+
+    @staticmethod
+    def open(path: str, mode: str, block_size: int) -> IO[Any]:
+        return Path(path).open(mode, buffering=block_size)
+
+
+def head_of(split: LocalSplit, *, folder: Path) -> LocalSplit:
+    """The start of a local split as a file in ``folder``, as `copy_head` makes one of a split of the Hub.
+
+    Raises:
+        BadInput: arrow files cannot be cut.
+    """
+    if split.format == "arrow":
+        raise BadInput(
+            f"The arrow files of {split.name!r} are too large to be inspected in one call.",
+            next_step="Save the dataset as parquet, or inspect one of its files.",
+        )
+    (folder / "head").mkdir(exist_ok=True)
+    there = RemoteSplit("default", split.name, split.format, tuple(str(file) for file in split.files))
+    if split.format == "parquet":
+        return _parquet_head(_Disk, there, folder / "head", Deadline()).split
+    return _text_head(_Disk, there, folder / "head").split
+
+
+def _parquet_head(files: Any, split: RemoteSplit, folder: Path, deadline: Deadline) -> Head:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    target, writer, rows, size, total = folder / "head.parquet", None, 0, 0, 0
+    target, writer, rows, size, total, counted = folder / "head.parquet", None, 0, 0, 0, True
     try:
         for path in split.paths:
+            if writer is not None and deadline.over:
+                counted = False
+                break
             with files.open(path, "rb", block_size=BLOCK) as stream:
                 source = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BLOCK)
                 total += source.metadata.num_rows
@@ -196,7 +241,7 @@ def _parquet_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
                     writer.write_batch(batch.slice(0, MOST_ROWS - rows))
                     rows += min(batch.num_rows, MOST_ROWS - rows)
                     size += batch.nbytes
-                    if rows >= MOST_ROWS or size >= MOST_BYTES:
+                    if rows >= MOST_ROWS or size >= MOST_BYTES or deadline.over:
                         break
     except pa.ArrowException as error:
         raise BadInput(
@@ -205,7 +250,11 @@ def _parquet_head(files: Any, split: RemoteSplit, folder: Path) -> Head:
     finally:
         if writer is not None:
             writer.close()
-    return Head(LocalSplit(split.name, (target,), "parquet"), whole=rows == total, total=total)
+    return Head(
+        LocalSplit(split.name, (target,), "parquet"),
+        whole=counted and rows == total,
+        total=total if counted else None,
+    )
 
 
 def _text_head(files: Any, split: RemoteSplit, folder: Path) -> Head:

@@ -38,9 +38,8 @@ class ViewerClient:
     def __init__(self, *, web: Web) -> None:
         self._web = web
 
-    async def overview(self, dataset: str) -> Viewed:
-        """Configurations, splits with sizes, and the parquet files of each."""
-        viewed = Viewed()
+    async def overview(self, viewed: Viewed, dataset: str) -> None:
+        """Configurations, splits with sizes, and the parquet files of each, added to ``viewed``."""
         sizes = await self._ask(viewed, "size", dataset=dataset)
         if sizes is not None:
             entries = _list(_dict(sizes.get("size")).get("splits"))
@@ -59,7 +58,6 @@ class ViewerClient:
         parquet = await self._ask(viewed, "parquet", dataset=dataset)
         for entry in _list((parquet or {}).get("parquet_files")):
             viewed.files.setdefault((str(entry["config"]), str(entry["split"])), []).append(str(entry["url"]))
-        return viewed
 
     async def look_at(self, viewed: Viewed, dataset: str, config: str, split: str) -> None:
         """Statistics, first rows and the personal-data scan of one split, added to ``viewed``."""

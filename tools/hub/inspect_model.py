@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from mlintern.common.text import format_bytes
+from mlintern.tools.deadlines import CALL_SECONDS, Deadline
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.hub.addresses import agreed, local_path, looks_local, parse_address
 from mlintern.tools.hub.chat_template import ChatTemplate, analyse_template, read_template
-from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.client import HubClient, Unanswered
 from mlintern.tools.hub.safetensors import DTYPES, count_parameters
 from mlintern.tools.sandbox import worker
 from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
@@ -54,7 +55,7 @@ class ModelInspection(NetworkedResult):
     chat_template: ChatTemplate
     license: str | None = None
     gated: str | bool | None = None
-    access: str = Field(description="readable, gated, refused, or local")
+    access: str = Field(description="readable, gated, refused, local, or unknown (no answer)")
     base_model: list[str] = Field(default_factory=list)
     evaluations: list[PublishedEvaluation] = Field(default_factory=list)
     memory: dict[str, MemoryOfTrainer] = Field(
@@ -73,10 +74,12 @@ class ModelInspector:
     Args:
         hub: client for models that are no local folder.
         estimate: memory by trainer from (config.json, parameters); without it none is told.
+        seconds: after so long what is known by then is the result.
     """
 
-    def __init__(self, *, hub: HubClient, estimate: Estimator | None = None) -> None:
+    def __init__(self, *, hub: HubClient, estimate: Estimator | None = None, seconds: float = CALL_SECONDS) -> None:
         self._hub = hub
+        self._seconds = seconds
         self._estimate = estimate or (lambda config, parameters: {})
 
     async def inspect(self, model: str, *, revision: str | None = None) -> ModelInspection:
@@ -118,17 +121,19 @@ class ModelInspector:
     async def _remote(self, model: str, revision: str | None) -> ModelInspection:
         address = parse_address(model, endpoint=self._hub.endpoint, wanted=("model",))
         identifier, revision = address.repo_id, agreed("revision", given=revision, said=address.revision)
+        deadline = Deadline(self._seconds)
         expand = ["safetensors", "config", "gated", "cardData", "baseModels", "evalResults", "sha", "private", "tags"]
         info = await self._hub.call(
             f"model {identifier}",
             lambda api: api.model_info(identifier, revision=revision, expand=expand),  # type: ignore[arg-type]
+            seconds=deadline.left,
         )
-        access = await self._access(identifier)
         sources = [answered("huggingface")]
+        access, unread = await self._access(identifier, deadline)
         texts: dict[str, str] = {}
         if access == "readable":
-            texts, report = await self._small_files(identifier, info.sha)
-            sources += [report] if report.status != "ok" else []
+            texts, unread = await self._small_files(identifier, info.sha, deadline)
+        sources += [unread] if unread is not None else []
         files = await worker.run(read_files, texts)
         if not files.config:
             files = replace(files, config=dict(info.config or {}))
@@ -144,23 +149,33 @@ class ModelInspector:
         result.base_model = _as_list(card.get("base_model"))
         result.evaluations = _evaluations(info)[:MOST_EVALUATIONS]
         result.sources, result.status = sources, overall(sources)
-        if access != "readable":
+        if unread is not None:
+            result.warnings.append(
+                f"{unread.message} What its files say (chat template, special tokens) is missing: ask again in a"
+                " moment."
+            )
+        elif access != "readable":
             result.warnings.append(
                 f"Its files cannot be read with this access ({access}); what needs them is missing."
             )
         return result
 
-    async def _access(self, identifier: str) -> str:
+    async def _access(self, identifier: str, deadline: Deadline) -> tuple[str, SourceReport | None]:
+        """What the token may read; the report is of no answer."""
         try:
-            await self._hub.call(f"model {identifier}", lambda api: api.auth_check(identifier))
+            await self._hub.call(f"model {identifier}", lambda api: api.auth_check(identifier), seconds=deadline.left)
         except Blocked as error:
-            return "gated" if "gated" in error.message else "refused"
+            return "gated" if "gated" in error.message else "refused", None
         except NotFound:
-            return "refused"
-        return "readable"
+            return "refused", None
+        except Unanswered as error:
+            return "unknown", failed("huggingface files", error)
+        return "readable", None
 
-    async def _small_files(self, identifier: str, revision: str | None) -> tuple[dict[str, str], SourceReport]:
-        """The text of the configuration files that are there."""
+    async def _small_files(
+        self, identifier: str, revision: str | None, deadline: Deadline
+    ) -> tuple[dict[str, str], SourceReport | None]:
+        """The text of the configuration files that are there; the report is of a failure."""
 
         def read(api: Any) -> dict[str, str]:
             from mlintern.tools.hub.browse import read_bytes
@@ -175,7 +190,7 @@ class ModelInspector:
             }
 
         try:
-            return await self._hub.call(f"files of {identifier}", read), answered("huggingface files")
+            return await self._hub.call(f"files of {identifier}", read, seconds=deadline.left), None
         except MlinternError as error:
             return {}, failed("huggingface files", error)
 

@@ -13,12 +13,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
 from mlintern.common.files import exclusive_lock
 from mlintern.common.redact import secrets_of
-from mlintern.tools.errors import Blocked, MlinternError, NotFound, Offline, ServiceError
+from mlintern.tools.deadlines import CALL_SECONDS
+from mlintern.tools.errors import Blocked, Conflict, MlinternError, NotFound, Offline, ServiceError
 from mlintern.tools.hub.addresses import RepoType, agreed, parse_address
 from mlintern.tools.hub.client import HubClient, Unanswered
 from mlintern.tools.hub.errors import hub_errors, no_token
@@ -42,8 +44,8 @@ from mlintern.tools.workspace import Workspace
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-WAIT_SECONDS = 45.0
-"""Desktop hosts end a call after about 60 seconds. A longer upload goes on, and the next call tells how it went."""
+WAIT_SECONDS = CALL_SECONDS
+"""A longer upload goes on, and the next call tells how it went; so does the reading of files before it."""
 
 BY_THEN = "The upload goes on. Call publish_to_hub again with the same arguments in a minute; nobody is asked again."
 
@@ -60,14 +62,18 @@ class Publisher:
         hub: HubClient,
         environ: Mapping[str, str] | None = None,
         wait_seconds: float = WAIT_SECONDS,
+        reading_seconds: float = WAIT_SECONDS,
     ) -> None:
-        """``environ`` holds the secrets that no file may hold; `publish` takes ``wait_seconds`` at most."""
+        """``environ`` holds the secrets that no file may hold; `publish` takes ``wait_seconds`` at most, `plan`
+        ``reading_seconds`` for the files that it hashes.
+        """
         self._workspace = workspace
         self._ledger = ledger
         self._clock = clock
         self._hub = hub
         self._reader = FileReader(known_secrets=secrets_of(os.environ if environ is None else environ))
         self._wait_seconds = wait_seconds
+        self._reading_seconds = reading_seconds
         self._accounts: dict[tuple[str, str], str] = {}
 
     async def plan(
@@ -138,10 +144,23 @@ class Publisher:
             name=name or "",
             private=(private is not False) if operation == "create_repo" else private,
         )
-        plan = await anyio.to_thread.run_sync(partial(self._with_files, plan, given), abandon_on_cancel=True)
+        plan = await self._read(plan, given)
         plan = replace(plan, message=commit_message or default_message(plan))
         plan = await self._hub.call(plan.what, lambda api: hub_commits.look(api, plan), purpose="write")
         return await anyio.to_thread.run_sync(self._with_history, plan)
+
+    async def _read(self, plan: Publication, given: Mapping[str, Any]) -> Publication:
+        """``plan`` with its files, hashed. What takes longer goes on, and the next call goes on there.
+
+        Raises:
+            Conflict: not all files are read yet.
+        """
+        with anyio.move_on_after(self._reading_seconds):
+            return await anyio.to_thread.run_sync(partial(self._with_files, plan, given), abandon_on_cancel=True)
+        raise Conflict(
+            f"The files for {plan.repo_id} are still being read: {self._reader.progress}. Nobody was asked yet.",
+            next_step="Call publish_to_hub again with the same arguments in a minute; what has been read is kept.",
+        )
 
     async def publish(self, plan: Publication) -> PublishResult:
         """Carry out ``plan``, which a person agreed to; nothing, if it was carried out before.
