@@ -81,6 +81,45 @@ def test_the_question_says_what_a_recipe_trains_and_where_it_pushes(home: Path) 
     assert any("learning_rate 1e-05" in line and "max_steps 7" in line for line in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        (
+            {"key_variable": "TEACHER_KEY", "max_usd": 5, "usd_per_million": [1, 4], "max_output_tokens": 90_000},
+            "it asks a served model, at most $5.00, at most 90,000 tokens written, beside the price of the job: "
+            "https://teacher.example/v1 with the key in TEACHER_KEY",
+        ),
+        (
+            {"key_variable": "TEACHER_KEY"},
+            "it asks a served model, without a cap on money, beside the price of the job: https://teacher.example/v1 "
+            "with the key in TEACHER_KEY",
+        ),
+        (
+            {"usd_per_million": [0, 2]},
+            "it asks a served model, without a cap on money, beside the price of the job: https://teacher.example/v1",
+        ),
+        ({}, None),
+    ],
+    ids=["capped", "key", "price", "free"],
+)
+@pytest.mark.parametrize("place", ["own", "judge"])
+def test_money_for_a_served_model_is_shown_and_no_allowance_takes_it(
+    home: Path, endpoint: dict[str, Any], said: str | None, place: str
+) -> None:
+    served = {"url": "https://teacher.example/v1", **endpoint}
+    recipe: dict[str, Any] = {"trainer": "evaluation", "model": "m", "dataset": "org/d", "kind": "exact_match"}
+    if place == "own":
+        recipe |= {"endpoint": served, "engine": "endpoint"}
+    else:
+        recipe |= {"scorer": "judge", "judge": {"endpoint": served, "model": "j", "rubric": "Is it right?"}}
+    lab = Lab(Settings(workspace=home))
+    plan = JobSpec(lab.scripts.render(recipe).script_id, "0" * 64, "local", "cpu", 60.0)
+    asked = starting(plan, lab)
+    assert asked.always_ask == ((said,) if said else ())
+    free = Rule.parse("local")
+    assert (covering([free], asked, usd_spent=lambda rule: 0.0) is None) == (said is not None)
+
+
 def test_an_old_price_list_is_said_to_be_old_and_no_allowance_takes_it(home: Path) -> None:
     lab = Lab(Settings(workspace=home))
     script_id = lab.scripts.edit(code=QUICK, name="hello").script_id
