@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from mlintern.common.text import cut
 from mlintern.orchestrator.budget import ModelBudget
 from mlintern.orchestrator.messages import exchanges, result_text
 from mlintern.orchestrator.model import Message
@@ -150,7 +151,7 @@ def _failures(messages: Sequence[Message]) -> list[str]:
         times = found.pop(key, ("", "", 0))[2] + 1
         said = next((line.strip() for line in text.splitlines() if line.strip()), "no message")[:240]
         shown = json.dumps(arguments, ensure_ascii=False, default=str)
-        shown = shown if len(shown) <= 160 else f"{shown[:160]}..."
+        shown = cut(shown, 160)
         found[key] = (call, f"{name}({shown}): {said}", times)
     return [f"{line} [{times} times]" if times > 1 else line for _, line, times in found.values()]
 

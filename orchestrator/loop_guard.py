@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlintern.common.text import cut
 from mlintern.orchestrator.result_reading import cause_of_failure, facts_of, is_over, waits
 from mlintern.orchestrator.signatures import call_key, masked, result_key, text_of
 
@@ -190,7 +191,7 @@ class LoopGuard:
             key=key,
             signature=f"{key}:{result_key(result)}:{is_error:d}",
             name=name,
-            quote=quote if len(quote) <= 600 else f"{quote[:600]} [... {len(quote) - 600} characters cut]",
+            quote=cut(quote, 600),
             waits=not is_error and self._waits(name, result),
         )
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mlintern.tools.publish.service import Publisher
     from mlintern.tools.reference.code import Code
     from mlintern.tools.reference.docs import Docs
+    from mlintern.tools.runs.job_service import JobOptions
     from mlintern.tools.runs.service import RunService
     from mlintern.tools.scripts.checking import ScriptChecker
     from mlintern.tools.scripts.store import ScriptStore
@@ -144,25 +145,30 @@ class Lab:
         return ScriptChecker(store=self.scripts, template=template, runner=runner)
 
     @cached_property
-    def jobs(self) -> JobService:
-        from mlintern.tools.health.diagnose import diagnose_run
-        from mlintern.tools.jobs import money
-        from mlintern.tools.jobs.model_shape import remote_shape
-        from mlintern.tools.jobs.service import JobService
+    def job_options(self) -> JobOptions:
+        from mlintern.tools.runs.job_service import JobOptions
 
-        if budgets := self.config.budget.experiments:
-            with self.ledger.transaction() as connection:
-                money.limit_experiments(connection, budgets, now=self.clock.now())
-        return JobService(
+        return JobOptions(
+            slots=self.settings.slots,
+            python=self.settings.python,
+            budget_usd=self.allowances.limit_usd,
+            unsandboxed=self.settings.unsandboxed,
+        )
+
+    @cached_property
+    def jobs(self) -> JobService:
+        from mlintern.tools.runs.job_service import job_service
+
+        return job_service(
             workspace=self.workspace,
             ledger=self.ledger,
             clock=self.clock,
+            config=self.config,
+            options=self.job_options,
             scripts=self.scripts,
+            evals=self.evals,
+            hub=self.hub,
             backends=self.backends,
-            collect_evaluations=self.evals.collect,
-            diagnose=diagnose_run,
-            model_shape=partial(remote_shape, self.hub),
-            budget_usd=self.allowances.limit_usd,
         )
 
     @cached_property
@@ -184,16 +190,7 @@ class Lab:
 
     @cached_property
     def backends(self) -> dict[str, Backend]:
-        from mlintern.tools.jobs.backends.configured import set_up
-
-        return set_up(
-            workspace=self.workspace,
-            clock=self.clock,
-            config=self.config,
-            slots=self.settings.slots,
-            python=self.settings.python,
-            unsandboxed=self.settings.unsandboxed,
-        )
+        return self.job_options.backends(workspace=self.workspace, clock=self.clock, config=self.config)
 
     @cached_property
     def evals(self) -> EvalService:
@@ -211,22 +208,16 @@ class Lab:
 
     @cached_property
     def campaigns(self) -> CampaignService:
-        from mlintern.tools.campaigns.process import Options, ensure_runner
+        from mlintern.tools.campaigns.process import ensure_runner
         from mlintern.tools.campaigns.service import CampaignService
 
-        options = Options(
-            slots=self.settings.slots,
-            python=self.settings.python,
-            budget_usd=self.allowances.limit_usd,
-            unsandboxed=self.settings.unsandboxed,
-        )
         return CampaignService(
             workspace=self.workspace,
             ledger=self.ledger,
             clock=self.clock,
             hub=self.hub,
             jobs=self.jobs,
-            ensure_runner=partial(ensure_runner, workspace=self.workspace, options=options),
+            ensure_runner=partial(ensure_runner, workspace=self.workspace, options=self.job_options),
         )
 
     @cached_property

@@ -19,6 +19,7 @@ from mlintern.common.files import write_durably
 from mlintern.tools.data.contamination_inputs import find_part
 from mlintern.tools.data.rows import stream_rows
 from mlintern.tools.errors import BadInput
+from mlintern.tools.evals.protocol import digest_of
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.workspace import Workspace, folder_name
 
@@ -101,8 +102,7 @@ def write_half(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def fingerprint(evaluation: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
+def experiment_fingerprint(evaluation: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
     """12 hex over everything that makes two measurements comparable: items, prompt, extraction, limits, seed."""
     protocol = {name: value for name, value in evaluation.items() if name not in ("dataset", "batch_size", "use_cpu")}
-    canonical = json.dumps([protocol, dict(hashes)], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    return digest_of([protocol, dict(hashes)])

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mlintern.tools.campaigns.halves import folder_of
 from mlintern.tools.campaigns.runner import Runner
 from mlintern.tools.errors import MlinternError, WorkspaceError
 from mlintern.tools.ledger import Ledger
+from mlintern.tools.runs.job_service import JobOptions
 from mlintern.tools.workspace import Workspace
 
 MODULE = "mlintern.tools.campaigns.process"
@@ -34,18 +35,8 @@ MOST_FAILURES = 20
 """Passes that may fail (a full disk, a ledger that is held) before the process gives up; servers start it anew."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the server's command line decides about jobs, handed to the runner."""
-
-    slots: int | None = None
-    python: str | None = None
-    budget_usd: float | None = None
-    unsandboxed: bool = False
-
-
 def ensure_runner(
-    experiment: str, *, workspace: Workspace, options: Options, environ: Mapping[str, str] | None = None
+    experiment: str, *, workspace: Workspace, options: JobOptions, environ: Mapping[str, str] | None = None
 ) -> None:
     """Start the experiment's runner as a process of its own unless one is at work.
 
@@ -75,7 +66,7 @@ def ensure_runner(
         ) from error
 
 
-async def carry_on(experiment: str, *, workspace: Workspace, clock: Clock, options: Options) -> None:
+async def carry_on(experiment: str, *, workspace: Workspace, clock: Clock, options: JobOptions) -> None:
     """Work on the experiment until nothing is left to do.
 
     Raises:
@@ -95,31 +86,26 @@ async def carry_on(experiment: str, *, workspace: Workspace, clock: Clock, optio
             await clock.sleep(min(60.0, 2.0**failures))
 
 
-def assemble(experiment: str, *, workspace: Workspace, clock: Clock, options: Options) -> Runner:
+def assemble(experiment: str, *, workspace: Workspace, clock: Clock, options: JobOptions) -> Runner:
     """A runner on the workspace's own services."""
     from mlintern.tools.campaigns.work import JobWork
     from mlintern.tools.config import Config
     from mlintern.tools.evals.service import EvalService
-    from mlintern.tools.health.diagnose import diagnose_run
     from mlintern.tools.hub.client import HubClient
-    from mlintern.tools.jobs.backends.configured import set_up
-    from mlintern.tools.jobs.model_shape import remote_shape
-    from mlintern.tools.jobs.service import JobService
+    from mlintern.tools.runs.job_service import job_service
     from mlintern.tools.scripts.store import ScriptStore
 
     ledger = Ledger(workspace.ledger)
-    config = Config.load(workspace.root / "config.toml")
     scripts = ScriptStore(workspace=workspace, ledger=ledger, clock=clock)
-    jobs = JobService(
+    jobs = job_service(
         workspace=workspace,
         ledger=ledger,
         clock=clock,
+        config=Config.load(workspace.root / "config.toml"),
+        options=options,
         scripts=scripts,
-        backends=set_up(workspace=workspace, clock=clock, config=config, slots=options.slots, python=options.python),
-        collect_evaluations=EvalService(workspace=workspace, ledger=ledger, clock=clock).collect,
-        diagnose=diagnose_run,
-        model_shape=partial(remote_shape, HubClient()),
-        budget_usd=options.budget_usd,
+        evals=EvalService(workspace=workspace, ledger=ledger, clock=clock),
+        hub=HubClient(),
     )
     work = JobWork(workspace=workspace, ledger=ledger, clock=clock, scripts=scripts, jobs=jobs)
     return Runner(experiment=experiment, ledger=ledger, clock=clock, work=work)
@@ -133,7 +119,7 @@ def main(arguments: list[str]) -> int:
         if not ours:
             return 0
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-        options = Options(**json.loads((folder / OPTIONS).read_text()))
+        options = JobOptions(**json.loads((folder / OPTIONS).read_text()))
         clock = SystemClock()
         anyio.run(partial(carry_on, experiment, workspace=workspace, clock=clock, options=options))
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlintern.common.text import did_you_mean
+from mlintern.common.text import cut_line, did_you_mean
 from mlintern.tools.errors import BadInput
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -100,7 +100,7 @@ def change_name(change: Mapping[str, Any]) -> str:
     parts = []
     for field, value in change.items():
         text = f"{value:g}" if isinstance(value, float) else str(value)
-        parts.append(f"{field.rpartition('.')[2]}={text if len(text) <= 40 else text[:37] + '...'}")
+        parts.append(f"{field.rpartition('.')[2]}={cut_line(text, 40)}")
     return ", ".join(parts)
 
 

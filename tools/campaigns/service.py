@@ -122,7 +122,7 @@ class CampaignService:
                 decide_rows=len(decide),
                 confirm_rows=len(confirm),
                 hashes=hashes,
-                fingerprint=halves.fingerprint(kept, hashes),
+                fingerprint=halves.experiment_fingerprint(kept, hashes),
                 usd=limits.usd,
                 parallel=limits.parallel,
                 opened_at=now,

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mlintern.common.text import cut
 from mlintern.tools.data.inspection_results import ColumnStatistics, Lengths, ValueCount
 from mlintern.tools.data.table import ROW, Column, Table, finite, type_text
 
@@ -155,7 +156,7 @@ def _values(table: Table, column: Column) -> list[ValueCount]:
 def plain(value: Any) -> Any:
     """A value that JSON can hold; long texts are cut and say so."""
     if isinstance(value, str):
-        return value if len(value) <= SHOWN_VALUE else f"{value[:SHOWN_VALUE]}… ({len(value)} characters)"
+        return cut(value, SHOWN_VALUE)
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, decimal.Decimal):

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from mlintern.common.text import cut
 from mlintern.tools.data.contamination_inputs import Part, Side, check_columns, find_part, open_side
 from mlintern.tools.data.contamination_search import ContaminationSearch, Outcome
 from mlintern.tools.data.inspection_results import ContaminationMatch, ContaminationResult
@@ -215,7 +216,7 @@ def _shown(matches: dict[int, Match]) -> list[ContaminationMatch]:
             evaluation_row=match.evaluation_row,
             train_row=match.train_row,
             overlap=match.overlap,
-            text=match.text if len(match.text) <= SHOWN_TEXT else f"{match.text[:SHOWN_TEXT]}... (cut)",
+            text=cut(match.text, SHOWN_TEXT),
             kind=match.kind,
         )
         for match in ordered

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlintern.common.redact import MARK, is_secret_name, redact
+from mlintern.common.text import cut
 from mlintern.tools.data.table import Table
 
 CELL = 500
@@ -48,7 +49,7 @@ def shown(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         value = redact(value)
-        return value if len(value) <= CELL else f"{value[:CELL]}... [{len(value):,} characters in all]"
+        return cut(value, CELL)
     if isinstance(value, bytes):
         head = base64.b64encode(value[:24]).decode()
         return f"<{len(value):,} bytes: base64 {head}{'...' if len(value) > 24 else ''}>"

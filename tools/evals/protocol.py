@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mlintern.common.text import cut_line
 from mlintern.tools.evals.result_rows import EvalRow
 
 ITEMS = "items"
@@ -29,8 +30,13 @@ NAMES: Mapping[str, str] = {
 
 def fingerprint(protocol: Mapping[str, Any]) -> str | None:
     """A short name of a protocol, equal for equal ones; None for an empty one."""
-    text = json.dumps(protocol, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12] if protocol else None
+    return digest_of(protocol) if protocol else None
+
+
+def digest_of(value: Any) -> str:
+    """The first 12 hex of the SHA-256 of ``value`` as JSON with sorted keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def differences(a: EvalRow, b: EvalRow) -> Iterable[str]:
@@ -51,5 +57,4 @@ def _said(value: Any) -> str:
     if value in (None, "", {}, []):
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return cut_line(text, LONGEST)

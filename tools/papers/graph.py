@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from mlintern.common.text import cut_line
 from mlintern.tools.papers.walking import Node, Walk
 
 _WIDTH, _HEIGHT = 1200, 760
@@ -195,7 +196,7 @@ def _labels(dots: dict[str, _Dot]) -> Iterator[str]:
     for dot in dots.values():
         if len(taken) >= _LABELS:
             return
-        text = _cut(dot.node.paper.title)
+        text = cut_line(dot.node.paper.title, _LABEL_CHARS)
         width = 6.2 * len(text)
         left = dot.x + dot.radius + 4
         if left + width > _WIDTH - 5:
@@ -222,7 +223,7 @@ def _legend() -> Iterator[str]:
 def _heading(walk: Walk, seed: str) -> str:
     title = walk.nodes[seed].paper.title or walk.request.seed
     what = {"both": "References and citations of", "similar": "Papers like"}.get(walk.request.direction)
-    return f"{what or f'{walk.request.direction.capitalize()} of'} {_cut(title, 90)}"
+    return f"{what or f'{walk.request.direction.capitalize()} of'} {cut_line(title, 90)}"
 
 
 def _caption(walk: Walk, drawn: Sequence[str]) -> str:
@@ -233,7 +234,3 @@ def _caption(walk: Walk, drawn: Sequence[str]) -> str:
 
 def _count(citations: int | None) -> str:
     return "citations unknown" if citations is None else f"{citations:,} citations"
-
-
-def _cut(text: str, longest: int = _LABEL_CHARS) -> str:
-    return text if len(text) <= longest else f"{text[:longest].rstrip()}…"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from mlintern.common.text import cut
 from mlintern.tools.errors import BadInput
 
 Kind = Literal["arxiv", "doi", "s2", "openalex"]
@@ -77,7 +78,7 @@ def parse_id(text: str) -> PaperId:
     """
     found = try_parse_id(text)
     if found is None:
-        shown = text if len(text) <= 80 else f"{text[:80]}..."
+        shown = cut(text, 80)
         raise BadInput(
             f"{shown!r} is not the id of a paper.",
             next_step="Give an arXiv id (2305.18290), a DOI, a Semantic Scholar or OpenAlex id, or a URL of one of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+from mlintern.common.text import cut
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.service_status import NetworkedResult
 
@@ -305,4 +306,4 @@ def shown_authors(authors: tuple[str, ...]) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _ABSTRACT_SHOWN else f"{text[:_ABSTRACT_SHOWN].rsplit(' ', 1)[0]} ..."
+    return cut(text, _ABSTRACT_SHOWN, words=True)

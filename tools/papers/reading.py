@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mlintern.common.text import cut_line
+from mlintern.common.text import cut, cut_line
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers.document import Block, Document, Float, Reference, Section, page
 from mlintern.tools.papers.paper_results import (
@@ -74,12 +74,10 @@ def read_document(
 def cited_work(reference: Reference) -> CitedWork:
     """A bibliography entry as it is shown."""
     key = f"arxiv:{reference.arxiv}" if reference.arxiv else f"doi:{reference.doi}" if reference.doi else ""
-    cut = (
-        reference.text if len(reference.text) <= _LONGEST_REFERENCE else f"{reference.text[:_LONGEST_REFERENCE]} ..."
-    )
+    text = cut(reference.text, _LONGEST_REFERENCE)
     return CitedWork(
         key=reference.key,
-        text=cut,
+        text=text,
         title=reference.title,
         year=reference.year,
         paper_id=key,

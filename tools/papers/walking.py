@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mlintern.common.text import cut
 from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, clash, merge, same_authors, same_by_title, title_key
 from mlintern.tools.papers.ranking import closeness
 from mlintern.tools.papers.search import paper_from
@@ -281,4 +282,4 @@ def _link(record: Mapping[str, Any]) -> Link:
 
 
 def _shortened(context: str) -> str:
-    return context if len(context) <= _CONTEXT_CHARS else f"{context[:_CONTEXT_CHARS].rsplit(' ', 1)[0]} ..."
+    return cut(context, _CONTEXT_CHARS, words=True)

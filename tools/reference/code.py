@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, Field
 
 from mlintern.common.clock import Clock
+from mlintern.common.text import cut
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, RateLimited, ServiceError
 from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
 from mlintern.tools.web import DAY, FOREVER, Answer, Web
@@ -318,7 +319,7 @@ def _entries(found: Any) -> list[str]:
 def _fragments(matches: Any) -> str | None:
     """The passages that matched, cut at 1,000 characters."""
     text = "\n...\n".join(str(match.get("fragment", "")) for match in matches or [])
-    return (text if len(text) <= 1000 else f"{text[:1000]}... (cut)") or None
+    return cut(text, 1000) or None
 
 
 def notebook_as_markdown(text: str) -> str:
@@ -334,11 +335,7 @@ def notebook_as_markdown(text: str) -> str:
         parts = []
         for cell in cells:
             source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
-            source = (
-                source
-                if len(source) <= CELL_SHOWN
-                else f"{source[:CELL_SHOWN]}\n... (cut: {len(source):,} characters)"
-            )
+            source = cut(source, CELL_SHOWN)
             parts.append(source if cell["cell_type"] != "code" else f"```{language}\n{source}\n```")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"The file is no notebook: {error}.", next_step="Read another file.") from error

@@ -10,7 +10,7 @@ import anyio.to_thread
 from pydantic import BaseModel, Field
 
 from mlintern.common.clock import Clock
-from mlintern.common.text import did_you_mean
+from mlintern.common.text import cut, did_you_mean
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.reference.docs_index import DocsIndex, sections_of
 from mlintern.tools.reference.docs_search import DocsHit, product_of, search_hub_docs
@@ -273,7 +273,7 @@ def _searched(library: str, hits: list[DocsHit]) -> DocSearch:
             doc=f"{library}/{hit.path}" + (f"#{hit.anchor}" if hit.anchor else ""),
             title=hit.title,
             page=hit.page,
-            snippet=hit.text if len(hit.text) <= SNIPPET else f"{hit.text[:SNIPPET].rsplit(' ', 1)[0]} ...",
+            snippet=cut(hit.text, SNIPPET, words=True),
         )
         for hit in hits
     ]

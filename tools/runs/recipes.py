@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlintern.common.text import cut_line
+
 LONGEST = 48
 TOLD_ELSEWHERE = frozenset({"name"})
 
@@ -57,7 +59,7 @@ def summary(recipe: Mapping[str, Any] | None, script_name: str) -> str:
 def shown(value: Any) -> str:
     """A setting's value, short enough for a table."""
     text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
-    return text if len(text) <= LONGEST else f"...{text[-LONGEST:]}" if "/" in text else f"{text[:LONGEST]}..."
+    return f"...{text[-LONGEST:]}" if "/" in text and len(text) > LONGEST else cut_line(text, LONGEST)
 
 
 def _last(value: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from xml.parsers import expat
 
+from mlintern.common.text import cut
 from mlintern.tools.errors import Blocked, NotFound, ServiceError
 from mlintern.tools.web.services import Service
 
@@ -145,7 +146,7 @@ def reason(body: bytes) -> str:
         keys = ("error", "message", "detail")
         found = next((str(said[key]) for key in keys if said.get(key)), "") if isinstance(said, dict) else ""
     line = " ".join(found.split())
-    return line if len(line) <= 300 else f"{line[:300]}... (cut)"
+    return cut(line, 300)
 
 
 def _flaw(body: bytes, expect: str | None) -> str:

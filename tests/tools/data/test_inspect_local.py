@@ -132,7 +132,7 @@ async def test_rows_that_differ_only_in_text_or_only_in_a_number_are_no_duplicat
 async def test_long_cells_are_cut_and_the_cut_is_said(inspector: DatasetInspector, jsonl: Write) -> None:
     result = await inspector.inspect(str(jsonl([{"text": "x" * 12_345, "list": list(range(50))}])))
     values = result.samples[0]["values"]
-    assert values["text"].endswith("[12,345 characters in all]")
+    assert values["text"].endswith("... (cut: 12,345 characters)")
     assert values["list"][-1] == "... [50 items in all]"
 
 

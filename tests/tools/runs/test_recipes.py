@@ -56,5 +56,5 @@ def test_a_recipe_in_a_line_names_a_jobs_model_by_its_job() -> None:
 
 def test_a_long_value_is_cut_visibly() -> None:
     assert shown("/a" * 60).startswith("...")
-    assert shown("prompt " * 20).endswith("...")
+    assert shown("prompt " * 20).endswith("…")
     assert shown(0.0015) == "0.0015"

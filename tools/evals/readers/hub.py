@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mlintern.common.text import cut
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.documents import Reading, ResultFile
 from mlintern.tools.evals.fields import finite, listed, mapping, whole
@@ -189,7 +190,7 @@ def _said_by(name: Any, url: Any, account: Any) -> str | None:
 
 def _line(value: Any) -> str | None:
     line = " ".join(str(value).split()) if value is not None else ""
-    return (line if len(line) <= LONGEST_NOTE else f"{line[:LONGEST_NOTE]}... (cut)") or None
+    return cut(line, LONGEST_NOTE) or None
 
 
 def _date(value: Any) -> str | None:
