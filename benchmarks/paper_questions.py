@@ -5,7 +5,7 @@ query rules; search_papers asks them as it asks the real ones. The files are tho
 xiaofengShi/SPAR, MIT licence): ``pool.jsonl`` (id, title, abstract) and ``questions_dev.jsonl`` (question, gold).
 They are not part of this project: give their folder, or set MLINTERN_RECORDED.
 
-    python benchmarks/paper_questions.py [--folder DIR] [--first N] [--sources arxiv ...]
+    python benchmarks/paper_questions.py [--folder DIR] [--first N] [--sources arxiv ...] [--folds]
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mlintern.tools.papers.paper import Paper
+from mlintern.tools.papers.ranking import Weights
+from mlintern.tools.papers.search import judged
 from mlintern.tools.papers.service import PaperService
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
@@ -113,6 +118,59 @@ async def measure(folder: Path, *, first: int | None, sources: list[str]) -> dic
     }
 
 
+CHOICES = [
+    Weights(),
+    *(Weights(title=title) for title in (1.0, 2.0, 5.0)),
+    *(Weights(phrase=phrase) for phrase in (0.0, 0.15, 0.6)),
+    *(Weights(feedback=feedback) for feedback in (0.0, 0.1, 0.4)),
+    *(Weights(sources=share) for share in (0.0, 0.1, 0.3)),
+]
+FOLDS = 5
+
+
+async def cross_validate(folder: Path) -> dict[str, float]:
+    """Mean nDCG@10 of questions that had no say in the weights: chosen on four folds, measured on the fifth.
+
+    What the services answer does not depend on the weights, so each question is asked once, and what came back is
+    ranked with each choice. ``chosen_on_all`` is what the choice on all questions gives on the same questions.
+    """
+    hits: dict[str, tuple[list[Paper], int | None]] = {}
+
+    def keep(text: str, papers: Sequence[Paper], *, year: int | None) -> list[Paper]:
+        hits[text] = (list(papers), year)
+        return list(papers)
+
+    with mock.patch("mlintern.tools.papers.search.judged", keep):
+        await measure(folder, first=None, sources=list(SOURCES))
+    pool = Pool(papers=tuple(_lines(folder / "pool.jsonl")))
+    gains: list[list[float]] = []  # of each question, by choice
+    for question in _lines(folder / "questions_dev.jsonl"):
+        text, gold = " ".join(str(question["question"]).split()), {str(name) for name in question["gold"]}  # type: ignore[attr-defined]
+        row = []
+        for weights in CHOICES:
+            found, year = hits.get(text, ([], None))
+            ranked = judged(text, found, year=year, weights=weights) if found else []
+            row.append(ndcg([pool.names.get(paper.key, "") for paper in ranked], gold))
+        gains.append(row)
+    held, same = [], 0
+    for fold in range(FOLDS):
+        own = [row for number, row in enumerate(gains) if number % FOLDS == fold]
+        rest = [row for number, row in enumerate(gains) if number % FOLDS != fold]
+        best = max(range(len(CHOICES)), key=lambda choice: (sum(row[choice] for row in rest), -choice))
+        held += [row[best] for row in own]
+        same += best == 0
+    totals = [statistics.fmean(row[choice] for row in gains) for choice in range(len(CHOICES))]
+    return {
+        "questions": len(gains),
+        "choices": len(CHOICES),
+        "held_out": statistics.fmean(held),
+        "as_it_is": totals[0],
+        "chosen_on_all": max(totals),
+        "worst": min(totals),
+        "folds_that_keep_ours": same,
+    }
+
+
 def _lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
@@ -123,11 +181,16 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=recorded / "paper-questions")
     parser.add_argument("--first", type=int, help="only so many questions")
     parser.add_argument("--sources", nargs="+", choices=SOURCES, help="only these; all and each alone if omitted")
+    parser.add_argument("--folds", action="store_true", help="choose the weights by cross-validation")
     asked = parser.parse_args()
     if not (asked.folder / "pool.jsonl").exists():
         print(f"skipped: {asked.folder} holds no pool.jsonl")
         return 0
     os.environ["MLINTERN_WAIT_SCALE"] = "0"
+    if asked.folds:
+        for name, value in asyncio.run(cross_validate(asked.folder)).items():
+            print(f"{name:<24} {value:>6.3f}" if isinstance(value, float) else f"{name:<24} {value:>6}")
+        return 0
     runs = [asked.sources] if asked.sources else [list(SOURCES), *([name] for name in SOURCES)]
     print(f"{'sources':<38} {'questions':>9} {'nDCG@10':>8} {'recall@10':>9} {'requests':>8} {'s':>6}")
     for sources in runs:

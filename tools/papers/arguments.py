@@ -15,8 +15,8 @@ LONGEST_QUERY = 1000
 
 def parse_query(
     text: str,
-    year_from: int | None,
     *,
+    year_from: int | None,
     year_to: int | None,
     min_citations: int | None,
     categories: Sequence[str],

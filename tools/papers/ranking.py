@@ -19,13 +19,30 @@ from dataclasses import dataclass
 from mlintern.tools.papers.paper import Paper, title_key
 from mlintern.tools.papers.terms import Terms, is_common, is_content, terms_of
 
-TITLE_WEIGHT = 3.0
-"""A term in the title counts as three in the abstract."""
+
+@dataclass(frozen=True)
+class Weights:
+    """What was chosen by measuring (benchmarks/paper_questions.py --folds), beside a key term in the abstract (1).
+
+    Attributes:
+        title: so many mentions in the abstract one in the title counts for.
+        phrase: two terms that stand together.
+        feedback: terms that the best papers share.
+        sources: how high the sources rank a paper, beside how well it answers.
+    """
+
+    title: float = 3.0
+    phrase: float = 0.3
+    feedback: float = 0.2
+    sources: float = 0.03
+
+
+WEIGHTS = Weights()
 _K1, _B = 1.2, (0.5, 0.75)
 """BM25F's saturation, and how much the length of title and abstract counts."""
 _BACKGROUND, _COMMON_SHARE = 2_000, 0.2
 """Papers that are not at hand, and the share of them that holds a common word."""
-_WEAK_WEIGHT, _PHRASE_WEIGHT, _SYNONYM_WEIGHT, _FEEDBACK_WEIGHT = 0.2, 0.3, 0.5, 0.2
+_WEAK_WEIGHT, _SYNONYM_WEIGHT = 0.2, 0.5
 _FEEDBACK_PAPERS, _FEEDBACK_TERMS = 5, 10
 _LEAST_FOR_FEEDBACK = 20
 """With fewer papers the terms that the best share are those of the question."""
@@ -50,18 +67,20 @@ class Answering:
         return "; ".join(parts)
 
 
-def answers(text: str, papers: Sequence[Paper], *, year: int | None = None) -> list[Answering]:
+def answers(
+    text: str, papers: Sequence[Paper], *, year: int | None = None, weights: Weights = WEIGHTS
+) -> list[Answering]:
     """How well each of ``papers`` answers ``text``, in their order; ``year`` is the present one, for recency."""
     terms = terms_of(text)
     if not papers or not terms.key:
         return [Answering(0.0)] * len(papers)
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
-        index = _Index(database, [(paper.title, paper.abstract) for paper in papers])
+        index = _Index(database, [(paper.title, paper.abstract) for paper in papers], weights)
         scores = index.scored(terms)
         if len(papers) >= _LEAST_FOR_FEEDBACK:
             shared = _shared_terms(terms, papers, scores)
             for place, score in index.score(shared).items():
-                scores[place] += _FEEDBACK_WEIGHT * score
+                scores[place] += weights.feedback * score
         best = max(scores.values(), default=0.0) or 1.0
         titles, abstracts = index.holding(terms.key)
     whole = title_key(text)
@@ -81,7 +100,7 @@ def closeness(text: str, documents: Sequence[tuple[str, str]]) -> list[float]:
     if not documents or not terms.key:
         return [0.0] * len(documents)
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
-        scores = _Index(database, documents).scored(terms)
+        scores = _Index(database, documents, WEIGHTS).scored(terms)
     best = max(scores.values(), default=0.0) or 1.0
     return [scores[place] / best for place in range(len(documents))]
 
@@ -89,8 +108,9 @@ def closeness(text: str, documents: Sequence[tuple[str, str]]) -> list[float]:
 class _Index:
     """A full-text index in memory over (title, body)."""
 
-    def __init__(self, database: sqlite3.Connection, documents: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, database: sqlite3.Connection, documents: Sequence[tuple[str, str]], weights: Weights) -> None:
         self._database = database
+        self._weights = weights
         self._size = len(documents)
         self._stems: dict[str, str] = {}
         spelled = [(_spelled(title), _spelled(body)) for title, body in documents]
@@ -112,7 +132,7 @@ class _Index:
         for words, weight in (
             (terms.key, 1.0),
             (terms.weak, _WEAK_WEIGHT),
-            (terms.phrases, _PHRASE_WEIGHT),
+            (terms.phrases, self._weights.phrase),
             (terms.synonyms, _SYNONYM_WEIGHT),
         ):
             for place, score in self.score(words).items():
@@ -128,7 +148,7 @@ class _Index:
             papers, holding = self._size + _BACKGROUND, len(found) + common
             rarity = math.log(1 + (papers - holding + 0.5) / (holding + 0.5))
             for place, (in_title, in_body) in found.items():
-                counted = TITLE_WEIGHT * in_title / self._stretch(place, 0) + in_body / self._stretch(place, 1)
+                counted = self._weights.title * in_title / self._stretch(place, 0) + in_body / self._stretch(place, 1)
                 scores[place] += rarity * counted / (_K1 + counted)
         return scores
 

@@ -18,7 +18,7 @@ from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceErro
 from mlintern.tools.papers import paper_cursors
 from mlintern.tools.papers.paper import Paper, Passage, group, merge
 from mlintern.tools.papers.query import Query
-from mlintern.tools.papers.ranking import answers
+from mlintern.tools.papers.ranking import WEIGHTS, Weights, answers
 from mlintern.tools.papers.sources import Found, SearchSource
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.semantic_scholar import BATCH_SIZE, SemanticScholarSource
@@ -31,8 +31,6 @@ MOST_ROUNDS = 3
 _BATCH = 30
 _POOL = 100
 """Papers that each source is asked for at once: what is ranked here must first be here."""
-SOURCES_WEIGHT = 0.03
-"""What the ranks that the sources give count beside how well title and abstract answer."""
 Given = TypeVar("Given")
 _LOOK_UP = 100
 
@@ -107,15 +105,7 @@ class Search:
 
         if query.sort != "relevance" or not papers:
             return in_order(papers, query)
-        found = await anyio.to_thread.run_sync(lambda: answers(query.text, papers, year=self._year))
-        highest = max(paper.score for paper in papers) or 1.0
-        judged = [
-            dataclasses.replace(
-                paper, why=how.why, score=round(how.score + SOURCES_WEIGHT * paper.score / highest, 6)
-            )
-            for paper, how in zip(papers, found, strict=True)
-        ]
-        return sorted(judged, key=lambda paper: -paper.score)
+        return await anyio.to_thread.run_sync(lambda: judged(query.text, papers, year=self._year))
 
     async def _round(
         self, ranking: Ranking, names: Sequence[str], size: int, reports: dict[str, SourceReport]
@@ -222,6 +212,17 @@ def fuse(found: Mapping[str, Found], ranking: Ranking) -> list[Paper]:
         else:
             fresh.append(united)
     return sorted(fresh, key=lambda paper: -paper.score)
+
+
+def judged(text: str, papers: Sequence[Paper], *, year: int | None, weights: Weights = WEIGHTS) -> list[Paper]:
+    """``papers``, each with the score of the sources, by how well they answer ``text``, and why each is there."""
+    found = answers(text, papers, year=year, weights=weights)
+    highest = max(paper.score for paper in papers) or 1.0
+    told = [
+        dataclasses.replace(paper, why=how.why, score=round(how.score + weights.sources * paper.score / highest, 6))
+        for paper, how in zip(papers, found, strict=True)
+    ]
+    return sorted(told, key=lambda paper: -paper.score)
 
 
 def in_order(papers: list[Paper], query: Query) -> list[Paper]:

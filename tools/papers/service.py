@@ -140,7 +140,12 @@ class PaperService:
         if cursor is not None:
             return await self._next_page(cursor, limit)
         asked = parse_query(
-            query, year_from, year_to=year_to, min_citations=min_citations, categories=categories, sort=sort
+            query,
+            year_from=year_from,
+            year_to=year_to,
+            min_citations=min_citations,
+            categories=categories,
+            sort=sort,
         )
         check_choice("mode", mode, choices=get_args(Mode))
         if trending or not asked.text:
