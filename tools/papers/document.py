@@ -17,10 +17,14 @@ _MOST_CANDIDATES = 12
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph, figure, table or equation. ``id`` is the source's own or made by place; one version keeps it."""
+    """A paragraph, figure, table or equation. ``id`` is the source's own or made by place; one version keeps it.
+
+    ``page`` is the page of the PDF on which it begins, counted from 1; None where the source has no pages.
+    """
 
     id: str
     text: str
+    page: int | None = None
 
 
 @dataclass(frozen=True)

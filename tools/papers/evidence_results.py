@@ -49,6 +49,7 @@ def gathered(
             section=one.section.id,
             heading=one.section.heading,
             paragraph=one.block.id,
+            page=one.block.page,
             quotation=one.text,
             score=one.score,
         )

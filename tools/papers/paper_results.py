@@ -100,6 +100,7 @@ class Match(BaseModel):
     heading: str
     paragraph: str = Field(description="Id of the paragraph; can be read by itself.")
     offset: int = Field(description="Where in the section's text: read on with section and offset.")
+    page: int | None = Field(default=None, description="Of a PDF: the page on which the paragraph begins.")
     text: str = Field(description="The phrase with what stands around it.")
 
 
@@ -162,6 +163,7 @@ class ReadResult(NetworkedResult):
     section: str | None = Field(default=None, description="Id of the section or paragraph that was read.")
     section_title: str = ""
     text: str = Field(default="", description="Mathematics as LaTeX, citations as [#key].")
+    page: int | None = Field(default=None, description="Of a PDF: the page on which `text` begins.")
     offset: int = 0
     next_offset: int | None = Field(default=None, description="Pass as offset to read on; null at the end.")
     total_chars: int = Field(default=0, description="Length of the whole section.")
@@ -190,6 +192,7 @@ class EvidencePassage(BaseModel):
     section: str = Field(description="Id of the section, for read_paper.")
     heading: str
     paragraph: str = Field(description="Id of the paragraph; read_paper(section=...) reads it whole.")
+    page: int | None = Field(default=None, description="Of a PDF: the page on which the paragraph begins.")
     quotation: str = Field(description="As it stands there; '...' marks where it is cut.")
     score: float = Field(description="1 for the passage that answers best.")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -26,6 +29,7 @@ _PLAIN_HEADING = re.compile(
 _LIGATURES = str.maketrans({"ﬁ": "fi", "ﬂ": "fl", "ﬀ": "ff", "ﬃ": "ffi", "ﬄ": "ffl", "\u00ad": ""})
 _SOFT_HYPHEN = re.compile(r"[\ufffe\x02]")
 """What PDFium gives for a hyphen at a line's end, with or without the break."""
+_LETTERS_COMPARED = 80
 _ENTRY = re.compile(r"^\[(\d{1,3})\]\s+")
 
 
@@ -52,7 +56,7 @@ def read_pdf(data: bytes, *, source: str = "pdf") -> Document:
         Section(f"P{number}", "", f"Page {number}", 1, _blocks(f"P{number}", page.lines))
         for number, page in enumerate(pages, 1)
     )
-    sections, references = _with_references(sections)
+    sections, references = _with_references(_with_pages(sections, pages))
     notes: tuple[str, ...] = ("This is the text of a PDF: formulas and tables may be garbled.",)
     if count > len(pages):
         notes += (f"Cut: only the first {len(pages)} of {count} pages were read.",)
@@ -134,6 +138,28 @@ def _by_headings(pages: list[_Page]) -> tuple[Section, ...]:
     return outline.sections() if found >= _LEAST_HEADINGS else ()
 
 
+def _with_pages(sections: tuple[Section, ...], pages: list[_Page]) -> tuple[Section, ...]:
+    """``sections`` with the page of each block: found by its letters, which joining lines does not change."""
+    letters = [_letters(" ".join(page.lines)) for page in pages]
+    starts = list(itertools.accumulate(map(len, letters), initial=0))[:-1]
+    whole, position = "".join(letters), 0
+    found = []
+    for section in sections:
+        blocks = []
+        for block in section.blocks:
+            at = whole.find(_letters(block.text)[:_LETTERS_COMPARED], position)
+            if at >= 0:
+                position = at
+            page = bisect.bisect_right(starts, at) if at >= 0 else None
+            blocks.append(dataclasses.replace(block, page=page))
+        found.append(dataclasses.replace(section, blocks=tuple(blocks)))
+    return tuple(found)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
+
+
 def _joined(lines: list[str] | tuple[str, ...]) -> str:
     """Lines as paragraphs: a hyphen at a line's end joins a word, a short line with a period ends a paragraph."""
     usual = sorted(len(line) for line in lines)[3 * len(lines) // 4] if lines else 0
@@ -187,6 +213,7 @@ def _with_references(sections: tuple[Section, ...]) -> tuple[tuple[Section, ...]
     )
     if not references:
         return sections, ()
-    blocks = tuple(Block(entry.key, f"[#{entry.key}] {entry.text}") for entry in references)
+    first = section.blocks[0].page
+    blocks = tuple(Block(entry.key, f"[#{entry.key}] {entry.text}", first) for entry in references)
     told = Section("bib", section.number, section.title, section.level, blocks, section.parent)
     return tuple(told if one is section else one for one in sections), references

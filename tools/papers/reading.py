@@ -179,6 +179,7 @@ def _paged(
     result.section = block.id if block is not None else section.id
     result.section_title = section.heading
     result.offset, result.total_chars = offset, len(whole)
+    result.page = block.page if block is not None else _page_at(section, offset)
     if section in document.sections:
         inside = document.children(section)
         result.subsections = [] if subsections else [_entry(child) for child in inside]
@@ -190,6 +191,16 @@ def _paged(
     cited = set(_CITED_KEY.findall(result.text))
     result.references = [cited_work(entry) for entry in document.references if entry.key in cited]
     return result
+
+
+def _page_at(section: Section, offset: int) -> int | None:
+    """The page of the block that stands at ``offset`` of the section's text."""
+    end = 0
+    for block in section.blocks:
+        end += len(block.text) + 2
+        if offset < end:
+            return block.page
+    return None
 
 
 def _found(result: ReadResult, document: Document, phrase: str, wanted: str | None) -> ReadResult:
@@ -205,7 +216,14 @@ def _found(result: ReadResult, document: Document, phrase: str, wanted: str | No
         whole = document.abstract if section.id == "abstract" else section.text
         around = whole[max(0, start - _AROUND) : end + _AROUND]
         result.matches.append(
-            Match(section=section.id, heading=section.heading, paragraph=block.id, offset=start, text=around)
+            Match(
+                section=section.id,
+                heading=section.heading,
+                paragraph=block.id,
+                offset=start,
+                page=block.page,
+                text=around,
+            )
         )
     result.matches_total = len(places)
     if len(places) > _MOST_MATCHES:

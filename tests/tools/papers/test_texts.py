@@ -66,24 +66,29 @@ def tarred(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def pdf(text: str) -> bytes:
-    """A one-page PDF, written by hand, a line of it for each line of ``text``."""
-    lines = " ".join(f"({line}) Tj 0 -14 Td" for line in text.splitlines())
-    stream = f"BT /F1 12 Tf 72 720 Td {lines} ET".encode()
+def pdf(*texts: str) -> bytes:
+    """A PDF, written by hand, with a page for each of ``texts`` and a line for each of their lines."""
+    kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(texts)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
-        b"/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
-        b"<< /Length %d >>\nstream\n" % len(stream) + stream + b"\nendstream",
+        f"<< /Type /Pages /Kids [{kids}] /Count {len(texts)} >>".encode(),
     ]
+    for number, text in enumerate(texts):
+        lines = " ".join(f"({line}) Tj 0 -14 Td" for line in text.splitlines())
+        stream = f"BT /F1 12 Tf 72 720 Td {lines} ET".encode()
+        objects += [
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R " % (4 + 2 * number)
+            + b"/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+            b"<< /Length %d >>\nstream\n" % len(stream) + stream + b"\nendstream",
+        ]
     body, offsets = bytearray(b"%PDF-1.4\n"), []
     for number, content in enumerate(objects, 1):
         offsets.append(len(body))
         body += b"%d 0 obj\n" % number + content + b"\nendobj\n"
-    start = len(body)
-    body += b"xref\n0 5\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    return bytes(body + b"trailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % start)
+    start, size = len(body), len(objects) + 1
+    body += b"xref\n0 %d\n0000000000 65535 f \n" % size
+    body += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return bytes(body + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (size, start))
 
 
 async def source_of(papers: PaperService, paper_id: str = PAPER) -> tuple[str | None, list[tuple[str, str]]]:
@@ -293,6 +298,29 @@ def test_a_pdf_has_sections_joined_words_and_references() -> None:
     assert [(one.title, one.year, one.arxiv) for one in paper.references] == [
         ("Direct preference optimization", 2023, "2305.18290"), ("A title of something", 2021, ""),
     ]  # fmt: skip
+
+
+PAGES = (
+    "A Study of Rates\nAda Lovelace\nAbstract\nWe study rates.\n1 Introduction\nReinforcement learning is old.",
+    "2 Method\nWe train every small model with a learn-",
+    "ing rate of 1e-5 on mathematics.\n3 Results\nThe second model is better than the first one by far.",
+)
+
+
+def test_what_stands_in_a_pdf_is_told_with_its_page_also_where_a_word_goes_over_two() -> None:
+    paper = read_pdf(pdf(*PAGES))
+    pages = {one.title: [block.page for block in one.blocks] for one in paper.sections}
+    assert pages["Introduction"] == [1] and pages["Method"] == [2] and pages["Results"] == [3]
+    assert paper.locate("2")[0].text == "We train every small model with a learning rate of 1e-5 on mathematics."
+
+
+async def test_passages_and_places_of_a_pdf_have_page_numbers(papers: PaperService, world: World) -> None:
+    world.site.pdfs["2301.10000"] = pdf(*PAGES)
+    result = await papers.ask(question="learning rate of small models", paper_ids=["2301.10000"])
+    assert (result.passages[0].heading, result.passages[0].page) == ("2 Method", 2)
+    found = await papers.read(paper_id="2301.10000", find="better than the first")
+    assert [one.page for one in found.matches] == [3]
+    assert (await papers.read(paper_id="2301.10000", section="Results")).page == 3
 
 
 async def test_the_title_of_a_pdf_comes_from_arxiv_and_its_references_are_given(
