@@ -249,7 +249,7 @@ class _Measure:
             found = paired_in_clusters(before, after, clusters=[groups[item] for item in shared])
             notes.append(f"{len(shared)} items in {count} clusters, told by {told}: items of one cluster are alike.")
         if same:
-            return _Measured(found, tuple(notes))
+            return _Measured(found, tuple(notes), n=len(shared))
         notes.append(
             f"Only the {len(shared)} items that both sides answered are compared (of {len(a)} of the baseline, "
             f"{pair.baseline.value:.4g}, and {len(b)} of the candidate, {pair.candidate.value:.4g})."

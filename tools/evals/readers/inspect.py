@@ -1,4 +1,4 @@
-"""Logs of Inspect (UK AI Security Institute): ``.eval`` archives and ``.json`` logs, format version 2."""
+"""Logs of Inspect (UK AI Security Institute): ``.eval`` archives and ``.json`` logs, format versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from mlintern.tools.evals.names import direction_of_score
 from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "inspect"
-FORMAT = 2
+FORMATS = (1, 2)
+ATTACHMENT = "attachment://"
+"""How a text that stands apart, once for all places that have it, is referred to."""
 SPREAD = ("stderr", "std", "var", "bootstrap_stderr")
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """What Inspect's `value_to_float` makes of correct, partial, incorrect, no answer."""
@@ -108,6 +110,12 @@ class Scores(Document):
     def kind(self) -> str:
         return str(self.name) + (f"/{self.reducer}" if self.reducer not in (None, "mean") else "")
 
+    @property
+    def judges(self) -> str:
+        """What tells the direction: the scorer, or of a scorer that gives several values the name of this one."""
+        scorer, name = str(self.scorer or self.name), str(self.name or self.scorer)
+        return scorer if name.startswith(scorer) else name
+
     def stderr(self, key: str) -> float | None:
         """The metric ``stderr`` belongs to the mean; ``X_acc`` or ``X_accuracy`` may have an ``X_stderr``."""
         own = (f"{key.rpartition('_')[0]}_stderr",) if "_" in key else ()
@@ -162,17 +170,30 @@ class Log(Document):
 def matches(file: ResultFile) -> bool:
     if file.data is None:
         return zipfile.is_zipfile(file.path) and not {"header.json", "_journal/start.json"}.isdisjoint(_names(file))
-    data = mapping(file.data)
-    return isinstance(data.get("eval"), dict) and "status" in data and "version" in data
+    logs = file.data if isinstance(file.data, list) else [file.data]
+    return bool(logs) and all(
+        isinstance(data := mapping(one), dict) and isinstance(data.get("eval"), dict) and "status" in data
+        for one in logs
+    )
 
 
 def read(file: ResultFile) -> Reading:
     if file.data is None and "header.json" not in _names(file):
         return Reading(problems=[_unfinished(file, Log.model_validate({"status": "started"}))])
-    log = Log.model_validate(file.data if file.data is not None else _member(file, "header.json"))
-    if log.version != FORMAT:
+    if isinstance(file.data, list):
+        readings = [_read_log(file, mapping(one)) for one in file.data]
+        return Reading(
+            rows=[row for one in readings for row in one.rows],
+            problems=[problem for one in readings for problem in one.problems],
+        )
+    return _read_log(file, mapping(file.data) if file.data is not None else _member(file, "header.json"))
+
+
+def _read_log(file: ResultFile, raw: dict[str, Any]) -> Reading:
+    log = Log.model_validate(_modern(raw))
+    if log.version not in FORMATS:
         raise BadInput(
-            f"{file.path} has log format version {log.version!r}; this mlintern reads {FORMAT}.",
+            f"{file.path} has log format version {log.version!r}; this mlintern reads 1 and 2.",
             next_step="Convert it with `inspect log convert`, or upgrade mlintern.",
         )
     if log.status != "success":
@@ -187,11 +208,39 @@ def read(file: ResultFile) -> Reading:
     return reading
 
 
+def _modern(raw: dict[str, Any]) -> dict[str, Any]:
+    """A log as version 2 writes it: one list of scores, metrics by name, and the version where none is stated.
+
+    Version 1 had one scorer with its metrics beside it in ``results``; some tools list metrics with their names.
+    """
+    results = raw.get("results")
+    if not isinstance(results, dict):
+        return {"version": FORMATS[-1], **raw}
+    if "scores" not in results and (scorer := results.get("scorer")) is not None:
+        name = mapping(scorer).get("name") if isinstance(scorer, dict) else scorer
+        score = {"name": name, "scorer": name, "metrics": results.get("metrics")}
+        results = {**results, "scores": [score]}
+    scores = [
+        {**score, "metrics": {one.get("name"): one for one in map(mapping, score["metrics"]) if one.get("name")}}
+        if isinstance(score, dict) and isinstance(score.get("metrics"), list)
+        else score
+        for score in listed(results.get("scores"))
+    ]
+    return {"version": FORMATS[-1], **raw, "results": {**results, "scores": scores}}
+
+
+def _with_scores(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    """A sample with its scores by scorer; version 1 had one ``score`` without the scorer's name."""
+    if "scores" not in raw and isinstance(raw.get("score"), dict):
+        return {**raw, "scores": {name: raw["score"]}}
+    return raw
+
+
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
     """Scores by sample id, reduced over epochs as the row's reducer does."""
     name, _, reducer = (row.filter or "").partition("/")
     grades: dict[str, list[float]] = {}
-    for summary in _summaries(file):
+    for summary in _summaries(file, row):
         grade = _grade(_value(mapping(summary.get("scores")), name))
         if grade is None:
             return None
@@ -232,7 +281,7 @@ def items(file: ResultFile, row: EvalRow) -> list[Sample] | None:
     """From the summaries; the answers themselves are read by `with_answer`, one item at a time."""
     scorer = (row.filter or "").partition("/")[0]
     found: dict[str, Sample] = {}
-    for raw in _summaries(file):
+    for raw in _summaries(file, row):
         summary = Summary.model_validate(raw)
         score = mapping(summary.scores.get(scorer))
         grade = _grade(_value(summary.scores, scorer))
@@ -269,7 +318,7 @@ def with_answer(file: ResultFile, sample: Sample) -> Sample:
     name = f"samples/{sample.id}_epoch_1.json"
     if sample.answer is not None or file.data is not None or name not in _names(file):
         return sample
-    raw = mapping(_member(file, name))
+    raw = _whole(mapping(_member(file, name)))
     choices = listed(mapping(raw.get("output")).get("choices"))
     reason = mapping(choices[0]).get("stop_reason") if choices else None
     return sample.model_copy(
@@ -313,7 +362,7 @@ def _rows(file: ResultFile, log: Log, score: Scores) -> Iterator[EvalRow | EvalP
             value=value,
             stderr=score.stderr(key),
             n=log.items_scored(score),
-            higher_is_better=direction_of_score(key, scorer=str(score.scorer or score.name)),
+            higher_is_better=direction_of_score(key, scorer=score.judges),
             model=log.eval.model,
             date=log.eval.created,
             version=log.eval.task_version,
@@ -332,11 +381,37 @@ def _unfinished(file: ResultFile, log: Log) -> EvalProblem:
     )
 
 
-def _summaries(file: ResultFile) -> list[dict[str, Any]]:
+def _summaries(file: ResultFile, row: EvalRow) -> list[dict[str, Any]]:
+    """The samples of the log that ``row`` is from, in a file of several by task, model and date."""
+    name = (row.filter or "").partition("/")[0]
     if file.data is not None:
-        return [mapping(entry) for entry in listed(mapping(file.data).get("samples"))]
+        logs = file.data if isinstance(file.data, list) else [file.data]
+        wanted = (row.task_raw, row.model, row.date)
+        for one in map(mapping, logs):
+            spec = Spec.model_validate(mapping(one.get("eval")))
+            if len(logs) == 1 or (spec.task, spec.model, spec.created) == wanted:
+                return [_with_scores(_whole(mapping(entry)), name) for entry in listed(one.get("samples"))]
+        return []
     has_any = "summaries.json" in _names(file)
-    return [mapping(entry) for entry in listed(_member(file, "summaries.json"))] if has_any else []
+    entries = listed(_member(file, "summaries.json")) if has_any else []
+    return [_with_scores(mapping(entry), name) for entry in entries]
+
+
+def _whole(raw: dict[str, Any]) -> dict[str, Any]:
+    """A sample with the texts that stand apart in its ``attachments`` put back where they are referred to."""
+    attachments = mapping(raw.get("attachments"))
+    if not attachments:
+        return raw
+
+    def put_back(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(ATTACHMENT):
+            return attachments.get(value.removeprefix(ATTACHMENT), value)
+        if isinstance(value, dict):
+            return {key: put_back(inner) for key, inner in value.items()}
+        return [put_back(inner) for inner in value] if isinstance(value, list) else value
+
+    shown = ("input", "messages", "output", "target", "choices", "scores", "score")
+    return {**raw, **{key: put_back(raw[key]) for key in shown if key in raw}}
 
 
 def _member(file: ResultFile, name: str) -> Any:
