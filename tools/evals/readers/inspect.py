@@ -31,12 +31,10 @@ from mlintern.tools.evals.fields import (
     mapping,
 )
 from mlintern.tools.evals.names import direction_of_score
+from mlintern.tools.evals.readers.inspect_shapes import FORMATS, modern, whole, with_scores
 from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample
 
 SUITE = "inspect"
-FORMATS = (1, 2)
-ATTACHMENT = "attachment://"
-"""How a text that stands apart, once for all places that have it, is referred to."""
 SPREAD = ("stderr", "std", "var", "bootstrap_stderr")
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 """What Inspect's `value_to_float` makes of correct, partial, incorrect, no answer."""
@@ -190,7 +188,7 @@ def read(file: ResultFile) -> Reading:
 
 
 def _read_log(file: ResultFile, raw: dict[str, Any]) -> Reading:
-    log = Log.model_validate(_modern(raw))
+    log = Log.model_validate(modern(raw))
     if log.version not in FORMATS:
         raise BadInput(
             f"{file.path} has log format version {log.version!r}; this mlintern reads 1 and 2.",
@@ -206,34 +204,6 @@ def _read_log(file: ResultFile, raw: dict[str, Any]) -> Reading:
     reading = Reading.of(found for score in log.results.scores for found in _rows(file, log, score))
     reading.rows.sort(key=lambda row: "headline" not in row.notes)
     return reading
-
-
-def _modern(raw: dict[str, Any]) -> dict[str, Any]:
-    """A log as version 2 writes it: one list of scores, metrics by name, and the version where none is stated.
-
-    Version 1 had one scorer with its metrics beside it in ``results``; some tools list metrics with their names.
-    """
-    results = raw.get("results")
-    if not isinstance(results, dict):
-        return {"version": FORMATS[-1], **raw}
-    if "scores" not in results and (scorer := results.get("scorer")) is not None:
-        name = mapping(scorer).get("name") if isinstance(scorer, dict) else scorer
-        score = {"name": name, "scorer": name, "metrics": results.get("metrics")}
-        results = {**results, "scores": [score]}
-    scores = [
-        {**score, "metrics": {one.get("name"): one for one in map(mapping, score["metrics"]) if one.get("name")}}
-        if isinstance(score, dict) and isinstance(score.get("metrics"), list)
-        else score
-        for score in listed(results.get("scores"))
-    ]
-    return {"version": FORMATS[-1], **raw, "results": {**results, "scores": scores}}
-
-
-def _with_scores(raw: dict[str, Any], name: str) -> dict[str, Any]:
-    """A sample with its scores by scorer; version 1 had one ``score`` without the scorer's name."""
-    if "scores" not in raw and isinstance(raw.get("score"), dict):
-        return {**raw, "scores": {name: raw["score"]}}
-    return raw
 
 
 def samples(file: ResultFile, row: EvalRow) -> dict[str, float] | None:
@@ -318,7 +288,7 @@ def with_answer(file: ResultFile, sample: Sample) -> Sample:
     name = f"samples/{sample.id}_epoch_1.json"
     if sample.answer is not None or file.data is not None or name not in _names(file):
         return sample
-    raw = _whole(mapping(_member(file, name)))
+    raw = whole(mapping(_member(file, name)))
     choices = listed(mapping(raw.get("output")).get("choices"))
     reason = mapping(choices[0]).get("stop_reason") if choices else None
     return sample.model_copy(
@@ -390,28 +360,11 @@ def _summaries(file: ResultFile, row: EvalRow) -> list[dict[str, Any]]:
         for one in map(mapping, logs):
             spec = Spec.model_validate(mapping(one.get("eval")))
             if len(logs) == 1 or (spec.task, spec.model, spec.created) == wanted:
-                return [_with_scores(_whole(mapping(entry)), name) for entry in listed(one.get("samples"))]
+                return [with_scores(whole(mapping(entry)), name) for entry in listed(one.get("samples"))]
         return []
     has_any = "summaries.json" in _names(file)
     entries = listed(_member(file, "summaries.json")) if has_any else []
-    return [_with_scores(mapping(entry), name) for entry in entries]
-
-
-def _whole(raw: dict[str, Any]) -> dict[str, Any]:
-    """A sample with the texts that stand apart in its ``attachments`` put back where they are referred to."""
-    attachments = mapping(raw.get("attachments"))
-    if not attachments:
-        return raw
-
-    def put_back(value: Any) -> Any:
-        if isinstance(value, str) and value.startswith(ATTACHMENT):
-            return attachments.get(value.removeprefix(ATTACHMENT), value)
-        if isinstance(value, dict):
-            return {key: put_back(inner) for key, inner in value.items()}
-        return [put_back(inner) for inner in value] if isinstance(value, list) else value
-
-    shown = ("input", "messages", "output", "target", "choices", "scores", "score")
-    return {**raw, **{key: put_back(raw[key]) for key in shown if key in raw}}
+    return [with_scores(mapping(entry), name) for entry in entries]
 
 
 def _member(file: ResultFile, name: str) -> Any:
