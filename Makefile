@@ -4,6 +4,7 @@
 # make live       one small question to each real service that a key is set for; costs at most 3 US cents, and says so
 # make map        the list of files in docs/architecture.md, from their docstrings
 # make release    the wheel, the bundle for desktop hosts (.mcpb) and their checksums, in dist/
+# make wheel-check  the wheel without extras in an empty environment answers every tool once over MCP
 # make bench      every benchmark
 # make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm, slurmdbd, sshd and Chromium come from the
 #                 system)
@@ -18,7 +19,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install release map rehearse test test-fast live check format bench peers ray clean
+.PHONY: install release map rehearse test test-fast live check format wheel-check bench peers ray clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -60,6 +61,9 @@ format: $(READY)
 
 release: $(READY)
 	$(BIN)/python release/build.py
+
+wheel-check: $(READY)
+	$(BIN)/python release/check_wheel.py
 
 bench: $(READY)
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done

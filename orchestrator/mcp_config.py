@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlintern.orchestrator.errors import OrchestratorError
+
 VARIABLE = re.compile(r"\$\{(?:env:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 UNKNOWN = re.compile(r"\$\{[^}]*\}")
 
@@ -33,7 +35,7 @@ OWN_SERVER_TAKES = (
 """What our own server gets besides, and everything that starts with ``MLINTERN_``. No model key is among it."""
 
 
-class ConfigError(Exception):
+class ConfigError(OrchestratorError):
     """The file itself cannot be read. The text says why and what a right one looks like."""
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 from pathlib import Path
 
 import pytest
 
 from tests.house.architecture_map import PAGE, ROOT, modules, page, summary
 
+CAUGHT_IN_THEIR_ROOM = {"Refused"}
+"""What a trainer would refuse of a row: `try_row` and `formats` turn it into a finding; no tool raises it."""
 LONGEST_FILE = 415
 DECORATED = ("property", "overload", "override", "validator", "tool", "prompt", "resource", "fixture", "command")
 """Functions with these decorators are called by somebody else's rules."""
@@ -27,3 +31,18 @@ def test_a_module_says_in_one_line_what_it_holds(path: Path) -> None:
 def test_no_file_is_longer_than_its_subject(path: Path) -> None:
     lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST_FILE, f"{path} has {lines} lines: split it by subject"
+
+
+@pytest.mark.parametrize("room, base", [("orchestrator", "OrchestratorError"), ("tools", "MlinternError")])
+def test_every_error_of_a_room_has_its_one_base_class(room: str, base: str) -> None:
+    parents = {
+        node.name: {ast.unparse(parent) for parent in node.bases}
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+    builtin = {
+        name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
+    }
+    others = {name for name, above in parents.items() if above & builtin}
+    assert {name for name in others if not name.startswith("_")} - CAUGHT_IN_THEIR_ROOM == {base}

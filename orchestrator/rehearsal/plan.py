@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.rehearsal.script import Call, Outcome, Plan, Say
 
 EXPERIMENT = "rehearsal"
@@ -47,7 +48,7 @@ class Inputs:
     held_out: Path
 
 
-class Stopped(Exception):
+class Stopped(OrchestratorError):
     """The plan cannot go on; the text says why. The run then ends, and fails."""
 
 

@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mlintern.orchestrator.errors import OrchestratorError
 from mlintern.orchestrator.rehearsal.plan import EXPERIMENT, TARGET, Inputs
 
 CHANCE = 0.1
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Unproven(Exception):
+class Unproven(OrchestratorError):
     """A step of the rehearsal left no proof; the text says which."""
 
 
