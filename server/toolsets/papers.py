@@ -33,8 +33,8 @@ def register(registry: Registry, lab: Lab) -> None:
         ] = "relevance",
         sources: Annotated[list[SourceName] | None, Field(description="Ask only these; all if omitted")] = None,
         mode: Annotated[
-            Literal["papers", "passages"],
-            Field(description="passages: pieces of full texts"),
+            Literal["papers", "citations", "passages"],
+            Field(description="citations: of the best too"),
         ] = "papers",
         trending: Annotated[bool, Field(description="Papers that people look at most now")] = False,
     ) -> SearchResult:

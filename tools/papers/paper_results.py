@@ -37,7 +37,9 @@ class SearchItem(BaseModel):
     abstract: str = Field(description="The first 700 characters; ends in '...' where it was cut.")
     url: str
     found_in: list[str] = Field(description="The sources that found it.")
-    why: str = Field(default="", description="Which terms of the query its title and its abstract hold.")
+    why: str = Field(
+        default="", description="Terms of the query that it holds, and where; whose citations led to it."
+    )
     code: str = Field(default="", description="Repository of its code, as Hugging Face Papers knows it.")
     models: int | None = Field(default=None, description="Models on the Hub that mention it; null: not known.")
     datasets: int | None = Field(default=None, description="The same for datasets.")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlintern.common.text import cut_line
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
 from mlintern.tools.papers import paper_cursors
 from mlintern.tools.papers.paper import Paper, Passage, group, merge
@@ -31,6 +32,8 @@ MOST_ROUNDS = 3
 _BATCH = 30
 _POOL = 100
 """Papers that each source is asked for at once: what is ranked here must first be here."""
+SEEDS, _NEIGHBOURS, _LONGEST_SEED = 3, 100, 60
+"""Hits whose citations are followed, papers that each is asked for in a direction, characters of its title."""
 Given = TypeVar("Given")
 _LOOK_UP = 100
 
@@ -98,6 +101,54 @@ class Search:
             kept = await self._filtered(ranking, fresh, unapplied)
             ranking.papers += await self._ordered(kept, ranking.query)
         ranking.reports.update(reports)
+
+    async def expand(self, ranking: Ranking) -> None:
+        """Add what the best hits cite and what cites them, and rank all of it by the question.
+
+        For a ranking of which nothing was shown yet. A paper says by which hit it was found.
+        """
+        import anyio
+
+        seeds = [paper for paper in ranking.papers if _known_to_semantic_scholar(paper)][:SEEDS]
+        calls = {
+            (place, direction): partial(
+                getattr(self._semantic_scholar, direction),
+                _known_to_semantic_scholar(seed),
+                limit=_NEIGHBOURS,
+                abstracts=True,
+            )
+            for place, seed in enumerate(seeds)
+            for direction in ("references", "citations")
+        }
+        answers = await side_by_side({f"{place} {way}": call for (place, way), call in calls.items()}, self._deadline)
+        near: list[Paper] = []
+        ways: dict[str, list[str]] = {}
+        for (place, way), answer in zip(calls, answers.values(), strict=True):
+            if isinstance(answer, MlinternError):
+                ranking.reports["semantic_scholar"] = failed("semantic_scholar", answer)
+                _note(ranking, f"The {way} of {seeds[place].title!r} could not be asked: {answer}")
+                continue
+            said = "cited by" if way == "references" else "cites"
+            for edge in answer.edges:
+                if edge.paper.keys and edge.paper.title:
+                    by = f"{said} {cut_line(seeds[place].title, _LONGEST_SEED)}"
+                    ways.setdefault(edge.paper.key, []).append(by)
+                    near.append(dataclasses.replace(edge.paper, score=0.0, found_in=("semantic_scholar",)))
+        query = ranking.query
+        first = len(ranking.papers)
+        together = [*ranking.papers, *near]
+        fresh = [merge([together[index] for index in indices]) for indices in group(together) if indices[0] >= first]
+        fresh = await self._filtered(ranking, fresh, query.filters)
+        if not fresh:
+            return
+        everything = [*ranking.papers, *fresh]
+        led = {paper.key: ways.get(paper.key, [])[:2] for paper in fresh}
+        ranked = await anyio.to_thread.run_sync(lambda: judged(query.text, everything, year=self._year))
+        ranking.papers = [
+            dataclasses.replace(paper, why="; ".join(filter(None, [paper.why, *led.get(paper.key, ())])))
+            for paper in ranked
+            if paper.why or paper.key not in led  # a neighbour that holds no word of the question is none
+        ]
 
     async def _ordered(self, papers: list[Paper], query: Query) -> list[Paper]:
         """``papers`` by how well they answer; how high the sources rank them decides where that is equal."""
@@ -294,6 +345,11 @@ def _joined(papers: list[Paper], looked_up: list[Paper]) -> list[Paper]:
                     merged, score=papers[index].score, found_in=papers[index].found_in
                 )
     return united
+
+
+def _known_to_semantic_scholar(paper: Paper) -> str:
+    """The key by which Semantic Scholar finds ``paper``; empty if it has no name for it."""
+    return next((key for key in paper.keys if key.partition(":")[0] in ("arxiv", "doi", "s2")), "")
 
 
 def _note(ranking: Ranking, note: str) -> None:

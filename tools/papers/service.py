@@ -40,7 +40,7 @@ from mlintern.tools.service_status import SourceReport, answered, failed, overal
 from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 
-Mode = Literal["papers", "passages"]
+Mode = Literal["papers", "citations", "passages"]
 Format = Literal["text", "records"]
 Part = Literal["text", "recipe", "bibtex"]
 SEARCH_DEADLINE = 20.0
@@ -130,7 +130,9 @@ class PaperService:
             categories: arXiv categories, any of them: ``["cs.CL", "cs.LG"]``, or ``["cs"]`` for all of cs.
             sort: relevance (fused over sources), citations or date; the latter two order what was found.
             sources: a subset of arxiv, hf_papers, semantic_scholar, openalex; all by default.
-            mode: "papers", or "passages" for the pieces of full texts that answer the query (Semantic Scholar only).
+            mode: "papers"; "citations" for what the best three hits cite and what cites them too, ranked along with
+                the hits (six more requests to Semantic Scholar); "passages" for the pieces of full texts that answer
+                the query (Semantic Scholar only).
             trending: the daily papers that people look at most; with ``query``, those of them that match.
 
         Raises:
@@ -160,6 +162,9 @@ class PaperService:
             return await find_passages(asked, limit, source=self._semantic_scholar, deadline=self._deadline)
         ranking = Ranking(asked, positions=dict.fromkeys(names, ""))
         state_id = hashlib.sha256(repr((asked, names, self._clock.now())).encode()).hexdigest()[:16]
+        if mode == "citations" and sort == "relevance":
+            await self._search.grow(ranking, wanted=limit)
+            await self._search.expand(ranking)
         return await self._page(state_id, ranking, start=0, limit=limit)
 
     async def read(

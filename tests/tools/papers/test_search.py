@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import anyio
@@ -13,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query
-from mlintern.tools.papers.search import Ranking, fuse
+from mlintern.tools.papers.search import SEEDS, Ranking, fuse
 from mlintern.tools.papers.service import PaperService
 from mlintern.tools.papers.sources import Found
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource, paper_of
@@ -21,7 +23,8 @@ from mlintern.tools.web import Web
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services import standin
-from tests.tools.papers.conftest import World
+from tests.services.corpus import Corpus
+from tests.tools.papers.conftest import World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -348,3 +351,33 @@ async def test_recorded_refusals_of_semantic_scholar_are_told_apart(
     with pytest.raises(NotFound if status == 404 else ServiceError) as refused:
         await asked
     assert "not found" in str(refused.value) or "unsupported fields" in str(refused.value)
+
+
+async def test_citations_of_the_best_hits_are_followed_and_each_says_where_it_comes_from(
+    workspace: Workspace, clock: FakeClock
+) -> None:
+    with contextlib.ExitStack() as stack:
+        world = open_world(stack, Corpus(size=400, fan_out=24))
+        web = Web(workspace, clock, environ=world.environ)
+        papers = PaperService(web, workspace, clock)
+        question = world.corpus.entries[0].title
+        alone = await papers.search(query=question, limit=1, sources=["arxiv"])
+        page = await papers.search(query=question, limit=50, sources=["arxiv"], mode="citations")
+        assert len(world.semantic_scholar.seen) <= 2 * SEEDS
+        assert page.items[0].paper_id == alone.items[0].paper_id, "a hit that answers best stays first"
+        items = list(page.items)
+        while page.next_cursor and len(items) < 200:
+            page = await papers.search(limit=50, cursor=page.next_cursor)
+            items += page.items
+        await web.close()
+    led = [one for one in items if "cite" in one.why]
+    assert led and all("semantic_scholar" in one.found_in for one in led)
+    assert all(re.search(r"(?:title|abstract): .+; (?:cited by|cites) ", one.why) for one in led)
+    assert len({one.paper_id for one in items}) == len(items)
+
+
+async def test_without_citations_the_hits_stand_and_the_failure_is_told(papers: PaperService, world: World) -> None:
+    world.semantic_scholar.fail_always(standin.too_many(300))
+    found = await papers.search(query=world.corpus.entries[0].title, sources=["arxiv"], mode="citations")
+    assert found.items and found.status == "partial"
+    assert any("could not be asked" in note for note in found.notes)
