@@ -41,6 +41,7 @@ TRUTH: Mapping[str, frozenset[str]] = {
     "transposed_bars.log": HEALTHY,
     "tqdm_one_line.log": HEALTHY,
     "prefix_rank.log": frozenset({"nan_or_inf"}),
+    "reward-hacking/rl-leetcode__openai__gpt-oss-20b__Easy__metrics.jsonl": frozenset({"no_reward_signal"}),
     "reward-hacking/rl-leetcode__meta-llama__Llama-3.2-3B__g__Easy__metrics.jsonl": frozenset({"reward_hacking"}),
 }
 """The kinds that would be right for each log; none for a healthy run."""
