@@ -41,7 +41,7 @@ class Request:
 
 
 class Person(Protocol):
-    """Whoever sits at the terminal."""
+    """The person at the terminal."""
 
     async def decide(self, request: Request) -> Decision:
         """Yes or no to one action. Waits for as long as the person takes."""

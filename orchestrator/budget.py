@@ -112,7 +112,7 @@ class ModelBudget:
             return None
 
     def cost_of(self, model: str, usage: Usage) -> float:
-        """USD for ``usage`` of a model that nobody chose; by the dearest row of the table where it has no price."""
+        """USD for ``usage`` of a model that nobody chose; by the most expensive row where it has no price."""
         try:
             return self.prices.price(model, self._day()).cost(usage)
         except UnknownPrice:

@@ -1,4 +1,4 @@
-"""How far a long call is: from the server's notification to whoever shows the run, beside the call's own result."""
+"""How far a long call is: from the server's notification to the front end, beside the call's own result."""
 
 from __future__ import annotations
 

@@ -270,7 +270,9 @@ class LoopGuard:
         streak.times += 1
         streak.together = streak.together + 1 if previous == seen.name else 1
         level: Level | None = "hint" if streak.times == ERROR_REPEATS else None
-        for height, each in enumerate(LEVELS[1:], start=1):  # work in between may be an attempt to mend: hint only
+        for height, each in enumerate(
+            LEVELS[1:], start=1
+        ):  # work in between may be an attempt to correct it: hint only
             if streak.together == ERROR_REPEATS + height * ERROR_STEP:
                 level = each
         if level == "refuse":

@@ -138,7 +138,7 @@ class ModelReply:
         return "".join(block["text"] for block in self.blocks if block["type"] == "text")
 
 
-# What happens during a call, for whoever shows it. Nothing of this is history.
+# What happens during a call, for the front end that shows it. Nothing of this is history.
 
 
 @dataclass(frozen=True)

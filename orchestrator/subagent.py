@@ -211,7 +211,7 @@ class ReadOnly:
         self.tools = tuple(tool for tool in hosts.tools if tool.side_effect == "read_only")
 
     async def call(self, name: str, arguments: dict[str, Any]) -> ToolOutcome:
-        """See `ports.Hosts.call`; any other tool is refused here too, whoever asks."""
+        """See `ports.Hosts.call`; any other tool is refused here too."""
         if name not in {tool.name for tool in self.tools}:
             return ToolOutcome.error(f"{name} is not a read-only tool; research cannot call it.")
         return await self._hosts.call(name, arguments)

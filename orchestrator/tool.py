@@ -33,7 +33,7 @@ class Tool:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolOutcome:
-    """What a call gave: blocks for the ``tool_result``, and the same as text for whoever reads along.
+    """What a call gave: blocks for the ``tool_result``, and the same as text for a person who reads along.
 
     ``structured`` is the server's structured content, if it gave any. ``unknown`` marks a call of which nobody can
     say whether it happened (the connection broke, it was interrupted).

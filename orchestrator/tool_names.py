@@ -67,7 +67,7 @@ def hosted(tool: mcp.types.Tool, *, name: str, server: str) -> Tool:
 
 
 def side_effect_of(annotations: mcp.types.ToolAnnotations | None) -> SideEffect:
-    """What a server says about repeating a call; whoever says nothing may do anything."""
+    """What a server says about repeating a call; a tool that says nothing may do anything."""
     if annotations is None:
         return "side_effect"
     if annotations.read_only_hint:

@@ -83,7 +83,7 @@ def bundled() -> Iterator[tuple[str, Path]]:
 
 
 def with_bundle(entry: dict[str, object], bundle: Path) -> dict[str, object]:
-    """The registry's entry with the bundle's checksum, for whoever publishes it; its address is theirs to set."""
+    """The registry's entry with the bundle's checksum, for the publisher; its address is theirs to set."""
     meta = {"io.modelcontextprotocol.registry/publisher-provided": {"bundle": bundle.name, "sha256": digest(bundle)}}
     return {**entry, "_meta": meta}
 

@@ -233,8 +233,8 @@ def parse_address(text: str) -> tuple[str, int]:
         loopback = False
     if not loopback:
         raise BadInput(
-            f"--http {text!r} is not a loopback address, and this server has no sign-in: whoever reaches it can run"
-            " code here.",
+            f"--http {text!r} is not a loopback address, and this server has no sign-in: everyone who reaches it"
+            " can run code here.",
             next_step="Bind to 127.0.0.1 and reach it through an SSH tunnel or a proxy that authenticates.",
         )
     return host, int(port)

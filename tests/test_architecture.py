@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.house.architecture_map import PAGE, ROOT, modules, page, summary
+from tests.house.architecture_map import PAGE, ROOMS, ROOT, modules, page, summary
 
 CAUGHT_IN_THEIR_ROOM = {"Refused"}
 """What a trainer would refuse of a row: `try_row` and `formats` turn it into a finding; no tool raises it."""
+ARCHAIC = re.compile(
+    r"\b(?:whoever|mend|mends|mended|mending|dearest|whence|thereof|hereby|henceforth|nought|naught|behold|forthwith"
+    r"|wherein|whereby|lest|ere|betwixt|amongst|whilst|unto|thrice|in vain)\b",
+    re.IGNORECASE,
+)
+"""Words that a reader of technical English has to look up."""
 LONGEST_FILE = 415
 DECORATED = ("property", "overload", "override", "validator", "tool", "prompt", "resource", "fixture", "command")
 """Functions with these decorators are called by somebody else's rules."""
@@ -46,3 +53,14 @@ def test_every_error_of_a_room_has_its_one_base_class(room: str, base: str) -> N
     }
     others = {name for name, above in parents.items() if above & builtin}
     assert {name for name in others if not name.startswith("_")} - CAUGHT_IN_THEIR_ROOM == {base}
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "docs", "skills", "release"])
+def test_the_words_are_those_of_today(room: str) -> None:
+    texts = [path for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".md", ".j2")]
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in texts
+        for word in ARCHAIC.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -56,7 +56,7 @@ class Approvals:
         The check and the charge are one transaction, so that two calls cannot jointly pass a limit.
 
         Raises:
-            OutOfBudget: the workspace's budget does not hold it, so asking a person would be in vain.
+            OutOfBudget: the workspace's budget does not hold it, so asking a person would change nothing.
         """
         with self._ledger.transaction() as connection:
             decision = self._latest(connection, action)

@@ -1,6 +1,6 @@
 """``config.toml`` of the workspace: what may be spent, what jobs may use here, which clusters there are.
 
-[budget]                              # US dollars; what could pass one does not start, whoever asks and agrees
+[budget]                              # US dollars; what could pass one does not start, no matter who asks and agrees
 workspace = 50
 [budget.experiments]
 gsm8k = 10
@@ -183,7 +183,7 @@ class RaySettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class HfVolume:
-    """A repository or bucket mounted into the job, authorised by whoever submits."""
+    """A repository or bucket mounted into the job, authorised by the user who submits."""
 
     type: Literal["bucket", "model", "dataset", "space"]
     source: str

@@ -25,7 +25,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Say:
-    """One turn of the plan: a sentence for whoever watches, and calls. A turn without calls ends the run."""
+    """One turn of the plan: a sentence for the person who watches, and calls. A turn without calls ends the run."""
 
     text: str
     calls: Sequence[Call] = ()

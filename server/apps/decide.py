@@ -1,4 +1,4 @@
-"""The tool through which the approval card decides. Whoever offers a tool that asks offers it too."""
+"""The tool through which the approval card decides. A server that offers a tool that asks offers it too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mlintern-server approvals --web``: the questions that wait, as a page in the browser of whoever ran the command.
+"""``mlintern-server approvals --web``: the questions that wait, as a page in the browser of this machine's user.
 
 The browser is sent here by a file that only the user can read, with a token that works once; its command line, which
 every process can read, has the file's name alone. Or the user types a code that the terminal shows. No tool result

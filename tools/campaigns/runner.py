@@ -122,7 +122,7 @@ class Runner:
             look = await self._work.look(row.spec, row.key.kind)
         except NotFound:
             return Stage(key=row.key, attempt=row.attempt, job_id=row.job_id, state="intended")
-        except MlinternError:  # whoever has the job does not answer now; it is as it was
+        except MlinternError:  # the backend does not answer now; the job is as it was
             return Stage(key=row.key, attempt=row.attempt, job_id=row.job_id, state="queued")
         if look.state not in FINAL:
             return Stage(key=row.key, attempt=row.attempt, job_id=row.job_id, state=look.state, failing=look.failing)

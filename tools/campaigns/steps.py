@@ -55,7 +55,7 @@ def next_steps(situation: Situation) -> list[Step]:
     steps += _stops(situation, ended)
     if situation.stopped or situation.now >= situation.ends_at:
         return steps
-    # On record but not submitted: whoever recorded it was killed in between. It holds its slot already.
+    # On record but not submitted: the process that recorded it was killed in between. It holds its slot already.
     steps += [Start(stage.key, stage.attempt) for stage in situation.active if stage.state == "intended"]
     free = situation.parallel - len(situation.active)
     started: set[StageKey] = set()

@@ -1,4 +1,4 @@
-"""Files that hold credentials: no tool that reads data opens one, whoever asks."""
+"""Files that hold credentials: no tool that reads data opens one for any caller."""
 
 from __future__ import annotations
 

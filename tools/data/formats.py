@@ -117,7 +117,7 @@ def judge(trainer: str, data: Data) -> Format:
 
 
 def _helps(offer: Offer, account: Account, warnings: list[str]) -> bool:
-    """Whether the data is better off with it: less text is lost, or what the warnings say is mended."""
+    """Whether the data is better off with it: less text is lost, or what the warnings say is corrected."""
     before, after = len(account.lost()), len(offer.account.lost())
     if after < before:
         return True

@@ -1,7 +1,7 @@
 """The Hub's dataset viewer: configurations, sizes, statistics over all rows, first rows, personal-data scan.
 
 It is asked through `Web`, which repeats what is "not ready" (500) a few times. Each answer may fail alone; the
-report of each is kept, and whoever asked goes on with what there is.
+report of each is kept, and the caller goes on with what there is.
 """
 
 from __future__ import annotations

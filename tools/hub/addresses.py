@@ -228,7 +228,7 @@ def _segment(piece: str) -> str:
 
 
 def _located(text: str, body: str, *, kind: RepoType | None = None, bare: bool = False) -> HubAddress:
-    """``[KIND/]ID[@REVISION][/PATH]``; a ``bare`` one has no path, lest a wrong local path be taken for it."""
+    """``[KIND/]ID[@REVISION][/PATH]``; a ``bare`` one has no path, so that a wrong local path is not taken for it."""
     first, _, rest = body.partition("/")
     named = KINDS.get(first) if rest else None
     location, kind = (rest, named) if named else (body, kind)

@@ -143,8 +143,8 @@ class Submitter:
                 await self._confirm(record.job_id, found)
                 return
             patience = backend.capabilities.lookup_seconds
-            # Reckoned from the first look in vain, by a clock that nobody can set: a server whose wall clock is
-            # hours ahead must not give up at once what is only not visible yet, and may be running.
+            # Counted from the first look that found nothing, by a clock that nobody can set: a server whose wall
+            # clock is hours ahead must not give up at once what is only not visible yet, and may be running.
             looked_since = self._unfound.setdefault(record.job_id, self._clock.monotonic())
             if patience > 0 and self._clock.monotonic() - looked_since < patience:
                 return

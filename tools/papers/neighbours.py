@@ -47,7 +47,7 @@ class Neighbours:
         self._find_similar = find_similar
 
     async def meet_seed(self, walk: Walk, reports: Reports) -> None:
-        """Learn the seed's title and other ids from whoever knows it."""
+        """Learn the seed's title and other ids from a source that knows it."""
         name = parse_id(walk.request.seed)
 
         async def by_openalex() -> Paper:

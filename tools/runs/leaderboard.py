@@ -76,9 +76,9 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Put runs and measurements together.
 
-    A model in the folder of a job belongs to that job, whoever measured it. Runs are judged by one key: the task and
-    metric asked for, else the one that most runs have. The baseline is the run asked for, else the first that
-    measured a model which no run made.
+    A model in the folder of a job belongs to that job, no matter which job measured it. Runs are judged by one key:
+    the task and metric asked for, else the one that most runs have. The baseline is the run asked for, else the first
+    that measured a model which no run made.
 
     Raises:
         NotFound: no run is called ``baseline``, or nothing measured the ``task`` or ``metric``.

@@ -42,7 +42,7 @@ class ScriptChecker:
             raise BadInput(f"There is no check of level {level!r}.", next_step=f"Available: {', '.join(LEVELS)}.")
         found = await anyio.to_thread.run_sync(self._store.check, script_id)
         if level == "static" or not found.ok:
-            note = "" if level == "static" else f"Mend the errors first; {level} was not tried."
+            note = "" if level == "static" else f"Correct the errors first; {level} was not tried."
             return result(found, level=level, note=note)
         script = await anyio.to_thread.run_sync(self._store.get, script_id)
         if level == "template":

@@ -86,7 +86,7 @@ def _failure(ended: Ended) -> Check:
     source = ended.script.text.split("\n")[line - 1].strip() if line else ""
     if causes:
         message = f"{message} The first cause: {causes}"
-    where = f"Mend line {line} ({source[:120]}), or what it reads." if line else "Mend what the message names."
+    where = f"Correct line {line} ({source[:120]}), or what it reads." if line else "Correct what the message names."
     return Check(
         rule="dry_run_failed",
         severity="error",

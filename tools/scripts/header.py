@@ -60,7 +60,7 @@ def read_header(text: str) -> Header | None:
         data: dict[str, Any] = tomllib.loads(toml)
     except tomllib.TOMLDecodeError as error:
         raise BadInput(
-            f"The PEP 723 header is no TOML: {error}.", next_step="Mend the `# /// script` block."
+            f"The PEP 723 header is no TOML: {error}.", next_step="Correct the `# /// script` block."
         ) from None
     python, requirements = data.get("requires-python"), data.get("dependencies", [])
     strings = isinstance(requirements, list) and all(isinstance(item, str) for item in requirements)

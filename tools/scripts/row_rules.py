@@ -83,7 +83,9 @@ def _mask_findings(template: ChatTemplate, settings: Settings) -> Iterator[Check
             rule="generation_markers",
             severity="error" if sure else "warning",
             message="assistant_only_loss is set, but the chat template has no {% generation %} markers"
-            + (", and it is none of those that TRL mends by itself." if sure else "; TRL mends some by itself."),
+            + (
+                ", and it is none of those that TRL corrects by itself." if sure else "; TRL corrects some by itself."
+            ),
             fix="Give a template with markers as chat_template_path, or train on prompt and completion instead.",
         )
     elif template.stop_token_trained is False:
@@ -120,7 +122,7 @@ def _not_rendered(reading: Reading) -> Iterator[Check]:
             rule="template_raises",
             severity="error",
             message=f"The chat template refuses row {number}{_others(len(reading.raised))}: {why}",
-            fix="Mend or leave out such rows, or give another template (SFTConfig.chat_template_path).",
+            fix="Correct or leave out such rows, or give another template (SFTConfig.chat_template_path).",
         )
     if reading.lacks_template:
         yield Check(

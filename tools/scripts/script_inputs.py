@@ -71,7 +71,7 @@ class Materials:
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise NotFound(
                 f"There is no saved model in {model}.",
-                next_step="If a job makes it, check again when that job is over; else mend the path.",
+                next_step="If a job makes it, check again when that job is over; else correct the path.",
             )
         return folder
 

@@ -216,7 +216,7 @@ def _model_checks(recipe: Mapping[str, Any]) -> list[Check]:
             rule="model_missing",
             severity="warning",
             message=f"There is no saved model in {model} now.",
-            fix="Wait for the job that makes it, or mend the path.",
+            fix="Wait for the job that makes it, or correct the path.",
         )
     ]
 

@@ -300,7 +300,7 @@ async def test_a_script_without_the_variable_is_told_the_lines_to_add(desk: Desk
 async def test_a_script_with_errors_is_not_run(desk: Desk) -> None:
     mine = desk.store.edit(code=f"import json, os\n{SEAM}\n= 3\n")
     result = await desk.dry_run(mine.script_id)
-    assert not result.ok and "Mend the errors first" in result.note
+    assert not result.ok and "Correct the errors first" in result.note
     assert desk.checker.to_be_run(mine.script_id) is None
 
 

@@ -171,7 +171,7 @@ class HfJobsBackend:
                 raise
 
     async def foreign(self, reference: str) -> ForeignJob:
-        """The job ``NAMESPACE/ID`` of whoever submitted it."""
+        """The job ``NAMESPACE/ID``, submitted by any user."""
         from huggingface_hub.errors import JobNotFoundError
 
         namespace, _, job_id = reference.partition("/")

@@ -179,7 +179,7 @@ class RayBackend:
         await self._rest.ask("POST", f"/api/jobs/{handle.reference}/stop")
 
     async def foreign(self, reference: str) -> ForeignJob:
-        """The job of that submission id, whoever submitted it."""
+        """The job of that submission id, submitted by any user."""
         if not re.fullmatch(r"[\w-]+", reference):
             raise BadInput(f"{reference!r} names no job of Ray.", next_step="Give ray:SUBMISSION_ID.")
         try:

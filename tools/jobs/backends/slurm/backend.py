@@ -177,7 +177,7 @@ class SlurmBackend:
         await self._login.run(line)
 
     async def foreign(self, reference: str) -> ForeignJob:
-        """The job of that number, whoever submitted it."""
+        """The job of that number, submitted by any user."""
         if not reference.isdigit():
             raise BadInput(
                 f"{reference!r} is no job number of Slurm.", next_step="Give slurm:NUMBER, as squeue does."
