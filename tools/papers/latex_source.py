@@ -10,7 +10,8 @@ _MOST_COMMANDS = 500
 _MOST_ROUNDS = 6
 _LONGEST_TEXT = 8 << 20
 _KEPT = re.compile(
-    r"\\(?:url|path|nolinkurl)\s*\{[^{}]*\}|\\href\s*\{[^{}]*\}|\\verb\*?([^\sa-zA-Z*])[^\n]*?\1"
+    r"\\(?:url|path|nolinkurl|lstinline(?:\[[^\]\n]*\])?)\s*\{[^{}]*\}|\\href\s*\{[^{}]*\}"
+    r"|\\(?:verb\*?|lstinline(?:\[[^\]\n]*\])?)([^\sa-zA-Z*\[{])[^\n]*?\1"
     r"|\\begin\{(?P<name>verbatim\*?|lstlisting|minted|Verbatim)\}.*?\\end\{(?P=name)\}"
     r"|\\[\\%]|\\begin\{comment\}.*?\\end\{comment\}|%[^\n]*(?:\n(?!\s*\n)[ \t]*)?",
     re.DOTALL,
@@ -22,6 +23,7 @@ _DEFINITION = re.compile(
     r"(?:\{\s*\\([a-zA-Z@]+)\s*\}|\\([a-zA-Z@]+))\s*(?:\[(\d)\])?\s*(?:\[([^\]]*)\])?\s*(?=\{)"
     r"|\\(?:g|e|x)?def\s*\\([a-zA-Z@]+)\s*((?:#\d)*)\s*(?=\{)"
 )
+_EMPTY = re.compile(r"\s*\{\}")
 _PLAIN_IFS = frozenset(("iffalse", "iftrue"))
 
 
@@ -63,6 +65,21 @@ def _without_dead_branches(text: str) -> str:
             out.append(found[0])
     out.append(text[place:] if all(alive for _, alive in stack) else "")
     return "".join(out)
+
+
+def with_switches(text: str) -> str:
+    """``text`` with the branches that its own switches (``\\newif\\ifdraft``, ``\\draftfalse``) close left out.
+
+    A switch that is set both ways stays as it is: where which holds is for LaTeX to tell.
+    """
+    for name in dict.fromkeys(re.findall(r"\\newif\s*\\if([a-zA-Z@]+)", text)):
+        settings = set(re.findall(rf"\\{name}(true|false)(?![a-zA-Z@])", text))
+        if len(settings) > 1:
+            continue
+        text = re.sub(rf"\\newif\s*\\if{name}(?![a-zA-Z@])|\\{name}(?:true|false)(?![a-zA-Z@])", "", text)
+        value = "iftrue" if "true" in settings else "iffalse"
+        text = re.sub(rf"\\if{name}(?![a-zA-Z@])", lambda _, word=value: f"\\{word}", text)  # type: ignore[misc]
+    return _without_dead_branches(text)
 
 
 def with_inputs(text: str, files: Mapping[str, str], *, depth: int = 0, left: list[int] | None = None) -> str:
@@ -114,16 +131,25 @@ def with_own_commands(text: str) -> str:
         name = found[1] or found[2] or found[5]
         count = int(found[3] or 0) if found[5] is None else found[6].count("#")
         program = re.search(r"\\(?:[a-z]*def|newcommand|csname|expandafter|if[a-z]*)(?![a-zA-Z])|@", body)
-        if "renewcommand" not in found[0] and not program and not re.search(rf"\\{name}(?![a-zA-Z])", body):
+        ours = name in commands or "renewcommand" not in found[0]
+        if ours and not program and not re.search(rf"\\{name}(?![a-zA-Z])", body):
             operator = f"\\operatorname{{{body}}}" if "DeclareMathOperator" in found[0] else body
-            commands[name] = (count, found[4], operator)
             kept.append(text[place : found.start()])
             place = end
-    plain = "".join([*kept, text[place:]])
+            if name in commands and "providecommand" in found[0]:
+                continue  # it is there, and stays what it is
+            if name in commands:  # what stands before has the meaning of before
+                kept = [_with_commands("".join(kept), commands)]
+            commands[name] = (count, found[4], operator)
+    return _with_commands("".join([*kept, text[place:]]), commands)
+
+
+def _with_commands(text: str, commands: Mapping[str, tuple[int, str | None, str]]) -> str:
+    plain = text
     if not commands:
         return plain
     names = "|".join(sorted(map(re.escape, commands), key=len, reverse=True))
-    call = re.compile(rf"\\({names})(?![a-zA-Z])(?:\s*\{{\}}|(?=\W|$))")
+    call = re.compile(rf"\\({names})(?![a-zA-Z])")
     for _ in range(_MOST_ROUNDS):
         after = _expanded(plain, call, commands)
         if after == plain or len(after) > _LONGEST_TEXT:
@@ -141,6 +167,8 @@ def _expanded(text: str, call: re.Pattern[str], commands: Mapping[str, tuple[int
         count, default, body = commands[found[1]]
         end = found.end()
         arguments: list[str] = []
+        if not count and (empty := _EMPTY.match(text, end)):
+            end = empty.end()
         if count and default is not None:
             optional = re.compile(r"\s*\[([^\]]*)\]").match(text, end)
             arguments.append(optional[1] if optional else default)

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from mlintern.tools.errors import ServiceError
 from mlintern.tools.papers.document import Block, Document, Reference, Section
-from mlintern.tools.papers.latex_source import group_at, with_inputs, with_own_commands, without_comments
+from mlintern.tools.papers.latex_source import (
+    group_at,
+    with_inputs,
+    with_own_commands,
+    with_switches,
+    without_comments,
+)
 from mlintern.tools.papers.latex_tables import floats_of
 from mlintern.tools.papers.references import reference_from_blocks
 
@@ -61,7 +67,7 @@ def read_latex(files: dict[str, str], *, source: str = "latex") -> Document:
     if not mains:
         raise ServiceError("The LaTeX source has no main file.", service="arxiv", next_step="Read the PDF instead.")
     main = max(mains, key=lambda name: len(plain[name]))
-    whole = with_own_commands(with_inputs(plain[main], plain))
+    whole = with_own_commands(with_switches(with_inputs(plain[main], plain)))
     preamble, _, body = whole.partition("\\begin{document}")
     body = body.partition("\\end{document}")[0]
     bibliography = "\n".join([body, *(text for name, text in plain.items() if name.endswith(".bbl"))])

@@ -75,6 +75,7 @@ def title_key(title: str) -> str:
     Greek letters are left out, for one source writes ``$\\alpha$`` where another writes the letter.
     """
     bare = re.sub(r"</?[a-zA-Z][^<>]{0,40}>", "", html.unescape(title))
+    bare = re.sub(r"\\ell(?![a-zA-Z])", "l", bare)
     bare = re.sub(r"\\[a-zA-Z]+\*?|[{}$\\^_]|[\u0370-\u03ff\u1f00-\u1fff]", "", bare)
     decomposed = unicodedata.normalize("NFKD", bare).lower()
     kept = (

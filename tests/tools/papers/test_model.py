@@ -171,3 +171,9 @@ def test_real_references_hold_titles_that_must_not_merge(recorded: Path) -> None
     assert sum(not one.keys for one in cited) == 23
     assert all(one.title for one in cited)
     assert len(group(cited)) == 67
+
+
+def test_a_letter_of_mathematics_is_the_same_as_a_command_and_as_a_sign() -> None:
+    assert title_key(r"Learning $\ell_2$ norms in deep networks") == title_key(
+        "Learning \u21132 norms in deep networks"
+    )

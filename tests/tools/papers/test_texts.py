@@ -371,3 +371,22 @@ def test_a_source_that_is_a_bomb_is_cut_off() -> None:
 def test_inputs_that_include_each_other_end() -> None:
     files = {"main.tex": "\\begin{document}\\input{a}x\\end{document}", "a.tex": "\\input{b}", "b.tex": "\\input{a}"}
     assert read_latex(files).sections[0].text == "x"
+
+
+@pytest.mark.parametrize(
+    ("preamble", "body", "expected"),
+    [
+        (r"\providecommand{\lr}{1e-5}\renewcommand{\lr}{2e-5}", r"rate \lr.", "rate 2e-5."),
+        (r"\newcommand{\lr}{1e-5}\providecommand{\lr}{9}", r"rate \lr.", "rate 1e-5."),
+        (r"\newcommand{\lr}{1e-5}", r"first \lr, \renewcommand{\lr}{3e-6}then \lr.", "first 1e-5, then 3e-6."),
+        (r"\newcommand{\w}{d}", r"$\w_1$ and $\w^2$", "$d_1$ and $d^2$"),
+        (r"\newcommand{\best}[1]{<#1>}", r"\best{}, \best{7}", "<>, <7>"),
+        (r"\newif\ifdraft\draftfalse", r"shown\ifdraft, hidden\fi.", "shown."),
+        (r"\newif\iflong\longtrue", r"\iflong long\else short\fi.", "long."),
+        ("", r"\lstinline|a%b| and \lstinline{50%} stay", r"\lstinline|a%b| and \lstinline{50%} stay"),
+    ],
+)  # fmt: skip
+def test_latex_is_read_with_the_values_that_hold_there(preamble: str, body: str, expected: str) -> None:
+    source = f"\\documentclass{{article}}{preamble}\\begin{{document}}\\section{{S}}{body}\\end{{document}}"
+    (section,) = read_latex({"main.tex": source}).sections
+    assert section.text == expected
