@@ -70,10 +70,6 @@ class Conversation:
             return self._known_tokens + added
         return added + estimate_tokens(self.system) + estimate_tokens(self.tools)
 
-    def user_texts(self) -> list[str]:
-        """Everything that people said in the messages at hand, oldest first."""
-        return [text for message in self.messages if (text := user_text(message))]
-
     def before_last_said(self) -> tuple[str | None, list[Message]]:
         """The last thing that a person said and the messages before it; None if there is none."""
         for index in range(len(self.messages) - 1, -1, -1):

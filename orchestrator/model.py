@@ -184,10 +184,6 @@ ModelEvent = ReplyStarted | TextDelta | ThinkingDelta | ToolUseStarted | Argumen
 OnEvent = Callable[[ModelEvent], None]
 
 
-def ignore_events(event: ModelEvent) -> None:
-    """An ``on_event`` for calls that nobody watches."""
-
-
 class ModelClient(Protocol):
     """Whatever can answer a request: the real client, a sub-agent's, a test's."""
 

@@ -32,7 +32,6 @@ from mlintern.orchestrator.model import (
     TransportFailed,
     Usage,
     endpoint_profile,
-    ignore_events,
 )
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.turns import (
@@ -51,17 +50,13 @@ from mlintern.orchestrator.rehearsal.turns import (
     ToolUse,
     Turn,
     error,
-    html_page,
-    llama_context_exceeded,
     overloaded,
-    prompt_too_long,
-    rate_limited,
     says,
-    server_error,
     too_large,
 )
 from mlintern.orchestrator.retry import RetryPolicy
 from tests.clock import FakeClock
+from tests.orchestrator.refusals import html_page, llama_context_exceeded, prompt_too_long, rate_limited, server_error
 
 pytestmark = pytest.mark.anyio
 TOOL = {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}}
@@ -78,6 +73,10 @@ REQUEST = ModelRequest(
     messages=[{"role": "user", "content": "go"}],
     max_tokens=500,
 )
+
+
+def ignore_events(event: ModelEvent) -> None:
+    """For calls that nobody watches."""
 
 
 def client(

@@ -300,7 +300,7 @@ def test_any_history_becomes_a_lawful_shorter_one_with_the_users_words(
     block = {"type": "compaction", "content": "in short", "signature": "s"} if method == "server" else None
     summary = Summary("in short", "server" if block else "client", block)
     assume(conversation.tokens > 3_000)  # of less there is nothing to gain
-    spoken = [text.strip("\n") for text in conversation.user_texts()]
+    spoken = [text.strip("\n") for message in conversation.messages if (text := user_text(message))]
     before = json.dumps(conversation.messages)
 
     async def twice() -> None:

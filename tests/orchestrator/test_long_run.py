@@ -27,7 +27,6 @@ from mlintern.orchestrator.rehearsal.turns import (
     Turn,
     calls,
     overloaded,
-    rate_limited,
     says,
 )
 from mlintern.orchestrator.session import Session, read_events
@@ -36,6 +35,7 @@ from mlintern.orchestrator.summary import REQUEST, Caller
 from mlintern.orchestrator.tool import Tool
 from tests.clock import FakeClock
 from tests.orchestrator.lab import Tools, Watcher, client, money, texts
+from tests.orchestrator.refusals import rate_limited
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -26,12 +26,12 @@ from mlintern.orchestrator.rehearsal.turns import (
     calls,
     error,
     overloaded,
-    prompt_too_long,
     says,
 )
 from tests.orchestrator.agents import Lab, lab, some_tools
 from tests.orchestrator.histories import complaint
 from tests.orchestrator.lab import texts
+from tests.orchestrator.refusals import prompt_too_long
 
 pytestmark = pytest.mark.anyio
 NO_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."

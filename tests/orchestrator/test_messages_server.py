@@ -21,14 +21,11 @@ from mlintern.orchestrator.rehearsal.turns import (
     ToolUse,
     Turn,
     calls,
-    html_page,
     overloaded,
-    prompt_too_long,
-    rate_limited,
     says,
-    server_error,
     too_large,
 )
+from tests.orchestrator.refusals import html_page, prompt_too_long, rate_limited, server_error
 
 pytestmark = pytest.mark.anyio
 TOOL = {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}}

@@ -24,15 +24,14 @@ from mlintern.orchestrator.rehearsal.turns import (
     Turn,
     calls,
     error,
-    llama_context_exceeded,
     overloaded,
-    prompt_too_long,
     says,
 )
 from mlintern.orchestrator.settings import LoopSettings
 from mlintern.orchestrator.summary import Caller
 from tests.orchestrator.histories import said, talk, turn
 from tests.orchestrator.lab import Record, Watcher, client, money, texts
+from tests.orchestrator.refusals import llama_context_exceeded, prompt_too_long
 
 pytestmark = pytest.mark.anyio
 

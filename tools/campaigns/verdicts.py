@@ -89,7 +89,7 @@ def recipe_effect(baseline: Sequence[Scores], candidate: Sequence[Scores], *, tr
     needed = (
         None
         if verdict != "no_evidence"
-        else seeds_needed(delta, _seed_variance(after), variance(by_item) / len(items))
+        else seeds_needed(delta, seed_variance=_seed_variance(after), item_variance=variance(by_item) / len(items))
     )
     return Effect(
         delta=delta,
@@ -105,7 +105,7 @@ def recipe_effect(baseline: Sequence[Scores], candidate: Sequence[Scores], *, tr
     )
 
 
-def seeds_needed(delta: float, seed_variance: float | None, item_variance: float) -> int | None:
+def seeds_needed(delta: float, *, seed_variance: float | None, item_variance: float) -> int | None:
     """Training seeds with which a true difference of ``delta`` would be outside a 95 % interval around 0.
 
     Args:

@@ -74,12 +74,6 @@ def judge_formats(table: Table, trainers: Sequence[str] = TRAINERS) -> dict[str,
 SHAPED_COLUMNS = 40
 
 
-def judge_rows(trainer: str, rows: list[dict[str, Any]]) -> Format:
-    """The verdict for rows in memory, each counted as a shape of its own."""
-    shapes = [Shape(1, number, row) for number, row in enumerate(rows)]
-    return judge(trainer, Data(shapes, rows, find_parts(rows)))
-
-
 def judge(trainer: str, data: Data) -> Format:
     """What ``trainer`` does with the data as it is, and the best way on where that is not what is meant."""
     first = data.shapes[0].row

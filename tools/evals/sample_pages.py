@@ -67,13 +67,13 @@ def sample_page(
         against = {one.id: one for one in row_with_samples(counterpart, files)[1]} if counterpart else {}
     chosen = choose(samples, which, against=against)
     digest = hashlib.sha256(repr([request, row.label, row.sha256]).encode()).hexdigest()[:12]
-    start = page_start(cursor, digest, len(chosen))
+    start = page_start(cursor, digest, total=len(chosen))
     end = min(start + limit, len(chosen))
     shown = [shortened(files.whole(row, one)) for one in chosen[start:end]]
     return SamplePage(row, shown, len(chosen), make_cursor([end], digest) if end < len(chosen) else None)
 
 
-def page_start(cursor: str | None, digest: str, total: int) -> int:
+def page_start(cursor: str | None, digest: str, *, total: int) -> int:
     """Where the page that ``cursor`` names begins among ``total`` rows.
 
     Raises:

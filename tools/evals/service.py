@@ -143,7 +143,7 @@ class EvalService:
         reading = opened.reading
         rows = matching(reading.rows, task=task)
         digest = hashlib.sha256(repr([source, task, [row.sha256 for row in rows]]).encode()).hexdigest()[:12]
-        start = page_start(cursor, digest, len(rows)) if opened.failure is None else 0
+        start = page_start(cursor, digest, total=len(rows)) if opened.failure is None else 0
         end = min(start + limit, len(rows))
         tasks = sorted({row.task for row in reading.rows})
         if opened.failure is not None:
