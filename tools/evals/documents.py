@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from mlintern.common.files import open_regular
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.evals.archives import digest_of_directory
 from mlintern.tools.evals.names import canonical_task, direction
 from mlintern.tools.evals.protocol import fingerprint
 from mlintern.tools.evals.result_rows import EvalProblem, EvalRow, Sample, finished
@@ -24,6 +25,9 @@ LARGEST_FILE = 8 * 2**30
 LARGEST_JSON = 256 * 2**20
 """Bytes. A result file is small; only a log with every transcript gets near this."""
 
+HASHED_WHOLE = 64 * 2**20
+"""Bytes of an archive up to which all of it is hashed; of a larger one its directory, which holds a checksum of every
+member, since hashing 500 MB takes longer than all else that is read of them."""
 ARCHIVE = b"PK"
 LINES = (".jsonl", ".txt", ".log")
 
@@ -120,9 +124,11 @@ def open_result(path: Path) -> ResultFile:
                 raise BadInput(
                     f"{path} is larger than {LARGEST_FILE >> 30} GiB.", next_step="Give the results alone."
                 )
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            archive = file.read(2) == ARCHIVE
             file.seek(0)
-            is_document = path.suffix not in LINES and file.read(2) != ARCHIVE
+            large = archive and os.fstat(descriptor).st_size > HASHED_WHOLE
+            sha256 = (large and digest_of_directory(path)) or hashlib.file_digest(file, "sha256").hexdigest()
+            is_document = path.suffix not in LINES and not archive
             file.seek(0)
             if not is_document:
                 return ResultFile(path=path, sha256=sha256, data=None)

@@ -40,7 +40,7 @@ class EvalRow(BaseModel):
     model: str | None = None
     date: str | None = Field(default=None, description="When it was measured, ISO 8601.")
     source: str = Field(description="File that the row was read from; on the Hub hf://, at a commit.")
-    sha256: str = Field(description="SHA-256 of that file.")
+    sha256: str = Field(description="SHA-256 of that file; of an archive above 64 MiB of its directory.")
     version: str | None = Field(default=None, description="Version of the task's definition.")
     items: str | None = Field(default=None, description="Fingerprint of the evaluated items, if known.")
     subtasks: int | None = Field(default=None, description="Number of tasks that this row aggregates, if it does.")

@@ -7,14 +7,14 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from statistics import fmean, median, mode
 from typing import Any
 
 from pydantic import Field
 
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.archives import read_member
+from mlintern.tools.evals.archives import members, read_member
 from mlintern.tools.evals.clusters import cluster_in
 from mlintern.tools.evals.documents import Reading, ResultFile, parse_json
 from mlintern.tools.evals.fields import (
@@ -371,10 +371,9 @@ def _member(file: ResultFile, name: str) -> Any:
     return parse_json(read_member(file.path, name), f"{file.path}:{name}")
 
 
-def _names(file: ResultFile) -> list[str]:
+def _names(file: ResultFile) -> Collection[str]:
     try:
-        with zipfile.ZipFile(file.path) as archive:
-            return archive.namelist()
+        return members(file.path)
     except (zipfile.BadZipFile, OSError) as error:
         raise BadInput(
             f"{file.path} is a damaged archive: {error}.",
