@@ -40,6 +40,10 @@ PEAKS: Mapping[str, tuple[float, float]] = {
 }
 """Part of a device's name -> operations a second in 16 bit (dense) and bytes a second, from data sheets."""
 
+LAYER_OVERHEAD = 0.8e-3
+"""Seconds a layer and token that `transformers` needs to launch its kernels, whatever their size: about 25 ms a token
+of a model of 32 layers."""
+
 CPU_CORE = (60e9, 8e9)
 """Of one core with AVX-512 in float32: 2 x 16 x 2 operations a cycle at about 2 GHz, halved for memory."""
 
@@ -203,7 +207,10 @@ def evaluation(
     tokens = float(recipe.get("max_new_tokens") or (16 if likelihood else 256))
     writes = recipe.get("scorer") != "likelihood"
     batches = math.ceil(items * samples / max(1, work.batch))
-    writing = batches * tokens * 2.0 * shape.parameters / (bandwidth * 0.3) if writes else 0.0
+    step = 2.0 * shape.parameters / (bandwidth * 0.3)
+    if recipe.get("engine") != "vllm":
+        step = max(step, LAYER_OVERHEAD * shape.layers)
+    writing = batches * tokens * step if writes else 0.0
     return DurationEstimate(
         low=round(0.3 * reading + 0.2 * writing, 1),
         likely=round(reading + 0.6 * writing, 1),

@@ -17,6 +17,9 @@ from mlintern.tools.evals.clustered import over_seeds, paired_in_clusters, swap_
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.evals.significance import mcnemar, newcombe, paired, student_t_quantile
 from mlintern.tools.jobs.detectable import detectable, items_of, smallest_difference
+from mlintern.tools.jobs.hardware import Hardware
+from mlintern.tools.jobs.memory import shape_from_name, workload
+from mlintern.tools.jobs.timing import evaluation
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.tools.evals.results import write_own
@@ -154,6 +157,24 @@ def test_the_items_of_a_recipe_are_counted(tmp_path: Path) -> None:
     assert items_of({"trainer": "sft", "dataset": str(data), "limit": 10}) is None
     assert items_of({"trainer": "evaluation", "dataset": "org/d"}) is None
     assert items_of({**own, "prepare": "def prepare(row): ..."}) is None
+
+
+def test_an_evaluation_takes_as_long_as_its_answers_and_items() -> None:
+    card = Hardware(name="h100", backend="hf_jobs", accelerator="h100", accelerators=1, accelerator_memory_gib=80)
+    shape = shape_from_name("org/model-1.7B")
+    assert shape is not None
+    recipe = {"trainer": "evaluation", "model": "org/model-1.7B", "kind": "exact_match", "max_new_tokens": 512}
+    work, _ = workload(recipe, shape, devices=1)
+
+    def seconds(items: int, **changes: object) -> float:
+        found = evaluation({**recipe, **changes}, shape, work, card, items=items, on_gpu=True)
+        assert found is not None and found.low <= found.likely <= found.high
+        return found.likely
+
+    assert 30 < seconds(200) < 120  # 7 batches of 32 write 512 tokens at about 20 ms each
+    assert seconds(400) > 1.7 * seconds(200) > 3 * seconds(200, max_new_tokens=64)
+    assert seconds(200, engine="vllm") < seconds(200, scorer="exact")
+    assert evaluation({**recipe, "engine": "endpoint"}, shape, work, card, items=200, on_gpu=True) is None
 
 
 # --- through the service --------------------------------------------------------------------------------------------
