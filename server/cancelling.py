@@ -14,7 +14,7 @@ from mlintern.server.apps.approval_card import CARD_META
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
-from mlintern.server.strict_server import as_result
+from mlintern.server.strict_server import answer
 from mlintern.tools.jobs.backend import ForeignJob
 from mlintern.tools.jobs.job_results import CancelResult
 
@@ -64,14 +64,14 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
         if foreign is None:
             own = await lab.foreign_jobs.own(job_id)
             status = await lab.jobs.cancel(own, reason=reason)
-            return _answer(CancelResult(status="asked_to_end", **status.model_dump()))
+            return answer(CancelResult(status="asked_to_end", **status.model_dump()))
         action = ending(foreign)
         settled = await lab.gate.settle(action, consent, ctx, tool="cancel_job")
         if settled.refusal is not None:
-            return _answer(_untouched(foreign, settled.refusal), meta=settled.card)
+            return answer(_untouched(foreign, settled.refusal), meta=settled.card)
         status = await lab.foreign_jobs.cancel(foreign)
         note = settled.with_note("")
-        return _answer(
+        return answer(
             CancelResult(status="asked_to_end", digest=action.consent_digest, note=note, **status.model_dump())
         )
 
@@ -85,7 +85,3 @@ def _untouched(job: ForeignJob, refusal: dict[str, Any]) -> CancelResult:
         backend=job.backend,
         hardware="",
     )
-
-
-def _answer(result: CancelResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
-    return as_result(result.model_dump(mode="json"), meta=meta)

@@ -6,7 +6,7 @@ consent counts for the files and the repository as they are when it is given.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
@@ -18,7 +18,7 @@ from mlintern.server.apps.approval_card import CARD_META
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
-from mlintern.server.strict_server import as_result
+from mlintern.server.strict_server import answer
 from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result
 
 What = Annotated[Operation, Field(description="What to do")]
@@ -153,16 +153,12 @@ def register(registry: Registry, lab: Lab) -> None:
         files with secrets. The same call again publishes nothing twice, and says how an upload in_progress went.
         """
         if plan.done is not None:
-            return _answer(lab.publisher.nothing_to_do(plan))
+            return answer(lab.publisher.nothing_to_do(plan))
         action = publishing(plan)
         settled = await lab.gate.settle(action, consent, ctx, tool="publish_to_hub")
         if settled.refusal is not None:
             fields = {name: value for name, value in settled.refusal.items() if name != "digest"}
-            return _answer(result(plan, **fields), meta=settled.card)
+            return answer(result(plan, **fields), meta=settled.card)
         published = await lab.publisher.publish(plan)
         published.note = settled.with_note(published.note)
-        return _answer(published)
-
-
-def _answer(answer: PublishResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
-    return as_result(answer.model_dump(mode="json"), meta=meta)
+        return answer(published)

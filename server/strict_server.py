@@ -23,7 +23,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult, TextContent
-from pydantic import AnyUrl, ValidationError
+from pydantic import AnyUrl, BaseModel, ValidationError
 
 from mlintern.common.redact import MARK
 from mlintern.common.text import did_you_mean
@@ -123,6 +123,11 @@ class StrictServer(MCPServer[Any]):
 
     def _no_such_tool(self, name: str) -> str:
         return f"There is no tool {name!r}. {did_you_mean(name, self._tools, otherwise='')}".rstrip()
+
+
+def answer(result: BaseModel, *, meta: dict[str, Any] | None = None) -> CallToolResult:
+    """A tool's ``result``; ``meta`` is for the host and its pages, not for the model."""
+    return as_result(result.model_dump(mode="json"), meta=meta)
 
 
 def as_result(structured: dict[str, Any], *, meta: dict[str, Any] | None = None) -> CallToolResult:

@@ -14,7 +14,7 @@ from mlintern.server.apps.approval_card import CARD_META
 from mlintern.server.asking import Asked, Consent
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
-from mlintern.server.strict_server import as_result
+from mlintern.server.strict_server import answer
 from mlintern.tools.campaigns.batch import Batch
 from mlintern.tools.campaigns.campaign_results import ExperimentStatus, OpenedExperiment, TrialsResult
 from mlintern.tools.campaigns.requests import Limits, SearchRequest, TrialRequest, parse
@@ -170,21 +170,22 @@ def register(registry: Registry, lab: Lab) -> None:
         The first batch also measures the base model. Clear losers end at a rung; what does not fit into the time left
         is refused with the largest that does. poll_experiment follows.
         """
-        settled = await lab.gate.settle(starting(plan), consent, ctx, tool="run_trials")
+        action = starting(plan)
+        settled = await lab.gate.settle(action, consent, ctx, tool="run_trials")
         if settled.refusal is not None:
             refused = TrialsResult(experiment=experiment, usd_worst=plan.usd_worst, **settled.refusal)
-            return as_result(refused.model_dump(mode="json"), meta=settled.card)
+            return answer(refused, meta=settled.card)
         new = await lab.campaigns.start(plan)
-        return as_result(
+        return answer(
             TrialsResult(
                 status="started" if new else "already_started",
                 experiment=experiment,
-                digest=plan.digest,
+                digest=action.consent_digest,
                 trials=[trial.name for trial in plan.trials],
                 usd_worst=plan.usd_worst,
                 note=settled.with_note("poll_experiment follows them; they go on whether or not anybody looks."),
                 remaining=await lab.campaigns.remaining(experiment),
-            ).model_dump(mode="json")
+            )
         )
 
     @registry.tool(title="Poll experiment", read_only=True, open_world=False)
@@ -218,23 +219,24 @@ def register(registry: Registry, lab: Lab) -> None:
         Do it once, when the choice is made: openings are counted and corrected for. The result is the number to
         report; poll_experiment shows it.
         """
-        trial, digest, usd, seconds = await lab.campaigns.plan_confirmation(experiment)
-        settled = await lab.gate.settle(await confirming(experiment, lab), consent, ctx, tool="confirm")
+        trial, _, usd, seconds = await lab.campaigns.plan_confirmation(experiment)
+        action = await confirming(experiment, lab)
+        settled = await lab.gate.settle(action, consent, ctx, tool="confirm")
         if settled.refusal is not None:
             refused = TrialsResult(experiment=experiment, usd_worst=usd, **settled.refusal)
-            return as_result(refused.model_dump(mode="json"), meta=settled.card)
+            return answer(refused, meta=settled.card)
         opening = await lab.campaigns.open_confirm_half(experiment, trial)
         said = f"Opening {opening}: {trial.name!r} and the baseline are measured, within {format_duration(seconds)}."
-        return as_result(
+        return answer(
             TrialsResult(
                 status="started",
                 experiment=experiment,
-                digest=digest,
+                digest=action.consent_digest,
                 trials=[trial.name],
                 usd_worst=usd,
                 note=settled.with_note(said),
                 remaining=await lab.campaigns.remaining(experiment),
-            ).model_dump(mode="json")
+            )
         )
 
 

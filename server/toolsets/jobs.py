@@ -6,7 +6,7 @@ set, because it prompts on every call, also for what the user allowed in advance
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context, Resolve
@@ -20,7 +20,7 @@ from mlintern.server.job_progress import wait_with_progress
 from mlintern.server.job_question import starting
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
-from mlintern.server.strict_server import as_result
+from mlintern.server.strict_server import answer
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate, JobPage, JobStatus, LogPage, SubmitResult
@@ -155,7 +155,7 @@ def register(registry: Registry, lab: Lab) -> None:
         action = await anyio.to_thread.run_sync(starting, plan, lab)
         settled = await lab.gate.settle(action, consent, ctx, tool="submit_job")
         if settled.refusal is not None:
-            return _answer(SubmitResult(usd_worst=plan.usd_worst, **settled.refusal), meta=settled.card)
+            return answer(SubmitResult(usd_worst=plan.usd_worst, **settled.refusal), meta=settled.card)
         try:
             result = await lab.jobs.submit(plan)
         except MlinternError:
@@ -164,7 +164,7 @@ def register(registry: Registry, lab: Lab) -> None:
         if result.job_id is not None and result.state is not None:
             lab.last_polls.setdefault(result.job_id, str(Seen(result.state)))
         result.digest, result.note = action.consent_digest, settled.with_note(result.note)
-        return _answer(result)
+        return answer(result)
 
     @registry.tool(title="Poll job", read_only=True, open_world=True)
     async def poll_job(
@@ -222,7 +222,3 @@ def register(registry: Registry, lab: Lab) -> None:
         return await lab.jobs.list(status=status, experiment=experiment, backend=backend, limit=limit, cursor=cursor)
 
     register_cancel(registry, lab)
-
-
-def _answer(result: SubmitResult, *, meta: dict[str, Any] | None = None) -> CallToolResult:
-    return as_result(result.model_dump(mode="json"), meta=meta)

@@ -25,7 +25,7 @@ def register(registry: Registry, lab: Lab) -> None:
         experiment: Annotated[str | None, Field(description="Only runs of this experiment")] = None,
         sort: Annotated[
             Literal["started", "best", "usd"],
-            Field(description="The latest, the best or the most expensive first; best needs an experiment"),
+            Field(description="Latest, best or costliest first; best needs an experiment"),
         ] = "started",
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Field(description="next_cursor")] = None,
