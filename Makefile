@@ -5,6 +5,7 @@
 # make map        the list of files in docs/architecture.md, from their docstrings
 # make release    the wheel, the bundle for desktop hosts (.mcpb) and their checksums, in dist/
 # make wheel-check  the wheel without extras in an empty environment answers every tool once over MCP
+# make mutants    damages the modules that guard money, consent, truth and data, and says which tests notice
 # make bench      every benchmark
 # make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm, slurmdbd, sshd and Chromium come from the
 #                 system)
@@ -16,10 +17,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install release map rehearse test test-fast live check format wheel-check bench peers ray clean
+.PHONY: install release map rehearse test test-fast live check format wheel-check bench mutants peers ray clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -64,6 +65,10 @@ release: $(READY)
 
 wheel-check: $(READY)
 	$(BIN)/python release/check_wheel.py
+
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7,<9'
+	$(BIN)/python -m tests.house.mutants
 
 bench: $(READY)
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done

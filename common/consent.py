@@ -270,7 +270,14 @@ def meaning(rules: Collection[Rule]) -> list[str]:
 
 
 def _sentence(rule: Rule) -> str:
-    what = {None: "jobs and dry runs", "submit_job": "jobs", "check_script": "dry runs", "cancel_job": "cancelling"}
+    what = {
+        None: "jobs and dry runs",
+        "submit_job": "jobs",
+        "check_script": "dry runs",
+        "cancel_job": "cancelling",
+        "run_trials": "trials of an experiment",
+        "confirm": "confirmations of an experiment",
+    }
     place = f"on {rule.backend}" if rule.backend else "on every backend"
     limit = {
         "free": "free of charge, of any length and number",

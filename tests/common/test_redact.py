@@ -198,3 +198,59 @@ def test_in_bytes_known_values_are_found_and_binary_noise_is_not() -> None:
     assert list(tokens_in_bytes(noise + b"tea4two" + noise, known=["tea4two", "short"])) == [
         ("known secret", len(noise))
     ]
+
+
+@pytest.mark.parametrize("letter", "abeoprs")
+def test_each_kind_of_slack_token_is_hidden(letter: str) -> None:
+    assert redact(f"with xox{letter}-1234567890-ab.") == f"with {MARK}."
+
+
+def test_a_passphrase_of_words_is_hidden() -> None:
+    assert redact('ssh_passphrase: "correct horse battery"') == f'ssh_passphrase: "{MARK}"'
+
+
+def test_a_bearer_token_of_letters_is_hidden_from_24_letters_on() -> None:
+    assert redact("Authorization: Bearer " + "a" * 24) == f"Authorization: Bearer {MARK}"
+    assert redact("Authorization: Bearer " + "a" * 23) == "Authorization: Bearer " + "a" * 23
+
+
+def test_a_value_that_is_known_is_hidden_from_six_characters_on_wherever_it_begins() -> None:
+    assert redact("abcdef x", known=["abcdef"]) == f"{MARK} x"
+    assert redact("abcde x", known=["abcde"]) == "abcde x"
+    assert secrets_of({"A_TOKEN": "abcdef", "B_TOKEN": "abcde"}) == ("abcdef",)
+
+
+def test_a_quoted_token_is_hidden_from_eight_characters_on() -> None:
+    assert redact('"token": "q1w2e3r4"') == f'"token": "{MARK}"'
+    assert redact('"token": "q1w2e3r"') == '"token": "q1w2e3r"'
+
+
+def test_a_word_with_a_number_is_hidden_from_twenty_characters_on() -> None:
+    assert redact(f'token = "{"a" * 18}12"') == f'token = "{MARK}"'
+    assert redact(f'token = "{"a" * 17}12"') == f'token = "{"a" * 17}12"'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PAD_TOKEN=q1w2e3r4t5y6u7i8o9",  # a token of the tokenizer
+        "HF_TOKEN=your_q1w2e3r4t5y6u7i8",  # a place to fill in
+        "HF_TOKEN=get(q1w2e3r4t5y6u7i8",  # a call
+        "HF_TOKEN=${Q1W2E3R4T5Y6U7}",
+    ],
+)
+def test_one_sign_that_it_is_no_secret_is_enough(line: str) -> None:
+    assert redact(line) == line
+
+
+def test_a_page_that_begins_where_a_secret_ends_or_ends_where_one_begins_shows_no_mark() -> None:
+    secret = "hf_abcdefghijklmnopqrstuvwxyz"
+    assert redact(f"{secret} more", start=len(secret)) == " more"
+    assert redact(f"more {secret}", end=5) == "more "
+
+
+def test_in_bytes_a_token_is_found_at_the_very_beginning_and_however_long() -> None:
+    token = "hf_" + "a1" * 17
+    assert list(tokens_in_bytes(token.encode())) == [("Hugging Face", 0)]
+    web_token = b"eyJ" + b"a1" * 20 + b"." + b"b2" * 1500 + b"." + b"c3" * 20
+    assert list(tokens_in_bytes(b"x " + web_token)) == [("JSON Web Token", 2)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlintern.common.consent import Action, Rule
+from mlintern.common.consent import ALLOWABLE_KINDS, Action, Rule, meaning
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.approvals import LIFETIME_SECONDS, Approvals
 from mlintern.tools.errors import BadInput, Conflict, NotFound, OutOfBudget
@@ -368,3 +368,25 @@ def test_an_action_of_an_earlier_version_of_the_ledger_is_still_read() -> None:
         '{"kind": "submit_job", "what": "Run x", "where": "local", "digest": "dddddddddddd", "hours": 0.5, "gone": 1}'
     )
     assert Action.from_json(old).seconds == 1800.0
+
+
+@pytest.mark.parametrize(
+    ("spent", "worst", "within"),
+    [(0.0, 2.0, True), (1.0, 1.0, True), (1.0, 1.01, False), (2.0, 0.0, True), (5.0, 0.0, True), (2.0, 0.5, False)],
+)
+def test_a_budget_is_kept_to_the_cent_and_what_is_free_never_passes_it(
+    spent: float, worst: float, within: bool
+) -> None:
+    assert Allowances.parse(budget_usd=2.0).within_budget(usd_spent=spent, usd_worst=worst) is within
+
+
+def test_without_a_budget_everything_is_within_and_with_one_nothing_of_unknown_price() -> None:
+    assert Allowances.parse().within_budget(usd_spent=900.0, usd_worst=None)
+    assert not Allowances.parse(budget_usd=2.0).within_budget(usd_spent=0.0, usd_worst=None)
+    assert not Allowances.parse(budget_usd=0.0).within_budget(usd_spent=0.0, usd_worst=1.0)
+
+
+@pytest.mark.parametrize("kind", sorted(ALLOWABLE_KINDS))
+def test_whatever_may_be_allowed_says_in_words_what_it_grants(kind: str) -> None:
+    [sentence] = meaning([Rule.parse(f"{kind}:local<=30m")])
+    assert "on local start without asking you" in sentence and "30 min" in sentence

@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from mlintern.tools.errors import Blocked, ServiceError
 from mlintern.tools.web import Web
-from mlintern.tools.web.private_networks import is_public
+from mlintern.tools.web.private_networks import check_url, is_public, resolve_by_system
+from mlintern.tools.web.services import SERVICES, Endpoint, locate
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
 from tests.services.standin import StandIn
@@ -36,7 +37,20 @@ PRIVATE = [
     "http://0x7f.1/",
     "http://metadata.internal/",
     "http://user:secret@example.org/",
+    "http://user@example.org/",
+    "http://:secret@example.org/",
+    "http://[2002:a00:1::]/",
+    "http://[2002:7f00:1::1]/",
+    "http://224.0.0.1/",
+    "http://[ff02::1]/",
+    "http://[ff0e::1]/",
+    "http://100.64.0.1/",
+    "http://printer.local./",
 ]
+
+
+def _endpoint(name: str, environ: dict[str, str]) -> Endpoint:
+    return locate(next(service for service in SERVICES if service.name == name), environ)
 
 
 def recording(
@@ -83,6 +97,88 @@ async def test_a_name_that_resolves_into_the_network_is_refused(workspace: Works
         assert not inside.seen
         assert "resolves" in str(refused.value)
         await web.close()
+
+
+@pytest.mark.parametrize("addresses", [["10.0.0.1", "93.184.216.34"], ["93.184.216.34", "10.0.0.1"]])
+async def test_one_private_address_among_several_is_enough_to_refuse(
+    addresses: list[str], workspace: Workspace, clock: FakeClock
+) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        return addresses
+
+    web = Web(workspace, clock, environ={}, resolve=resolve)
+    with pytest.raises(Blocked):
+        await web.get("web", "http://paper.example/x")
+    await web.close()
+
+
+@pytest.mark.parametrize("unreachable", [1, 2, 3])
+async def test_an_address_without_an_answer_is_followed_by_the_next(
+    unreachable: int, workspace: Workspace, clock: FakeClock
+) -> None:
+    async def hello(request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    with StandIn([Route("/x", hello)]).running() as home:
+        dead = ["127.0.0.2", "127.0.0.3", "127.0.0.4"][:unreachable]
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return [*dead, "127.0.0.1", "127.0.0.5"]
+
+        web = Web(workspace, clock, environ={"HF_ENDPOINT": f"http://mirror.example:{home.port}"}, resolve=resolve)
+        assert (await web.get("huggingface", "x")).text == "hello"
+        await web.close()
+
+
+async def test_at_most_four_addresses_of_a_name_are_tried(workspace: Workspace, clock: FakeClock) -> None:
+    async def hello(request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    with StandIn([Route("/x", hello)]).running() as home:
+
+        async def resolve(host: str, port: int) -> list[str]:
+            return ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.1"]
+
+        web = Web(workspace, clock, environ={"HF_ENDPOINT": f"http://mirror.example:{home.port}"}, resolve=resolve)
+        with pytest.raises(ServiceError):
+            await web.get("huggingface", "x")
+        assert not home.seen
+        await web.close()
+
+
+@pytest.mark.parametrize("found", [[], OSError("no such name")])
+async def test_a_name_without_an_address_is_a_named_failure(
+    found: list[str] | OSError, workspace: Workspace, clock: FakeClock
+) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    web = Web(workspace, clock, environ={}, resolve=resolve)
+    with pytest.raises(ServiceError) as refused:
+        await web.get("web", "http://paper.example/x")
+    assert not isinstance(refused.value, Blocked)
+    await web.close()
+
+
+async def test_the_system_resolver_gives_addresses() -> None:
+    assert set(await resolve_by_system("localhost", 80)) & {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/x", "file:///etc/passwd", "http:///nothing"])
+def test_an_address_that_is_not_http_is_not_followed(url: str) -> None:
+    with pytest.raises(Blocked, match="not an http"):
+        check_url(url, _endpoint("web", {}))
+
+
+def test_only_a_home_that_a_person_chose_may_lie_inside() -> None:
+    chosen = _endpoint("huggingface", {"HF_ENDPOINT": "http://127.0.0.1:8080"})
+    check_url("http://127.0.0.1:8080/x", chosen)
+    with pytest.raises(Blocked, match="HF_ENDPOINT"):
+        check_url("http://127.0.0.1:8081/x", chosen)
+    with pytest.raises(Blocked):
+        check_url("http://127.0.0.1:8080/x", _endpoint("web", {}))
 
 
 async def test_what_was_checked_is_what_is_connected_to(workspace: Workspace, clock: FakeClock) -> None:
@@ -199,3 +295,9 @@ async def test_redirects_without_end_end(workspace: Workspace, clock: FakeClock)
 @given(st.ip_addresses(v=4))
 def test_an_ipv4_address_is_as_public_wrapped_in_ipv6_as_bare(address: object) -> None:
     assert is_public(f"::ffff:{address}") == is_public(str(address))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "93.184.216.34", "10.0.0.1", "127.0.0.1", "192.168.1.255"])
+@pytest.mark.parametrize("form", ["::ffff:{0}", "64:ff9b::{0}", "2002:{1:02x}{2:02x}:{3:02x}{4:02x}::1"])
+def test_each_way_to_carry_an_ipv4_address_is_as_public_as_the_address(address: str, form: str) -> None:
+    assert is_public(form.format(address, *(int(part) for part in address.split(".")))) == is_public(address)
