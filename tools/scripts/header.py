@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,8 @@ class Header:
 def write_header(*, python: str, requirements: Sequence[str]) -> str:
     """The comment block that `uv run` and `read_header` read, requirements sorted."""
     lines = ["# /// script", f'# requires-python = "{python}"', "# dependencies = ["]
-    lines += [f'#     "{requirement}",' for requirement in sorted(requirements)]
+    # A JSON string is a TOML string too, with the quotes of an environment marker escaped.
+    lines += [f"#     {json.dumps(requirement, ensure_ascii=False)}," for requirement in sorted(requirements)]
     return "\n".join([*lines, "# ]", "# ///"])
 
 

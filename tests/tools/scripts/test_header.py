@@ -38,3 +38,9 @@ def test_a_script_without_a_header_has_none() -> None:
 def test_a_broken_header_is_named(block: str) -> None:
     with pytest.raises(BadInput):
         read_header(block)
+
+
+def test_a_requirement_with_a_marker_in_quotes_comes_back_as_it_was() -> None:
+    requirement = 'foo; python_version > "3"'
+    header = read_header(write_header(python=">=3.11", requirements=[requirement]))
+    assert header is not None and header.requirements == (requirement,)
