@@ -1,4 +1,7 @@
-"""A stand-in for the Graph and Recommendations APIs of Semantic Scholar: their shapes, limits and refusals."""
+"""A stand-in for the Graph and Recommendations APIs of Semantic Scholar: their shapes, limits and refusals.
+
+Source: the published API description, https://api.semanticscholar.org/api-docs/, read 2026-11-28.
+"""
 
 from __future__ import annotations
 
