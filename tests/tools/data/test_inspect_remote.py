@@ -235,7 +235,8 @@ async def test_the_recorded_answers_of_the_real_viewer_are_understood(
         viewer.answers[("size", name)] = sizes
         viewer.answers[("splits", name)] = examples("/splits")[0]
         viewer.answers[("parquet", name)] = parquet
-        overview = await client.overview(name)
+        overview = Viewed()
+        await client.overview(overview, name)
         assert overview.splits
         for split in converted_splits(overview.files):
             assert all(path.startswith("datasets/") and "@refs%2Fconvert%2Fparquet/" in path for path in split.paths)
