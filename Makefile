@@ -25,7 +25,7 @@ CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV): about 1.9 GB, once; a few minutes on a fast line."
+	@echo "Installing into $(VENV): about 2 GB on disk, once; a few minutes on a fast line."
 	$(BIN)/python -m pip install $(CONSTRAINTS) torch
 	$(BIN)/python -m pip install $(CONSTRAINTS) -e '.[train,dev]'
 	@touch $(READY)
@@ -61,10 +61,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 release: $(READY)
-	$(BIN)/python release/build.py
+	$(BIN)/python -m release.build
 
 wheel-check: $(READY)
-	$(BIN)/python release/check_wheel.py
+	$(BIN)/python -m release.check_wheel
 
 mutants: $(READY)
 	$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7,<9'

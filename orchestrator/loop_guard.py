@@ -270,9 +270,8 @@ class LoopGuard:
         streak.times += 1
         streak.together = streak.together + 1 if previous == seen.name else 1
         level: Level | None = "hint" if streak.times == ERROR_REPEATS else None
-        for height, each in enumerate(
-            LEVELS[1:], start=1
-        ):  # work in between may be an attempt to correct it: hint only
+        # Work in between may be an attempt to correct it: then the hint is all.
+        for height, each in enumerate(LEVELS[1:], start=1):
             if streak.together == ERROR_REPEATS + height * ERROR_STEP:
                 level = each
         if level == "refuse":

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -53,13 +55,24 @@ def server_entry() -> dict[str, object]:
 
 
 def build_wheel(out: Path) -> Path:
-    before = set(out.glob("*.whl"))
-    for old in before:
+    """The wheel of this tree, built from a copy: a build folder that an older build left would be packed too."""
+    for old in out.glob("*.whl"):
         old.unlink()
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, timeout=BUILD_SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        source = copied(Path(folder) / "source")
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(source)]
+        subprocess.run(command, check=True, timeout=BUILD_SECONDS)
     [wheel] = out.glob("mlintern-*.whl")
     return wheel
+
+
+def copied(folder: Path) -> Path:
+    """What a wheel is built from, in ``folder``."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, folder / name)
+    return folder
 
 
 def build_bundle(path: Path) -> Path:

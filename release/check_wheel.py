@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("common", "tools", "server", "orchestrator", "skills")
 INSTALL_SECONDS, CALL_SECONDS = 900, 55
 BUG = "Error executing tool"
 """How the server begins the answer of a tool that ended in an exception which has no name."""
@@ -86,32 +84,16 @@ def main() -> int:
         import anyio
 
         return int(anyio.run(call_every_tool, server))
+    from release.build import build_wheel
+
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build(Path(folder))
+        wheel = build_wheel(Path(folder))
         if missing := undeclared(wheel):
             print(f"imported by the wheel and brought by no requirement: {missing}")
             return 1
         python = install(wheel, Path(folder) / "venv")
         command = [str(python), "-P", __file__, "--drive", str(python.with_name("mlintern-server"))]
         return subprocess.run(command, cwd=folder, timeout=4 * CALL_SECONDS).returncode
-
-
-def build(folder: Path) -> Path:
-    """The wheel of this tree, built from a copy: a build folder that an older build left would be packed too."""
-    source = copied(folder / "source")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
-    subprocess.run(command, check=True, timeout=INSTALL_SECONDS)
-    [wheel] = folder.glob("mlintern-*.whl")
-    return wheel
-
-
-def copied(folder: Path) -> Path:
-    """What a wheel is built from, in ``folder``."""
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
 
 
 def install(wheel: Path, folder: Path) -> Path:

@@ -87,7 +87,7 @@ NOT_YET = {
     "tools/web/refusals.py:raise_for_status",
 }
 """Still take a third parameter by position. A name may leave this set; none may come."""
-LONGEST_FILE = 415
+LONGEST_FILE = 400
 DECORATED = ("property", "overload", "override", "validator", "tool", "prompt", "resource", "fixture", "command")
 """Functions with these decorators are called by somebody else's rules."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlintern.common.clock import Clock
+from mlintern.common.commands import shown_command
 from mlintern.common.consent import Action
 from mlintern.tools.allowances import Allowances
 from mlintern.tools.errors import BadInput, Conflict, NotFound, OutOfBudget
@@ -209,7 +210,7 @@ class Approvals:
         if len(digest) < SHORTEST_PREFIX or not digest.isalnum():
             raise BadInput(
                 f"{digest!r} is not a digest.",
-                next_step="Copy it from the question or from: mlintern-server approvals",
+                next_step=f"Copy it from the question or from: {shown_command('mlintern-server', 'approvals')}",
             )
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM approvals WHERE id IN (SELECT MAX(id) FROM approvals GROUP BY digest)"
@@ -219,7 +220,7 @@ class Approvals:
         if not found:
             raise NotFound(
                 f"No question with digest {digest} is open; if the price changed, it was asked again under another.",
-                next_step="See what waits: mlintern-server approvals",
+                next_step=f"See what waits: {shown_command('mlintern-server', 'approvals')}",
             )
         if len(found) > 1:
             raise BadInput(f"Several actions begin with {digest}.", next_step="Give more of the digest.")

@@ -21,13 +21,14 @@ from mlintern.server.job_question import starting
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import answer
+from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import MlinternError
 from mlintern.tools.jobs.cron import MOST_RUNS
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate, JobPage, JobStatus, LogPage, SubmitResult
 from mlintern.tools.jobs.seen import Seen
 from mlintern.tools.jobs.spec import JobSpec, JobState
 
-MOST_WAIT_SECONDS = 45
+MOST_WAIT_SECONDS = int(CALL_SECONDS)
 """Desktop hosts end a call after about 60 seconds, whatever progress it reports."""
 
 ScriptId = Annotated[str, Field(description="Of render_script or edit_script")]

@@ -2,8 +2,6 @@
 
     python -m tests.house.mutants                      every module below, a sample of each
     python -m tests.house.mutants jobs/money --all     every mutant of one module, survivors printed
-    python -m tests.house.mutants --kept               the mutants of mutants.json, which were caught once (CI)
-    python -m tests.house.mutants --keep 60            choose those anew
 
 A mutant is a module with one operator of cosmic-ray applied at one place. It is loaded in place of the module, in a
 process of its own that runs the covering tests and stops at the first that fails. What a test starts as another
@@ -17,7 +15,6 @@ import contextlib
 import functools
 import importlib.abc
 import importlib.util
-import json
 import os
 import random
 import signal
@@ -25,7 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +32,6 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
 ROOT = Path(__file__).parents[2]
-KEPT = Path(__file__).with_name("mutants.json")
 
 COVERED_BY: dict[str, tuple[str, ...]] = {
     "common/consent": ("server/test_approvals.py", "server/test_job_question.py", "orchestrator/test_approvals.py"),
@@ -212,34 +208,6 @@ def measure(modules: Sequence[str], per_module: int | None, seed: int) -> dict[s
     return counts
 
 
-def check_kept() -> int:
-    """Run the kept mutants that the source still has; 1 where one survives."""
-    kept = [Mutant(**row) for row in json.loads(KEPT.read_text("utf-8"))]
-    there = [mutant for mutant in kept if mutant in _occurrences(mutant.module)]
-    print(f"{len(there)} of {len(kept)} kept mutants still have their line.")
-    _check_sound(sorted({mutant.module for mutant in there}))
-    lives = [mutant for mutant in there if survives(mutant.module, _mutated(mutant))]
-    for mutant in lives:
-        print(f"survives  {mutant}")
-    if len(there) < len(kept) * 2 / 3:
-        print("Too few are left: choose them anew with --keep.")
-        return 1
-    return 1 if lives else 0
-
-
-def keep(number: int, seed: int) -> None:
-    """Write the first ``number`` of a draw that are caught, as many of each module."""
-    _check_sound(list(COVERED_BY))
-    kept: list[Mutant] = []
-    for index, module in enumerate(COVERED_BY):
-        quota = number * (index + 1) // len(COVERED_BY) - number * index // len(COVERED_BY)
-        for mutant in _drawn([module], 4 * quota, seed):
-            if quota and not survives(module, _mutated(mutant)):
-                kept.append(mutant)
-                quota -= 1
-    KEPT.write_text(json.dumps([asdict(mutant) for mutant in kept], indent=1) + "\n", "utf-8")
-
-
 def _preload() -> None:
     """Libraries of others, loaded once for all forks; nothing of ours, which a mutant must be able to replace."""
     for name in ("pytest", "hypothesis", "anyio", "pydantic", "mcp", "httpx2", "starlette", "lxml.html", "duckdb"):
@@ -252,15 +220,8 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every mutant, not a sample")
     parser.add_argument("--sample", type=int, default=25, help="mutants a module (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kept", action="store_true")
-    parser.add_argument("--keep", type=int, metavar="N")
     given = parser.parse_args()
     _preload()
-    if given.kept:
-        return check_kept()
-    if given.keep:
-        keep(given.keep, given.seed)
-        return 0
     modules = [name for name in COVERED_BY if not given.modules or any(part in name for part in given.modules)]
     counts = measure(modules, None if given.all else given.sample, given.seed)
     return 0 if all(caught >= 0.9 * drawn for caught, drawn in counts.values()) else 1

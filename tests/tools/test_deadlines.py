@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,6 @@ CONFIG = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_
 def quiet() -> None:
     """Reads that were left to themselves go on trying after their stand-in and their test are gone."""
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    with HubStandIn().running() as standin:
-        monkeypatch.setenv("HF_ENDPOINT", standin.url)
-        yield standin  # type: ignore[misc]
-
-
-@pytest.fixture
-def viewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[ViewerStandIn]:
-    with ViewerStandIn().running() as standin:
-        monkeypatch.setenv("MLINTERN_DATASETS_SERVER_URL", standin.url)
-        yield standin  # type: ignore[misc]
 
 
 @pytest.fixture

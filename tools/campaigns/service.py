@@ -21,6 +21,7 @@ from mlintern.tools.campaigns.requests import Limits, SearchRequest, TrialReques
 from mlintern.tools.campaigns.runner import ended_stage, read_situation
 from mlintern.tools.campaigns.state import Situation, Stage, Trial
 from mlintern.tools.campaigns.status import status_of
+from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.jobs import job_rows, money
@@ -30,7 +31,7 @@ from mlintern.tools.ledger import Ledger
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.workspace import Workspace
 
-MAX_WAIT_SECONDS = 45.0
+MAX_WAIT_SECONDS = CALL_SECONDS
 POLL_SECONDS = 1.0
 
 

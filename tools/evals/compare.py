@@ -12,7 +12,7 @@ from mlintern.tools.evals.comparison_results import ComparedRow, Comparison, Ver
 from mlintern.tools.evals.families import Adjusted, adjust, is_member
 from mlintern.tools.evals.flips import Flips, find_flips
 from mlintern.tools.evals.names import is_proportion
-from mlintern.tools.evals.pairing import NUMBER_OF_ITEMS, Pair, latest, match, obstacles
+from mlintern.tools.evals.pairing import NUMBER_OF_ITEMS, Pair, circumstances, latest, match, obstacles
 from mlintern.tools.evals.result_rows import EvalRow, Sample
 from mlintern.tools.evals.seeds import measure_seeds, of_every_seed
 from mlintern.tools.evals.significance import (
@@ -350,7 +350,7 @@ def _verdict(pair: Pair, result: _Measured, adjusted: Adjusted | None, *, tried:
         higher_is_better=better,
         verdict="not_comparable",
         reason="",
-        notes=[*result.notes, *_differences(a, b)],
+        notes=[*result.notes, *circumstances(a, b)],
     )
     if isinstance(found, str) or adjusted is None:
         row.reason = str(found)
@@ -383,20 +383,6 @@ def _judged(found: Difference, p_adjusted: float, better: bool | None, *, under:
         return "not_comparable", f"It changed by {change}, but whether more is better is unknown for this metric."
     improved = (found.delta > 0) == better
     return ("improved" if improved else "regressed"), f"It changed by {change}, more than chance explains."
-
-
-def _differences(a: EvalRow, b: EvalRow) -> list[str]:
-    """Circumstances that differ and that a reader should weigh."""
-    notes = [f"Only one side states its {name}." for name in ("version", "fewshot", "n") if _one_sided(a, b, name)]
-    if a.notes != b.notes:
-        only = [f"baseline: {note}" for note in a.notes if note not in b.notes]
-        only += [f"candidate: {note}" for note in b.notes if note not in a.notes]
-        notes.append("Settings differ (" + "; ".join(only) + ").")
-    return notes
-
-
-def _one_sided(a: EvalRow, b: EvalRow, name: str) -> bool:
-    return (getattr(a, name) is None) != (getattr(b, name) is None)
 
 
 def _summary(rows: Sequence[ComparedRow], unmatched: Sequence[str]) -> str:

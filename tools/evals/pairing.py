@@ -107,3 +107,17 @@ def obstacles(a: EvalRow, b: EvalRow) -> Iterable[str]:
 def _version(row: EvalRow) -> str:
     """The task's version; harnesses write a whole number as 1 and as 1.0."""
     return re.sub(r"^(\d+)(?:\.0+)?$", r"\1", row.version or "")
+
+
+def circumstances(a: EvalRow, b: EvalRow) -> list[str]:
+    """Circumstances that differ and that a reader should weigh."""
+    notes = [f"Only one side states its {name}." for name in ("version", "fewshot", "n") if _one_sided(a, b, name)]
+    if a.notes != b.notes:
+        only = [f"baseline: {note}" for note in a.notes if note not in b.notes]
+        only += [f"candidate: {note}" for note in b.notes if note not in a.notes]
+        notes.append("Settings differ (" + "; ".join(only) + ").")
+    return notes
+
+
+def _one_sided(a: EvalRow, b: EvalRow, name: str) -> bool:
+    return (getattr(a, name) is None) != (getattr(b, name) is None)

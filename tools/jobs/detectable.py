@@ -45,8 +45,7 @@ def detectable(items: int) -> str:
 
 def items_of(recipe: Mapping[str, Any]) -> int | None:
     """How many items the evaluation of a recipe scores, as far as it says it or a local JSONL file tells it."""
-    trains = recipe.get("trainer") not in ("evaluation",)
-    plan = recipe.get("evaluation") if trains else recipe
+    plan = recipe if recipe.get("trainer") == "evaluation" else recipe.get("evaluation")
     if not isinstance(plan, Mapping) or recipe.get("trainer") == "generate":
         return None
     limit = plan.get("limit")

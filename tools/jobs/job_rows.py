@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from mlintern.common.commands import shown_command
 from mlintern.common.text import did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import Conflict, NotFound, WorkspaceError
@@ -75,7 +76,8 @@ class JobRecord:
         except (ValueError, KeyError, TypeError) as error:
             raise WorkspaceError(
                 f"What the ledger says of the job {row['job_id']} is damaged: {type(error).__name__}: {error}.",
-                next_step="Its folder below jobs/ has its log and results. `mlintern-server doctor` says more.",
+                next_step="Its folder below jobs/ has its log and results. More: "
+                + shown_command("mlintern-server", "doctor"),
             ) from error
 
     @classmethod

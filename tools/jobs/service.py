@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from mlintern.common.clock import Clock
 from mlintern.common.text import did_you_mean
+from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Offline
 from mlintern.tools.jobs import cancellation, hardware, job_rows, job_views, logs, money
 from mlintern.tools.jobs import estimate as estimates
@@ -30,8 +31,8 @@ from mlintern.tools.jobs.watch import CollectEvaluations, Diagnose, Watcher
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 
-MAX_WAIT_SECONDS = 45.0
-"""The longest that one poll waits; hosts give a tool call about a minute."""
+MAX_WAIT_SECONDS = CALL_SECONDS
+"""The longest that one poll waits."""
 CANCEL_SECONDS = 5.0
 LIST_SECONDS = 8.0
 """How long a list waits for the backends of what is not over."""

@@ -16,6 +16,7 @@ from typing import Protocol
 import anyio.to_thread
 
 from mlintern.common.clock import Clock
+from mlintern.common.commands import shown_command
 from mlintern.common.files import exclusive_lock, write_json_durably
 from mlintern.tools.errors import BackendError, Conflict, MlinternError, Offline, WorkspaceError
 from mlintern.tools.jobs import arguments, cron, job_rows, money
@@ -134,7 +135,7 @@ class Submitter:
             raise Offline(  # another server may have it, or have asked it already
                 f"The backend {record.spec.backend!r} is not set up in this server.",
                 service=record.spec.backend,
-                next_step="mlintern-server doctor says what it needs.",
+                next_step=f"What it needs: {shown_command('mlintern-server', 'doctor')}",
             )
         if _was_attempted(folder) and record.handle is None:
             found = await self._looked_up(record, backend)

@@ -173,9 +173,8 @@ class Watcher:
             await self._submitter.act(record.job_id, answer_to_caller=False, restart=True)
             status = await backend.status(record.handle)
         if not math.isfinite(status.run_seconds or 0.0) or not math.isfinite(status.billed_seconds or 0.0):
-            status = replace(
-                status, run_seconds=None, billed_seconds=None
-            )  # no measurement, and no sum of money would be one after it
+            # No measurement, and no sum of money would be one after it.
+            status = replace(status, run_seconds=None, billed_seconds=None)
         live.detail, live.url, live.paid_seconds = status.detail, status.url, status.paid_seconds
         over, problem = status.state in FINAL, ""
         if not backend.capabilities.shares_files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 
+from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.dry_run import DryRunner, without_seam
 from mlintern.tools.scripts.dry_settings import has_seam
@@ -30,7 +31,9 @@ class ScriptChecker:
         """The longest that a dry run may take."""
         return self._runner.limit_seconds
 
-    async def check(self, script_id: str, *, level: str = "static", wait_seconds: float = 45.0) -> CheckResult:
+    async def check(
+        self, script_id: str, *, level: str = "static", wait_seconds: float = CALL_SECONDS
+    ) -> CheckResult:
         """Check a script at one of `LEVELS`. A dry run that takes longer than ``wait_seconds`` goes on by itself.
 
         Raises:

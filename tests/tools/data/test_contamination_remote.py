@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,6 @@ def parquet_bytes(rows: list[dict[str, Any]], **options: Any) -> bytes:
 
 def lines(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    with HubStandIn().running() as standin:
-        monkeypatch.setenv("HF_ENDPOINT", standin.url)
-        yield standin  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +47,6 @@ def parquet_bytes(rows: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     return buffer.getvalue()
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    with HubStandIn().running() as standin:
-        monkeypatch.setenv("HF_ENDPOINT", standin.url)
-        yield standin  # type: ignore[misc]
-
-
-@pytest.fixture
-def viewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[ViewerStandIn]:
-    with ViewerStandIn().running() as standin:
-        monkeypatch.setenv("MLINTERN_DATASETS_SERVER_URL", standin.url)
-        yield standin  # type: ignore[misc]
 
 
 def dataset(identifier: str = "org/data", rows: list[dict[str, Any]] | None = None, **more: Any) -> Repo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,13 +37,6 @@ EARLIER = "f" * 40
 LIMITED = Fault(
     status=429, headers={"ratelimit": '"api";r=0;t=55', "ratelimit-policy": '"fixed window";"api";q=500;w=300'}
 )
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    with HubStandIn().running() as standin:
-        monkeypatch.setenv("HF_ENDPOINT", standin.url)
-        yield standin  # type: ignore[misc]
 
 
 @pytest.fixture

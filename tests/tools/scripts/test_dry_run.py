@@ -241,13 +241,6 @@ async def test_the_script_sees_no_secret_and_no_network_when_all_is_local(
     assert "[None, '/dev/null', '1']" in check.message
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
-    with HubStandIn().running() as standin:
-        monkeypatch.setenv("HF_ENDPOINT", standin.url)
-        yield standin
-
-
 def serve_model(hub: HubStandIn, name: str, folder: Path) -> None:
     """The weights are served as what no one could load."""
     files = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in (".json", ".jinja")}

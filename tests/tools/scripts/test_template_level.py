@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -326,13 +325,6 @@ async def test_a_tokenizer_that_cannot_count_is_told(desk: Desk) -> None:
     (model / "tokenizer.json").unlink()
     result = await desk.check([TALK], model=model)
     assert found(result, "tokenizer_unavailable").severity == "warning"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
-    with HubStandIn().running() as standin:
-        monkeypatch.setenv("HF_ENDPOINT", standin.url)
-        yield standin  # type: ignore[misc]
 
 
 async def test_a_model_and_rows_of_the_hub_are_read_there(desk: Desk, hub: HubStandIn) -> None:

@@ -27,7 +27,7 @@ IDLE_SECONDS = 1.5
 """The stream of a running job never ends: after so long without a line, what came is all there is for now."""
 
 ENDED_SECONDS = 5.0
-"""The same for a job that is over: so long `HfApi.fetch_job_logs` of `huggingface_hub` 1.24 waits for buffered lines.
+"""The same for a job that is over: so long `HfApi.fetch_job_logs` of `huggingface_hub` 2.4 waits for buffered lines.
 
 Less would take a pause for the end, and what comes after it, such as the evaluation, would be lost."""
 
