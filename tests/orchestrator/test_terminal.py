@@ -76,6 +76,13 @@ class Screen:
             assert time.monotonic() < deadline, f"not on the screen: {texts}\n{self.text}"
             self._read()
 
+    def wait_for_shell(self, after: str, seconds: float = 60) -> None:
+        """Until the shell asks for a command below the last ``after``."""
+        deadline = time.monotonic() + seconds
+        while "shell>" not in self.text.rpartition(after)[2]:
+            assert time.monotonic() < deadline, f"the command has not ended\n{self.text}"
+            self._read()
+
     def wait_for_end(self, seconds: float = 60) -> int:
         deadline = time.monotonic() + seconds
         while self.process.isalive():
@@ -203,6 +210,7 @@ def test_ctrl_c_leaves_a_sane_shell(tmp_path: Path) -> None:
         screen.press("c")
         screen.press("c")
         screen.wait_for("go on with: ", "mlintern-orchestrate --resume")
+        screen.wait_for_shell("--resume")  # what is typed before, the terminal drops as its settings are put back
         screen.type("stty -a | grep -o ' icanon\\| echo '; echo code=$?")
         screen.wait_for("code=0", " icanon", " echo")
         after = screen.text.rpartition("--resume")[2]
