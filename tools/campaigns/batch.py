@@ -71,7 +71,10 @@ def expand(
     number = max((trial.number for trial in existing), default=0)
     found: list[Trial] = []
     if not any(trial.baseline for trial in existing):
-        for name, measure in (("baseline", {}), (f"baseline {SHOTS}-shot", {"fewshot": SHOTS})):
+        own = int(plan.evaluation.get("fewshot") or 0)
+        zero: dict[str, Any] = {"fewshot": 0} if own else {}
+        shots: dict[str, Any] = {} if own else {"fewshot": SHOTS}
+        for name, measure in (("baseline", zero), (f"baseline {own or SHOTS}-shot", shots)):
             number += 1
             found.append(
                 Trial(number=number, name=name, state="waiting", recipe=None, measure=measure, place=dict(place))

@@ -19,7 +19,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock, iso
 from mlintern.common.files import read_json, write_json_durably
 from mlintern.tools.campaigns import store
-from mlintern.tools.campaigns.halves import CONFIRM, DECIDE, folder_of
+from mlintern.tools.campaigns.halves import CONFIRM, DECIDE, EXAMPLES, folder_of
 from mlintern.tools.campaigns.ranking import best_trial
 from mlintern.tools.campaigns.recount import file_sha256
 from mlintern.tools.campaigns.runner import ended_stage, read_situation
@@ -114,8 +114,12 @@ class Certifier:
                 "evaluation": plan.evaluation,
                 "metric": plan.metric,
                 "items": {
-                    name: {"sha256": sha, "path": self._relative(folder / name)} for name, sha in plan.hashes.items()
+                    name: {"sha256": plan.hashes[name], "path": self._relative(folder / name)}
+                    for name in (DECIDE, CONFIRM)
                 },
+                "examples": {"sha256": plan.hashes[EXAMPLES], "path": self._relative(folder / EXAMPLES)}
+                if EXAMPLES in plan.hashes
+                else None,
                 "decide_rows": plan.decide_rows,
                 "confirm_rows": plan.confirm_rows,
             },
@@ -324,6 +328,7 @@ def _trial_json(trial: Trial, trials: Sequence[Trial]) -> dict[str, Any]:
         "parent": names.get(trial.parent) if trial.parent is not None else None,
         "change": dict(trial.change),
         "recipe": dict(trial.recipe) if trial.recipe else None,
+        "measure": dict(trial.measure),
         "seeds": list(trial.seeds),
         "rungs": list(trial.rungs),
         "jobs": [stage.job_id for _, stage in sorted(trial.stages.items(), key=_by_key)],

@@ -28,6 +28,9 @@ FEWEST_ITEMS = 20
 """In each half; with fewer nothing short of a landslide can be told from chance."""
 SPLIT_SEED = 0
 DECIDE, CONFIRM = "decide.jsonl", "confirm.jsonl"
+EXAMPLES = "examples.jsonl"
+"""Rows of neither half, shown as worked examples; not there where the halves hold all items."""
+MOST_EXAMPLES = 1_000
 
 
 def folder_of(workspace: Workspace, experiment: str) -> Path:
@@ -59,10 +62,32 @@ async def held_out_rows(hub: HubClient, evaluation: Mapping[str, Any]) -> list[d
     return rows
 
 
+async def example_rows(hub: HubClient, evaluation: Mapping[str, Any], *, split: str) -> list[dict[str, Any]]:
+    """The first 1,000 rows of another split of the evaluation's dataset, to show worked examples from.
+
+    Raises:
+        BadInput, NotFound, ServiceError: they cannot be read.
+    """
+    part = await find_part(
+        hub,
+        str(evaluation["dataset"]),
+        config=evaluation.get("dataset_config"),
+        split=split,
+        measured=False,
+        revision=evaluation.get("dataset_revision"),
+    )
+    return await anyio.to_thread.run_sync(lambda: list(itertools.islice(stream_rows(part.split), MOST_EXAMPLES)))
+
+
+def examples_file(folder: Path) -> Path:
+    """Where worked examples come from: rows of neither half, else the half to decide by, which scores the rest."""
+    return folder / (EXAMPLES if (folder / EXAMPLES).is_file() else DECIDE)
+
+
 def split_items(
     rows: Sequence[Mapping[str, Any]], *, id_column: str, decide: int | None, confirm: int | None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A random half to decide by and a half to confirm by, of the sizes asked for, with an id in every row.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """A random half to decide by and one to confirm by, of the sizes asked for, and the rows left; each with an id.
 
     The same item twice goes into one half only, once.
 
@@ -92,7 +117,7 @@ def split_items(
             f"{len(chosen)} different items do not give {first} to decide by and {second} to confirm by.",
             next_step=f"Give decide_rows and confirm_rows of at least {FEWEST_ITEMS} that add up to no more.",
         )
-    return chosen[:first], chosen[first : first + second]
+    return chosen[:first], chosen[first : first + second], chosen[first + second :][:MOST_EXAMPLES]
 
 
 def write_half(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from mlintern.tools.campaigns import halves, store
 from mlintern.tools.campaigns.batch import Batch, check_search, expand, most_jobs
 from mlintern.tools.campaigns.campaign_results import ExperimentStatus, OpenedExperiment, Remaining
 from mlintern.tools.campaigns.confirmation import confirm_keys
+from mlintern.tools.campaigns.opening import prepare
 from mlintern.tools.campaigns.ranking import baseline_trial, best_trial
 from mlintern.tools.campaigns.requests import Limits, SearchRequest, TrialRequest
 from mlintern.tools.campaigns.runner import ended_stage, read_situation
@@ -28,7 +28,6 @@ from mlintern.tools.jobs import job_rows, money
 from mlintern.tools.jobs.detectable import detectable
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.workspace import Workspace
 
 MAX_WAIT_SECONDS = CALL_SECONDS
@@ -81,21 +80,14 @@ class CampaignService:
         """
         if not name or len(name) > 100:
             raise BadInput("An experiment needs a name of at most 100 characters.", next_step="Give `name`.")
-        plain = {field: value for field, value in evaluation.items() if field not in ("trainer", "model")}
-        recipe = parse_recipe({**plain, "trainer": "evaluation", "model": model})
-        own = json.loads(recipe.model_dump_json(exclude_unset=True))
-        if "dataset" not in own:
-            raise BadInput(
-                "The held-out items of this evaluation cannot be split: it names no dataset.",
-                next_step="Give an evaluation of your own task, with `dataset`.",
-            )
-        own["task"] = own.get("task") or str(own["dataset"]).rstrip("/").rpartition("/")[2].partition(".")[0]
-        chosen = metric or ("accuracy" if own.get("kind", "multiple_choice") == "multiple_choice" else "exact_match")
-        rows = await halves.held_out_rows(self._hub, own)
-        decide, confirm = halves.split_items(
-            rows, id_column=own.get("id_column", "id"), decide=decide_rows, confirm=confirm_rows
+        opening = await prepare(
+            self._hub,
+            model=model,
+            evaluation=evaluation,
+            metric=metric,
+            decide_rows=decide_rows,
+            confirm_rows=confirm_rows,
         )
-        folder = halves.folder_of(self._workspace, name)
 
         def record() -> store.Plan:
             with self._ledger.read() as connection:
@@ -104,26 +96,17 @@ class CampaignService:
                         f"The experiment {name!r} was opened already; its protocol and items stay as they are.",
                         next_step="Go on with run_trials, or open another one under another name.",
                     )
-            hashes = {
-                file: halves.write_half(folder / file, part)
-                for file, part in ((halves.DECIDE, decide), (halves.CONFIRM, confirm))
-            }
-            kept = {
-                field: value
-                for field, value in own.items()
-                if field
-                not in ("trainer", "model", "revision", "name", "dataset_config", "dataset_revision", "limit")
-            }
+            hashes = opening.write(halves.folder_of(self._workspace, name))
             now = self._clock.now()
             plan = store.Plan(
-                model=str(recipe.model),
+                model=opening.model,
                 revision=revision,
-                evaluation=kept,
-                metric=chosen,
-                decide_rows=len(decide),
-                confirm_rows=len(confirm),
+                evaluation=opening.evaluation,
+                metric=opening.metric,
+                decide_rows=len(opening.decide),
+                confirm_rows=len(opening.confirm),
                 hashes=hashes,
-                fingerprint=halves.experiment_fingerprint(kept, hashes),
+                fingerprint=halves.experiment_fingerprint(opening.evaluation, hashes),
                 usd=limits.usd,
                 parallel=limits.parallel,
                 opened_at=now,
@@ -138,9 +121,9 @@ class CampaignService:
             experiment=name,
             fingerprint=plan.fingerprint,
             metric=plan.metric,
-            decide_rows=len(decide),
-            confirm_rows=len(confirm),
-            detectable=detectable(len(decide)),
+            decide_rows=len(opening.decide),
+            confirm_rows=len(opening.confirm),
+            detectable=detectable(len(opening.decide)),
             remaining=await self.remaining(name),
             next_step="run_trials: the first batch also measures the base model, zero-shot and few-shot.",
         )

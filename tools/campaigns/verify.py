@@ -71,7 +71,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _items(document: Mapping[str, Any], workspace: Path) -> Iterator[str]:
-    for name, entry in document["protocol"]["items"].items():
+    shown = document["protocol"].get("examples")
+    parts = {**document["protocol"]["items"], **({"The file of worked examples": shown} if shown else {})}
+    for name, entry in parts.items():
         if file_sha256(workspace / entry["path"]) != entry["sha256"]:
             yield f"{name} was changed: it is not the file that the experiment was opened with."
 

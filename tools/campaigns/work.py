@@ -16,7 +16,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock, iso
 from mlintern.common.files import write_json_durably
 from mlintern.tools.campaigns import store
-from mlintern.tools.campaigns.halves import CONFIRM, DECIDE, folder_of
+from mlintern.tools.campaigns.halves import CONFIRM, DECIDE, examples_file, folder_of
 from mlintern.tools.campaigns.requests import scaled
 from mlintern.tools.campaigns.runner import Look
 from mlintern.tools.campaigns.state import StageKey, Trial
@@ -75,14 +75,17 @@ class JobWork:
         half = DECIDE if key.kind == "measure" else CONFIRM
         model = inputs.get("model", plan.model)
         base = {"revision": plan.revision} if model == plan.model and plan.revision else {}
+        folder = folder_of(self._workspace, experiment)
+        measured = {**plan.evaluation, **trial.measure}
+        if measured.get("fewshot") and "fewshot_dataset" not in measured:
+            measured |= {"fewshot_dataset": str(examples_file(folder)), "fewshot_split": "train"}
         return {
-            **plan.evaluation,
-            **trial.measure,
+            **measured,
             **base,
             "trainer": "evaluation",
             "name": name,
             "model": model,
-            "dataset": str(folder_of(self._workspace, experiment) / half),
+            "dataset": str(folder / half),
             "split": "train",
         }
 
