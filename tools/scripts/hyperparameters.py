@@ -80,12 +80,15 @@ def hoist_recipe_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     return {**moved, "hyperparameters": kept}
 
 
-def check_hyperparameters(class_name: str, given: Mapping[str, Any], *, validation: bool, seed: int) -> None:
+def check_hyperparameters(
+    class_name: str, given: Mapping[str, Any], *, validation: bool, seed: int, push_every: int | None = None
+) -> None:
     """Refuse fields that do not exist, values that they cannot have, and combinations that TRL refuses.
 
     Args:
         validation: whether rows are held out for a loss during training.
         seed: of the recipe; a field of the same name counts with the cross-field rules.
+        push_every: steps between checkpoints where these are pushed.
 
     Raises:
         BadInput: names everything that is wrong, each with what to write instead.
@@ -93,10 +96,16 @@ def check_hyperparameters(class_name: str, given: Mapping[str, Any], *, validati
     schema = config_schema(class_name)
     problems = [problem for name, value in given.items() if (problem := _problem(schema, name, value))]
     if not problems:
-        rendered = {"eval_strategy": "steps", "eval_steps": 0.2} if validation else {}
+        rendered = {"eval_strategy": "steps", "eval_steps": push_every or 0.2} if validation else {}
         values = {"seed": seed, **rendered, **given}
         # what is saved is what was evaluated, so that the best can be loaded
-        values |= {"save_steps": values.get("eval_steps", 500), "save_strategy": values.get("eval_strategy", "no")}
+        if push_every is None:
+            values |= {
+                "save_steps": values.get("eval_steps", 500),
+                "save_strategy": values.get("eval_strategy", "no"),
+            }
+        else:
+            values |= {"save_steps": push_every, "save_strategy": "steps"}
         problems = cross_field_problems(class_name, values)
         if given.get("eval_strategy", "no") != "no" and not validation:
             problems.append(

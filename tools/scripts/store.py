@@ -22,6 +22,7 @@ from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.header import read_header
 from mlintern.tools.scripts.job_sources import with_job_paths
 from mlintern.tools.scripts.recipe import AnyRecipe, EvaluationRecipe, parse_recipe
+from mlintern.tools.scripts.recipe_rows import row_checks
 from mlintern.tools.scripts.render import recipe_json, render
 from mlintern.tools.scripts.script_results import Check, ScriptResult
 from mlintern.tools.workspace import Workspace
@@ -191,7 +192,7 @@ class ScriptStore:
         long = len(script.text) > LONG_TEXT
         checks = worker.call(static_checks, script.text) if long else static_checks(script.text)
         if script.recipe is not None:
-            checks += _model_checks(script.recipe)
+            checks += [*_model_checks(script.recipe), *_row_checks(script.recipe)]
         return ScriptResult(
             script_id=script.script_id,
             name=script.name,
@@ -219,6 +220,13 @@ def _model_checks(recipe: Mapping[str, Any]) -> list[Check]:
             fix="Wait for the job that makes it, or correct the path.",
         )
     ]
+
+
+def _row_checks(recipe: Mapping[str, Any]) -> list[Check]:
+    try:
+        return row_checks(parse_recipe(recipe))
+    except BadInput:  # of an earlier version
+        return []
 
 
 def _datasets(recipe: AnyRecipe) -> Iterator[tuple[str, str, str | None, str | None]]:

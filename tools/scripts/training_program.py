@@ -129,6 +129,16 @@ def _completion_length(recipe: TrainingRecipe) -> int:
     return int(fields[name].default or 0) if generates and name else 0
 
 
+def prompts_at_once(recipe: TrainingRecipe) -> int:
+    """Prompts of one round of answers on one process: of fewer rows GRPO and RLOO make no step. Else 1."""
+    if recipe.trainer not in ("grpo", "rloo"):
+        return 1
+    fields, values = config_schema(recipe.config_class).fields, hyperparameters(recipe)
+    steps = values.get("steps_per_generation") or values["gradient_accumulation_steps"]
+    batch = values.get("generation_batch_size") or values["per_device_train_batch_size"] * steps
+    return max(1, int(batch // values.get("num_generations", fields["num_generations"].default)))
+
+
 def _further(recipe: TrainingRecipe) -> list[str]:
     """Requirements of what the settings need, those of the recipe's own left out."""
     settings = dict(recipe.hyperparameters) | dict(recipe.hyperparameters.get("model_init_kwargs") or {})
@@ -160,7 +170,9 @@ def hyperparameters(recipe: TrainingRecipe) -> dict[str, Any]:
     if recipe.max_steps is not None:
         values["logging_steps"] = min(10, max(1, recipe.max_steps // 20))
     if recipe.validation_rows:
-        values |= {"eval_strategy": "steps", "eval_steps": 0.2}
+        best = recipe.hyperparameters.get("load_best_model_at_end")
+        every = recipe.push_every if best and recipe.push_every else 0.2  # what is saved has been evaluated
+        values |= {"eval_strategy": "steps", "eval_steps": every}
     values |= _saving(recipe)
     if recipe.scale == "fsdp2":
         values |= {"fsdp": True, "fsdp_config": {"version": 2}}

@@ -153,7 +153,11 @@ class TrainingFields(RunRecipe):
                     next_step="Evaluate on rows that are not trained on: another file or split.",
                 )
             check_hyperparameters(
-                self.config_class, self.hyperparameters, validation=self.validation_rows > 0, seed=self.seed
+                self.config_class,
+                self.hyperparameters,
+                validation=self.validation_rows > 0,
+                seed=self.seed,
+                push_every=self.push_every,
             )
         return self
 
@@ -180,6 +184,11 @@ class TrainingFields(RunRecipe):
     def _check_together(self) -> None:
         if self.freeze is not None and self.lora is not None:
             raise BadInput("freeze and lora are both given.", next_step="An adapter freezes all weights by itself.")
+        if self.limit is not None and self.validation_rows >= self.limit:
+            raise BadInput(
+                f"limit {self.limit} leaves no row beside validation_rows {self.validation_rows}.",
+                next_step="Validate on fewer rows, or raise the limit.",
+            )
         if self.push_every is not None and self.push_to_hub is None:
             raise BadInput("push_every needs push_to_hub.", next_step="Name the repository as push_to_hub.")
         if self.quantize is not None and self.use_cpu:

@@ -134,6 +134,7 @@ def _generation(value: Values) -> Iterator[Problem]:
             "num_generations", f"{generations} completion a prompt has nothing to be compared with.", "Use 2 or more."
         )
         return
+    yield from _evaluated_answers(value, generations)
     batch, accumulation = value("per_device_train_batch_size"), value("gradient_accumulation_steps")
     total, steps = value("generation_batch_size"), value("steps_per_generation")
     if total is not None and steps is not None:
@@ -162,6 +163,18 @@ def _generation(value: Values) -> Iterator[Problem]:
         )
 
 
+def _evaluated_answers(value: Values, generations: int) -> Iterator[Problem]:
+    if value("eval_strategy") not in ("steps", "epoch"):
+        return
+    generations, batch = value("num_generations_eval") or generations, value("per_device_eval_batch_size")
+    if isinstance(batch, int) and isinstance(generations, int) and batch % generations:
+        yield _problem(
+            "per_device_eval_batch_size",
+            f"per_device_eval_batch_size {batch} is not a multiple of the {generations} completions a prompt.",
+            f"Use {max(1, round(batch / generations)) * generations}.",
+        )
+
+
 def _grpo(value: Values) -> Iterator[Problem]:
     loss = value("loss_type")
     if isinstance(loss, str) and loss not in GRPO_LOSSES:
@@ -174,15 +187,6 @@ def _grpo(value: Values) -> Iterator[Problem]:
         yield _problem(
             "log_completions_hub_repo", "log_completions_hub_repo needs log_completions.", "Set log_completions too."
         )
-    if value("eval_strategy") in ("steps", "epoch"):
-        generations = value("num_generations_eval") or value("num_generations")
-        batch = value("per_device_eval_batch_size")
-        if isinstance(batch, int) and isinstance(generations, int) and generations and batch % generations:
-            yield _problem(
-                "per_device_eval_batch_size",
-                f"per_device_eval_batch_size {batch} is not a multiple of the {generations} completions a prompt.",
-                f"Use {max(1, round(batch / generations)) * generations}.",
-            )
     if value("temperature") == 0:
         yield _problem(
             "temperature", "At temperature 0 all completions of a prompt are alike: no advantage.", "Use about 1.0."
