@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ import pytest
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
 from tests.services import tiny_model
+from tests.services.preloaded import Preloaded
 
 MINUTES = 5
+OFFLINE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True)
@@ -71,22 +73,36 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """What a job's process gets, without a network."""
     return {
         **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
+        **OFFLINE,
         "MLINTERN_OUTPUT_DIR": str(tmp_path / "output"),
     }
 
 
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    with Preloaded({**os.environ, **OFFLINE, "HF_HOME": str(tmp_path_factory.mktemp("hf"))}) as programs:
+        yield programs
+
+
 @pytest.fixture
-def run(tmp_path: Path, environment: dict[str, str]) -> Callable[[Mapping[str, Any]], Run]:
-    """Render a recipe and run its script to the end, as a person would by hand."""
+def run(tmp_path: Path, environment: dict[str, str], preloaded: Preloaded) -> Callable[[Mapping[str, Any]], Run]:
+    """Render a recipe and run its script to the end."""
 
     def run_recipe(recipe: Mapping[str, Any]) -> Run:
-        script = tmp_path / "script.py"
-        script.write_text(render(parse_recipe(recipe)).text, encoding="utf-8")
+        script = rendered(recipe, tmp_path)
+        done = preloaded.run(script, folder=tmp_path, environment=environment, seconds=60 * MINUTES)
+        return Run(done.returncode, done.stdout, tmp_path / "output")
+
+    return run_recipe
+
+
+@pytest.fixture
+def run_afresh(tmp_path: Path, environment: dict[str, str]) -> Callable[[Mapping[str, Any]], Run]:
+    """The same in a new interpreter, which ``sys.executable`` names: as a person would by hand."""
+
+    def run_recipe(recipe: Mapping[str, Any]) -> Run:
         done = subprocess.run(
-            [sys.executable, str(script)],
+            [sys.executable, str(rendered(recipe, tmp_path))],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
@@ -97,3 +113,9 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Callable[[Mapping[str, A
         return Run(done.returncode, done.stdout.decode(), tmp_path / "output")
 
     return run_recipe
+
+
+def rendered(recipe: Mapping[str, Any], folder: Path) -> Path:
+    script = folder / "script.py"
+    script.write_text(render(parse_recipe(recipe)).text, encoding="utf-8")
+    return script

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from mlintern.tools.scripts.recipe import RENDERED, parse_recipe
 from mlintern.tools.scripts.render import render
 from mlintern.tools.scripts.trainers.advice import TRAINERS
+from tests.services.preloaded import Preloaded
 from tests.tools.scripts.conftest import Materials
 
 pytestmark = pytest.mark.slow
@@ -78,7 +77,7 @@ def recipe_for(trainer: str, materials: Materials, data: Path, *, lora: bool) ->
 
 @pytest.mark.parametrize("trainer", sorted(set(RENDERED) & set(TRAINERS)))
 def test_it_trains_three_steps_and_saves_a_whole_model(
-    trainer: str, materials: Materials, tmp_path: Path, environment: dict[str, str]
+    trainer: str, materials: Materials, tmp_path: Path, environment: dict[str, str], preloaded: Preloaded
 ) -> None:
     arguments: list[str] = []
     for conversational in (False, True) if trainer != "gkd" else (True,):
@@ -89,16 +88,9 @@ def test_it_trains_three_steps_and_saves_a_whole_model(
             script = tmp_path / f"{conversational}-{lora}.py"
             script.write_text(render(parse_recipe(recipe_for(trainer, materials, data, lora=lora))).text)
             arguments += [str(script), str(tmp_path / f"output-{conversational}-{lora}")]
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER, *arguments],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    runner = tmp_path / "runner.py"
+    runner.write_text(RUNNER)
+    done = preloaded.run(runner, *arguments, folder=tmp_path, environment=environment, seconds=600)
     assert done.returncode == 0, done.stdout[-4000:]
     for output in map(Path, arguments[1::2]):
         reported = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]

@@ -101,9 +101,9 @@ def installed(module: str) -> bool:
 
 
 @pytest.fixture
-def local(run: Callable[[Mapping[str, Any]], Run], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+def local(run_afresh: Callable[[Mapping[str, Any]], Run], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     monkeypatch.setattr(sys, "executable", PYTHON)
-    return lambda materials, **recipe: run(
+    return lambda materials, **recipe: run_afresh(
         {"trainer": "evaluation", "model": str(materials.model), "use_cpu": True, "batch_size": 20, **recipe}
     )
 

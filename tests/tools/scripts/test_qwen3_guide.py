@@ -41,7 +41,10 @@ def test_every_recipe_of_the_guide_is_rendered_without_a_complaint() -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_guide_runs_from_its_first_step_to_its_last(
-    run: Callable[[Mapping[str, Any]], Run], materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_afresh: Callable[[Mapping[str, Any]], Run],
+    materials: Materials,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not installed("inspect_ai"):
         pytest.skip("inspect-ai is not installed")
@@ -78,7 +81,7 @@ def test_the_guide_runs_from_its_first_step_to_its_last(
             small |= {"extract": None, "keep": "all", "pass_rate": [0, 1], "keep_cut": True, "max_per_prompt": 4}
         given.pop("engine", None)
         given.pop("epochs", None)
-        done = run({"use_cpu": True, **given, **small})
+        done = run_afresh({"use_cpu": True, **given, **small})
         assert done.code == 0, done.log[-3000:]
         jobs[str(number)] = done.output.rename(tmp_path / f"job-{number}")
     told = json.loads((jobs["2"] / "generation.json").read_text())["yield"]
