@@ -18,6 +18,7 @@ _COUNT = {"type": "integer"}
 COMMON: dict[str, dict[str, Any]] = {
     "model": {**_TEXT, "description": "Hub id, folder or job_id"},
     "dataset": {**_TEXT, "description": "Hub id, file, folder or job_id"},
+    "datasets": {"type": "array", "items": _OBJECT, "description": "A mixture"},
     "hyperparameters": {**_OBJECT, "description": "Fields of TRL's configuration class"},
     "max_steps": _COUNT,
     "lora": {**_OBJECT, "description": "Train an adapter; {} for defaults"},

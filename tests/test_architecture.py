@@ -78,7 +78,6 @@ NOT_YET = {
     "tools/publish/request.py:check",
     "tools/reference/docs_index.py:store",
     "tools/sandbox/isolation.py:start",
-    "tools/scripts/prepared_rows.py:prepared",
     "tools/scripts/script_inputs.py:save_as_dataset",
     "tools/scripts/tables.py:read_table",
     "tools/scripts/tiny_model.py:main",

@@ -126,6 +126,11 @@ def _trial(
     )
 
 
+def _with_data(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """``recipe``, with a stand-in for the dataset that a data step will make."""
+    return {**recipe} if recipe.get("datasets") else {"dataset": "made-by/data-step", **recipe}
+
+
 def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
     assert trial.recipe is not None
     if trial.recipe.get("trainer") in ("evaluation", "generate", "export"):
@@ -134,13 +139,18 @@ def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
             next_step="A trial is a training recipe; the experiment measures by itself, and `data` generates.",
         )
     try:
-        parse_recipe({**trial.recipe, "dataset": trial.recipe.get("dataset", "made-by/data-step")})
+        parse_recipe(_with_data(trial.recipe))
         if trial.data is not None:
             parse_recipe(trial.data)
     except BadInput as error:
         raise BadInput(f"Trial {trial.name!r}: {error.message}", next_step=error.next_step) from error
     if trial.data is None and "dataset" not in trial.recipe and not trial.recipe.get("datasets"):
         raise BadInput(f"Trial {trial.name!r} has no dataset.", next_step="Give `dataset`, or a `data` step.")
+    if trial.data is not None and trial.recipe.get("datasets"):
+        raise BadInput(
+            f"Trial {trial.name!r} has `datasets` and a `data` step, whose rows would replace them.",
+            next_step="Generate the data in a job first, and name its job among `datasets`.",
+        )
     named = json.dumps([trial.recipe, trial.data], default=str)
     for path in forbidden:
         if json.dumps(path)[1:-1] in named:
@@ -179,4 +189,4 @@ def check_search(request: SearchRequest, trials: Sequence[Trial]) -> None:
     search.check(request)
     for change in search.next_changes(request, [], count=1):
         recipe = changed(base.recipe or {}, change)
-        parse_recipe({**recipe, "dataset": recipe.get("dataset", "made-by/data-step")})
+        parse_recipe(_with_data(recipe))

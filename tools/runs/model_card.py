@@ -69,7 +69,7 @@ def _metadata(recipe: Mapping[str, Any]) -> Iterator[str]:
 
     known: dict[str, Any] = {
         "base_model": _hub_id(recipe.get("model")),
-        "datasets": [_hub_id(recipe.get("dataset"))] if _hub_id(recipe.get("dataset")) else None,
+        "datasets": [hub_id for part in _parts(recipe) if (hub_id := _hub_id(part.get("dataset")))] or None,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["trl", str(recipe["trainer"]), "mlintern"],
@@ -83,12 +83,24 @@ def _top(run: JobRecord, recipe: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {plain(run.spec.run_name or run.script_name)}"
     yield ""
     method = TRAINERS[str(recipe["trainer"])] + (" with LoRA" if recipe.get("lora") is not None else "")
-    yield (
-        f"{_name(recipe.get('model'))}, trained by {method} on {_name(recipe.get('dataset'))}"
-        f", split {code(str(recipe.get('split', 'train')))}."
+    data = " and ".join(
+        f"{_name(part.get('dataset'))}, split {code(str(part.get('split', 'train')))}{_share(part)}"
+        for part in _parts(recipe)
     )
+    yield f"{_name(recipe.get('model'))}, trained by {method} on {data}."
     if run.state != "succeeded":
         yield f"The training job did not succeed: it is {run.state}."
+
+
+def _parts(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was trained on: the dataset, or each of a mixture."""
+    return list(recipe.get("datasets") or [recipe])
+
+
+def _share(part: Mapping[str, Any]) -> str:
+    if part.get("weight") is not None:
+        return f" (weight {part['weight']:g})"
+    return f" ({part['rows']} rows)" if part.get("rows") else ""
 
 
 def _evaluations(trial: Trial, baseline: Trial | None) -> Iterator[str]:

@@ -45,6 +45,8 @@ def summary(recipe: Mapping[str, Any] | None, script_name: str) -> str:
     parts = [str(recipe["trainer"]), _last(settings.get("model"))]
     if settings.get("dataset"):
         parts.append(f"on {_last(settings['dataset'])}")
+    if several := recipe.get("datasets"):
+        parts.append(f"on {' + '.join(_last(part.get('dataset')) for part in several)}")
     for name, label in (("max_steps", "steps"), ("epochs", "epochs")):
         if settings.get(name):
             parts.append(f"{settings[name]:g} {label}")

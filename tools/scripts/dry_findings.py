@@ -47,6 +47,7 @@ def findings(ended: Ended) -> Iterator[Check]:
     """One error for a run that failed; for one that succeeded a note, and what it did not leave behind."""
     if ended.state == "succeeded":
         yield from _missing(ended)
+        yield from _data(ended)
         yield _success(ended)
     elif ended.state == "timed_out":
         yield Check(
@@ -156,6 +157,25 @@ def _missing(ended: Ended) -> Iterator[Check]:
             message="It names an evaluation, but reported none.",
             fix="Is evaluate() still called?",
         )
+
+
+def _data(ended: Ended) -> Iterator[Check]:
+    """How many of the tried rows were trained on, and what each dataset of a mixture gave."""
+    told = next((row for row in _telemetry(ended.output) if row.get("kind") == "data"), None)
+    if told is None:
+        return
+    left_out = told.get("left_out")
+    message = f"Of {told.get('loaded')} rows that were tried, `filter` and `prepare` left out {left_out}."
+    parts = [part for part in told.get("parts") or () if isinstance(part, dict)]
+    for number, part in enumerate(parts):
+        message += (
+            f" datasets[{number}] ({part.get('dataset')}): {part.get('kept')} of {part.get('loaded')} rows kept,"
+            f" {part.get('rows')} used, {part.get('tokens')} tokens ({part.get('share', 0):.0%} of all)."
+        )
+        for other, count in (part.get("also_in") or {}).items():
+            message += f" {count} of its rows stand in {other} too."
+    if left_out or parts:
+        yield Check(rule="data", severity="note", message=message)
 
 
 def _success(ended: Ended) -> Check:

@@ -120,7 +120,8 @@ class Constants:
     def data(self) -> dict[str, DataSource]:
         """The datasets that it reads, by the constant that names each."""
         found = {}
-        for name, prefix in _DATASETS:
+        parts = sorted(name for name in self.values if re.fullmatch(r"PART_\d+_DATASET", name))
+        for name, prefix in (*_DATASETS, *((part, part.removesuffix("DATASET")) for part in parts)):
             value = self.values.get(name)
             if isinstance(value, str):
                 split = self.values.get("SPLIT" if name == "DATASET" else f"{prefix}SPLIT")
@@ -165,6 +166,9 @@ def dry_settings(constants: Constants, *, model: Path, data: Mapping[str, Path])
     }
     known = constants.values
     settings = {name: value for name, value in offered.items() if name in known or name == "USE_CPU"}
+    for name, value in known.items():
+        if re.fullmatch(r"PART_\d+_ROWS", name) and isinstance(value, int):
+            settings[name] = min(value, ROWS)
     if isinstance(known.get("VALIDATION_ROWS"), int):
         settings["VALIDATION_ROWS"] = min(known["VALIDATION_ROWS"], ITEMS)
     if "MAX_NEW_TOKENS" in known:

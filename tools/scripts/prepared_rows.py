@@ -35,10 +35,17 @@ class Prepared:
     errors: dict[int, str]
 
 
-def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) -> Prepared | None:
-    """``rows`` as the script trains on them; None where they go through code that is more than a plain function."""
-    renamed = [_renamed(row, columns, keeps_all=trainer == "grpo") for row in rows]
-    recipe = script.recipe or {}
+def prepared(
+    script: Script, rows: Sequence[Row], *, columns: Any, keeps_all: bool, recipe: Mapping[str, Any] | None
+) -> Prepared | None:
+    """``rows`` as the script trains on them; None where they go through code that is more than a plain function.
+
+    Args:
+        columns: names in the data -> names that the trainer expects; ``keeps_all``: the other columns stay.
+        recipe: what the recipe says of this dataset: its `prepare` and `filter`.
+    """
+    renamed = [_renamed(row, columns, keeps_all=keeps_all) for row in rows]
+    recipe = recipe or {}
     if script.recipe is None and "MLINTERN_DRY_RUN" not in script.text:
         columns = kept_columns(Code.of(script.text, ast.parse(script.text)))
         if columns is None or not rows or not columns <= set(rows[0]):
@@ -50,7 +57,7 @@ def prepared(script: Script, trainer: str, columns: Any, rows: Sequence[Row]) ->
     made = renamed
     if not (recipe.get("prepare") or recipe.get("filter")):
         loading = script.text.split("def main", 1)[0].split("def read_items", 1)[0]
-        if _CHANGES.search(loading):
+        if script.recipe is None and _CHANGES.search(loading):
             return None
         return Prepared(made, renamed, numbers, 0, {})
     try:

@@ -10,6 +10,12 @@ from mlintern.tools.scripts.data_sources import dataset_kind, load_options
 from mlintern.tools.scripts.reward_functions import BuiltIn
 from mlintern.tools.scripts.snippets import Snippet
 
+READ = (
+    *("text", "messages", "prompt", "completion", "chosen", "rejected", "label", "tools", "input_ids", "labels"),
+    *("margin", "completion_mask", "assistant_masks", "chat_template_kwargs"),
+)
+"""Columns that trainers without rewards read."""
+
 
 @dataclass(frozen=True)
 class Program:

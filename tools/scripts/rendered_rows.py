@@ -15,7 +15,22 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 Count = Callable[[str], int]
-ANSWERS = {"sft": ("completion",), "dpo": ("chosen", "rejected"), "grpo": ()}
+ANSWERS = {
+    "sft": ("completion",),
+    "dpo": ("chosen", "rejected"),
+    "reward": ("chosen", "rejected"),
+    "kto": ("completion",),
+    "grpo": (),
+}
+KINDS = {
+    **{name: name for name in ANSWERS},
+    "orpo": "dpo",
+    "cpo": "dpo",
+    "gkd": "sft",
+    **dict.fromkeys(("rloo", "online_dpo", "distillation"), "grpo"),
+}
+"""Trainer -> the one that reads rows as it does."""
+
 SAYS_NOTHING = ("", "null", "[]")
 
 
@@ -86,7 +101,7 @@ class Reading:
 
 
 def read_rows(trainer: str, rows: Sequence[Row], *, form: Format) -> Reading:
-    """Render every row as ``trainer`` (sft, dpo or grpo) does, following TRL's rules for what it takes."""
+    """Render every row as ``trainer`` (a value of `KINDS`) does, following TRL's rules for what it takes."""
     reading = Reading()
     if not rows:
         return reading
@@ -113,20 +128,26 @@ def read_rows(trainer: str, rows: Sequence[Row], *, form: Format) -> Reading:
 def _shaped(trainer: str, first: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     if trainer == "sft" and is_from_value(first):
         return to_messages(row)
-    return split_prompt(row) if trainer == "dpo" and "prompt" not in first else row
+    paired = trainer == "dpo" or (trainer == "kto" and "completion" not in first)
+    return split_prompt(row) if paired and "prompt" not in first else row
 
 
 def _texts(trainer: str, row: Row, form: Format, conversational: bool) -> tuple[str | None, dict[str, str]]:
     prompt = row.get("prompt")
+    names = ("chosen", "rejected") if trainer == "kto" and "completion" not in row else ANSWERS[trainer]
+    if trainer == "reward" and prompt is None:
+        if conversational:
+            return None, {name: form.text(row[name], row) for name in names}
+        return None, {name: _ended(str(row[name]), form.eos) for name in names}
     if prompt is None or (trainer == "sft" and "prompt" not in row):
         if conversational:
             return None, {"messages": form.text(row["messages"], row)}
         return None, {"text": _ended(str(row.get("text", "")), form.eos)}
     if not conversational:
         eos = form.eos
-        return str(prompt), {name: _ended(f"{prompt}{row[name]}", eos) for name in ANSWERS[trainer]}
+        return str(prompt), {name: _ended(f"{prompt}{row[name]}", eos) for name in names}
     asked = form.text(prompt, row, ask=True)
-    return asked, {name: form.text([*prompt, *row[name]], row) for name in ANSWERS[trainer]}
+    return asked, {name: form.text([*prompt, *row[name]], row) for name in names}
 
 
 def _ended(text: str, eos: str | None) -> str:

@@ -237,7 +237,8 @@ def _datasets(recipe: AnyRecipe) -> Iterator[tuple[str, str, str | None, str | N
     elif isinstance(recipe, EvaluationRecipe):
         yield from () if recipe.by_harness else _measured(recipe)
     else:
-        yield recipe.dataset, recipe.split, recipe.dataset_config, recipe.dataset_revision
+        for part in recipe.parts:
+            yield part.dataset, part.split, part.dataset_config, part.dataset_revision
         if recipe.evaluation is not None:
             yield from _measured(recipe.evaluation)
 

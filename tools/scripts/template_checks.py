@@ -6,60 +6,77 @@ is read from the constants at its top, so edited scripts are checked as well.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.data.token_lengths import load_tokenizer
-from mlintern.tools.errors import BadInput, MissingDependency, MlinternError
+from mlintern.tools.errors import MlinternError
 from mlintern.tools.hub.chat_template import (
     ChatTemplate,
     analyse_template,
     compile_template,
-    read_template,
-    template_files,
 )
-from mlintern.tools.hub.inspect_model import CONTEXT_KEYS, read_config
 from mlintern.tools.sandbox import worker
+from mlintern.tools.scripts.adapter_rules import adapter_findings
 from mlintern.tools.scripts.content_rules import Remake, as_read, content_findings, texts_of
 from mlintern.tools.scripts.dry_settings import Constants
+from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES
+from mlintern.tools.scripts.model_inputs import (
+    ModelFiles,
+    TokenizerFiles,
+    counter,
+    read_tokenizer,
+    row_settings,
+    set_fields,
+)
 from mlintern.tools.scripts.prepared_rows import Prepared, prepared
-from mlintern.tools.scripts.rendered_rows import Count, Format, read_rows
+from mlintern.tools.scripts.program import READ
+from mlintern.tools.scripts.rendered_rows import KINDS, Format, read_rows
 from mlintern.tools.scripts.row_rules import Settings, row_findings
 from mlintern.tools.scripts.script_inputs import DataSource, Materials, unavailable
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
-from mlintern.tools.scripts.trainers.schema import config_schema
 
 ROWS = 200
-TRAINERS = ("sft", "dpo", "grpo")
+TRAINERS = {config: trainer for trainer, config in CONFIG_CLASSES.items()}
+WITH_REWARDS = ("grpo", "rloo", "online_dpo")
 
 
 @dataclass(frozen=True)
-class _Model:
-    """Where the files of a script's model lie. ``own``: those of the tokenizer, which an adapter may bring along."""
+class _Part:
+    """One dataset that is trained on. ``recipe``: what its recipe says of it, None for an edited script."""
 
-    whole: Path
-    own: Path
-    other_template: Path | None
-
-    @property
-    def tokenizer(self) -> Path:
-        has = (self.own / "tokenizer_config.json").is_file() or (self.own / "tokenizer.json").is_file()
-        return self.own if has else self.whole
+    name: str
+    source: DataSource
+    columns: Any
+    recipe: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
-class _Tokenizer:
-    """What of a model's tokenizer is needed. ``why`` not empty: tokens cannot be counted."""
+def _parts(script: Script, constants: Constants) -> Iterator[_Part]:
+    """The dataset of a script, or each of its mixture."""
+    data, values = constants.data(), constants.values
+    if "DATASET" in data:
+        yield _Part("dataset", data["DATASET"], values.get("COLUMNS"), script.recipe)
+    given = (script.recipe or {}).get("datasets") or []
+    for number, recipe in enumerate(given or [None] * len(data)):
+        source = data.get(f"PART_{number + 1}_DATASET")
+        if source is not None:
+            columns = values.get(f"PART_{number + 1}_COLUMNS")
+            yield _Part(f"datasets[{number}]", source, columns, recipe)
 
-    template: str | None
-    eos: str | None
-    bos: str
-    context: int | None
-    why: str = ""
+
+def _one_shape(trainer: str, shapes: Mapping[str, Sequence[str]]) -> Iterator[Check]:
+    """Whether the parts of a mixture can be put together: the first row decides how all are read."""
+    read = {name: sorted(set(shape) & set(READ) - {"tools"}) for name, shape in shapes.items()}
+    if trainer not in WITH_REWARDS and len({tuple(columns) for columns in read.values()}) > 1:
+        told = "; ".join(f"{name} has {', '.join(columns) or 'none of these'}" for name, columns in read.items())
+        yield Check(
+            rule="mixture_columns",
+            severity="error",
+            message=f"The datasets have different columns that {trainer} reads: {told}. It reads all as the first.",
+            fix="Give the others a `prepare` that makes the same columns (inspect_dataset offers one).",
+        )
 
 
 class TemplateChecker:
@@ -75,7 +92,7 @@ class TemplateChecker:
             return [_unread()]
         try:
             model = await self._model(constants)
-            tokenizer = await worker.run(_read_tokenizer, constants, model)
+            tokenizer = await worker.run(read_tokenizer, constants, model)
         except MlinternError as error:
             return [unavailable("tokenizer_unavailable", f"tokenizer of {constants.model}", error=error)]
         checks: list[Check] = []
@@ -84,10 +101,8 @@ class TemplateChecker:
         template = await worker.run(analyse_template, tokenizer.template, tokenizer.eos)
         if template.error:
             return [*checks, _broken(template.error)]
-        checks += await worker.run(_adapter_findings, constants, model.whole)
-        source = constants.data().get("DATASET")
-        if source is not None:
-            checks += await self._training(script, constants, source, model, tokenizer, template)
+        checks += await worker.run(adapter_findings, constants, model.whole)
+        checks += await self._training(script, constants, model, tokenizer, template)
         plan = constants.data().get("EVALUATION_DATASET")
         if plan is not None:
             checks += await self._evaluation(constants, plan, template)
@@ -97,22 +112,48 @@ class TemplateChecker:
         self,
         script: Script,
         constants: Constants,
-        source: DataSource,
-        model: _Model,
-        tokenizer: _Tokenizer,
+        model: ModelFiles,
+        tokenizer: TokenizerFiles,
         template: ChatTemplate,
     ) -> list[Check]:
-        trainer = (constants.config_class or "").removesuffix("Config").lower()
-        if trainer not in TRAINERS:
+        """Findings about the dataset that is trained on, or about each of a mixture."""
+        parts = list(_parts(script, constants))
+        if not parts:
+            return []
+        trainer = TRAINERS.get(constants.config_class or "", "")
+        if trainer not in KINDS:
             return [_unread()]
+        checks: list[Check] = []
+        shapes: dict[str, list[str]] = {}
+        for part in parts:
+            found, columns = await self._part(part, script, constants, model, tokenizer, template)
+            if len(parts) > 1:
+                for check in found:
+                    check.message = f"{part.name} ({part.source.name}): {check.message}"
+            checks += found
+            if columns:
+                shapes[part.name] = columns
+        return [*checks, *_one_shape(trainer, shapes)]
+
+    async def _part(
+        self,
+        part: _Part,
+        script: Script,
+        constants: Constants,
+        model: ModelFiles,
+        tokenizer: TokenizerFiles,
+        template: ChatTemplate,
+    ) -> tuple[list[Check], list[str]]:
+        """Findings about one dataset, and the columns that its first row has where it is trained on."""
+        source = part.source
         try:
             found = await self._materials.first_rows(source, ROWS)
         except MlinternError as error:
-            return [unavailable("data_unavailable", f"dataset {source.name}", error=error)]
+            return [unavailable("data_unavailable", f"dataset {source.name}", error=error)], []
         if not found.rows:
-            return [_no_rows(source)]
+            return [_no_rows(source)], []
         folder = None if tokenizer.why else model.tokenizer
-        return await worker.run_on_data(_look, script, constants, trainer, found.rows, tokenizer, template, folder)
+        return await worker.run_on_data(_look, script, constants, part, found.rows, tokenizer, template, folder)
 
     async def _evaluation(self, constants: Constants, source: DataSource, template: ChatTemplate) -> list[Check]:
         try:
@@ -121,75 +162,65 @@ class TemplateChecker:
             return [unavailable("data_unavailable", f"dataset {source.name}", error=error)]
         return list(_evaluation_findings(constants, source, found.rows, template))
 
-    async def _model(self, constants: Constants) -> _Model:
+    async def _model(self, constants: Constants) -> ModelFiles:
         assert constants.model is not None
         other: Path | None = None
-        if isinstance(path := _hyperparameters(constants).get("chat_template_path"), str):
+        if isinstance(path := set_fields(constants).get("chat_template_path"), str):
             file = Path(path)
             folder = str(file.absolute()) if file.is_dir() else path
             other = file if file.is_file() else await self._materials.model_files(folder, None)
-        return _Model(
+        return ModelFiles(
             whole=await self._materials.whole_model_files(constants.model, constants.revision),
             own=await self._materials.model_files(constants.model, constants.revision),
             other_template=other,
         )
 
 
-def _read_tokenizer(constants: Constants, model: _Model) -> _Tokenizer:
-    files = template_files(model.tokenizer)
-    template, eos = read_template(files)
-    if model.other_template is not None:
-        # SFTConfig.chat_template_path: a jinja file, or the model whose template is taken.
-        other = model.other_template
-        template = other.read_text(encoding="utf-8") if other.is_file() else read_template(template_files(other))[0]
-    if isinstance(chosen := _hyperparameters(constants).get("eos_token"), str):
-        eos = chosen
-    return _Tokenizer(template, eos, _bos(files), _context(model.whole), _counter(model.tokenizer)[1])
-
-
 def _look(
     script: Script,
     constants: Constants,
-    trainer: str,
+    part: _Part,
     rows: list[dict[str, Any]],
-    tokenizer: _Tokenizer,
+    tokenizer: TokenizerFiles,
     template: ChatTemplate,
     counting: Path | None,
-) -> list[Check]:
-    """Findings about ``rows`` as the script trains on them. ``counting``: where the tokenizer lies, if it counts."""
-    made = prepared(script, trainer, constants.values.get("COLUMNS"), rows)
-    count = None if counting is None else _counter(counting)[0]
-    settings = _settings(constants, trainer, tokenizer, count=count)
+) -> tuple[list[Check], list[str]]:
+    """Findings about ``rows`` as the script trains on them, and their columns then.
+
+    ``counting``: where the tokenizer lies, if it counts.
+    """
+    trainer = TRAINERS[constants.config_class or ""]
+    kind, rewarded = KINDS[trainer], trainer in WITH_REWARDS
+    made = prepared(script, rows, columns=part.columns, keeps_all=rewarded, recipe=part.recipe)
+    count = None if counting is None else counter(counting)[0]
+    settings = row_settings(constants, trainer, tokenizer=tokenizer, count=count)
     if made is None:
-        return [_unprepared(), *row_findings(trainer, None, template=template, settings=settings)]
-    if made.rows and "input_ids" in made.rows[0]:
-        return list(_token_rows(made.rows, settings))
+        return [_unprepared(), *row_findings(kind, None, template=template, settings=settings)], []
+    columns = list(made.rows[0]) if made.rows else []
+    if "input_ids" in columns:
+        return list(_token_rows(made.rows, settings)), columns
     compiled = compile_template(tokenizer.template) if tokenizer.template else None
-    more = _hyperparameters(constants).get("chat_template_kwargs") or {}
+    more = set_fields(constants).get("chat_template_kwargs") or {}
     form = Format(compiled, tokenizer.eos, {"bos_token": tokenizer.bos, **more})
-    reading = read_rows(trainer, made.rows, form=form)
+    reading = read_rows(kind, made.rows, form=form)
     checks = [
         *_left_out(made, len(rows)),
-        *row_findings(trainer, reading, template=template, settings=settings),
+        *row_findings(kind, reading, template=template, settings=settings),
     ]
     given = [made.given[row.number] for row in reading.rendered]
-    remake = None if made.rows is not made.given else _remaker(trainer, made.rows[0], form)
-    checks += content_findings(trainer, reading.rendered, given=given, remake=remake)
+    read = "prompts" if kind == "grpo" and not rewarded else kind
+    remake = None if made.rows is not made.given else _remaker(read, made.rows[0], form)
+    checks += content_findings(read, reading.rendered, given=given, remake=remake)
     shown = as_read(reading.rendered, count=count)
     for check in checks:
         if check.rule == "template":
             check.message += shown
-    return checks
-
-
-def _hyperparameters(constants: Constants) -> Mapping[str, Any]:
-    given = constants.values.get("HYPERPARAMETERS")
-    return given if isinstance(given, Mapping) else {}
+    return checks, columns
 
 
 def _remaker(trainer: str, first: dict[str, Any], form: Format) -> Remake:
     def remake(row: dict[str, Any]) -> list[str]:
-        reading = read_rows(trainer, [first, row], form=form)
+        reading = read_rows("grpo" if trainer == "prompts" else trainer, [first, row], form=form)
         made = [one for one in reading.rendered if one.number == 1]
         if not made:
             raise ValueError("the row cannot be rendered")
@@ -236,83 +267,6 @@ def _token_rows(rows: Sequence[Mapping[str, Any]], settings: Settings) -> Iterat
         )
 
 
-_LLAMA = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"})
-PARTS: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "smollm3"), _LLAMA),
-    "gpt2": frozenset({"c_attn", "c_proj", "c_fc", "lm_head"}),
-    "gpt_neox": frozenset({"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h", "embed_out"}),
-}
-"""Architecture -> the names of its linear layers."""
-
-
-def _adapter_findings(constants: Constants, folder: Path) -> list[Check]:
-    return list(_modules(constants, folder))
-
-
-def _modules(constants: Constants, folder: Path) -> Iterator[Check]:
-    """Whether the modules that get an adapter are in the model."""
-    lora = constants.values.get("LORA")
-    targets = lora.get("target_modules") if isinstance(lora, Mapping) else None
-    kind = str(read_config((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
-    parts = PARTS.get(kind)
-    if parts is None or not isinstance(targets, list | tuple) or not targets:
-        return
-    if not any(str(target).rpartition(".")[2] in parts for target in targets):
-        yield Check(
-            rule="lora_targets",
-            severity="error",
-            message=f"A {kind} model has no module {', '.join(map(str, targets))}: peft finds nothing to adapt.",
-            fix=f"Use 'all-linear', or some of {', '.join(sorted(parts))}.",
-        )
-
-
-def _counter(folder: Path) -> tuple[Count | None, str]:
-    try:
-        tokenizer = load_tokenizer(folder)
-    except (BadInput, MissingDependency) as error:
-        return None, str(error)
-
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), ""
-
-
-def _bos(files: Mapping[str, str]) -> str:
-    try:
-        settings = json.loads(files.get("tokenizer_config.json", "{}"))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"tokenizer_config.json is not valid JSON: {error}.", next_step="Save it again.") from error
-    bos = settings.get("bos_token") if isinstance(settings, dict) else None
-    bos = bos.get("content") if isinstance(bos, Mapping) else bos
-    return bos if isinstance(bos, str) else ""
-
-
-def _context(folder: Path) -> int | None:
-    config = read_config((folder / "config.json").read_text(encoding="utf-8"))
-    inner = config.get("text_config")
-    sizes = inner if isinstance(inner, Mapping) else config
-    return next((sizes[key] for key in CONTEXT_KEYS if isinstance(sizes.get(key), int)), None)
-
-
-def _settings(constants: Constants, trainer: str, tokenizer: _Tokenizer, *, count: Count | None) -> Settings:
-    fields = config_schema(constants.config_class or "").fields
-    hyperparameters = _hyperparameters(constants)
-
-    def value(name: str) -> Any:
-        return hyperparameters.get(name, fields[name].default if name in fields else None)
-
-    splits = trainer == "sft" and value("packing") and value("packing_strategy") != "bfd"
-    limits = [limit for limit in (tokenizer.context, value("vllm_max_model_length")) if isinstance(limit, int)]
-    return Settings(
-        count=count,
-        eos=tokenizer.eos,
-        template=tokenizer.template,
-        max_length=None if splits else value("max_length"),
-        max_completion_length=value("max_completion_length"),
-        context=min(limits, default=None),
-        assistant_only_loss=bool(value("assistant_only_loss")),
-        keeps_start=value("truncation_mode") != "keep_end",
-    )
-
-
 def _evaluation_findings(
     constants: Constants, source: DataSource, rows: Sequence[Mapping[str, Any]], template: ChatTemplate
 ) -> Iterator[Check]:
@@ -351,7 +305,7 @@ def _unread() -> Check:
     return Check(
         rule="template_unread",
         severity="error",
-        message="Not checked: it does not say at its top what it reads, or its trainer is none of SFT, DPO and GRPO.",
+        message="Not checked: its top does not say what it reads, or render_script knows no such trainer.",
         fix="Name MODEL, DATASET and HYPERPARAMETERS as constants, as render_script does.",
     )
 

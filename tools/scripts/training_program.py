@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.scripts.data_sources import is_local, load_options
+from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.evaluation_program import plan_program
 from mlintern.tools.scripts.filter_snippets import read_filters
 from mlintern.tools.scripts.hyperparameters import SET_BY_SCRIPT
-from mlintern.tools.scripts.program import Program, source_names
+from mlintern.tools.scripts.mixture_program import training_data
+from mlintern.tools.scripts.program import READ, Program
 from mlintern.tools.scripts.recipe import TrainingRecipe
 from mlintern.tools.scripts.reward_functions import reward_functions
 from mlintern.tools.scripts.setting_packages import VERSIONS, packages_of
-from mlintern.tools.scripts.snippets import read_snippet
 from mlintern.tools.scripts.trainers.advice import TRAINERS, key_fields
 from mlintern.tools.scripts.trainers.schema import config_schema
 from mlintern.tools.scripts.training_recipe import WithRewards, WithTeacher
@@ -27,8 +27,10 @@ def training_program(recipe: TrainingRecipe) -> Program:
     """The script that trains, and measures the model at its end where the recipe plans that."""
     given = recipe.hyperparameters
     known = TRAINERS[recipe.trainer]
-    prepare = recipe.prepare and read_snippet(recipe.prepare, what="prepare", parameters=1, prefer="prepare")
-    filters = read_filters(recipe.filter)
+    mixed = bool(recipe.datasets)
+    data = training_data(recipe.parts, mixed=mixed, limit=recipe.limit)
+    filters = read_filters(recipe.filter if mixed else None)
+    over_all = (*filters.own, *filters.named)
     rewards = reward_functions(recipe.rewards if isinstance(recipe, WithRewards) else ())
     lora = recipe.lora is not None
     adapter = is_local(recipe.model) and (Path(recipe.model) / "adapter_config.json").is_file()
@@ -49,15 +51,13 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "sequences": 2 if recipe.trainer in PAIRS else 1,
             "completion_length": _completion_length(recipe),
             "reference": recipe.trainer in ("dpo", "kto") and not lora,
-            "training_source": source_names(recipe.dataset, config=recipe.dataset_config),
-            "prepare": prepare.function if prepare else None,
-            "own_filters": [snippet.function for snippet in filters.own],
-            "named_filters": [snippet.function for snippet in filters.named],
-            "holds_out": recipe.holdout is not None,
+            "parts": data.parts,
+            "mixed": mixed,
+            "interleaves": recipe.mix == "interleave",
+            "mixture_filters": [snippet.function for snippet in over_all],
             "rewarded": isinstance(recipe, WithRewards),
             "reward_list": rewards.argument,
             "teacher": isinstance(recipe, WithTeacher),
-            "renames": bool(recipe.columns),
             "keeps_only_renamed": not isinstance(recipe, WithRewards),  # rewards may read the other columns
             "validates": recipe.validation_rows > 0,
             "chooses_precision": not {"bf16", "fp16"} & set(given),
@@ -81,8 +81,8 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "pushes_checkpoints": recipe.push_every is not None,
             **passes,
         },
-        constants=_constants(recipe) | rewards.constants,
-        snippets=(*((prepare,) if prepare else ()), *filters.own, *filters.named, *rewards.snippets),
+        constants=_constants(recipe, data.constants) | rewards.constants,
+        snippets=tuple(dict.fromkeys((*data.snippets, *over_all, *rewards.snippets))),
         rewards=rewards.built_in,
         packages=frozenset(packages),
         requirements=(*recipe.requirements, *_further(recipe)),
@@ -92,7 +92,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
     return training.including(plan_program(recipe.evaluation))
 
 
-def _constants(recipe: TrainingRecipe) -> dict[str, Any]:
+def _constants(recipe: TrainingRecipe, data: Mapping[str, Any]) -> dict[str, Any]:
     dtype = recipe.dtype or (None if recipe.lora is not None else "float32")
     return {
         "NAME": recipe.title,
@@ -101,14 +101,10 @@ def _constants(recipe: TrainingRecipe) -> dict[str, Any]:
         "TEACHER": recipe.teacher if isinstance(recipe, WithTeacher) else None,
         "DTYPE": dtype,
         "SEED": recipe.seed,
-        "DATASET": recipe.dataset,
-        "DATASET_CONFIG": recipe.dataset_config,
-        "DATASET_OPTIONS": load_options(recipe.dataset),
-        "DATASET_REVISION": recipe.dataset_revision,
-        "SPLIT": recipe.split,
-        "HOLDOUT": recipe.holdout.model_dump() if recipe.holdout else None,
-        "COLUMNS": {theirs: ours for ours, theirs in recipe.columns.items()},
+        **data,
         "LIMIT": recipe.limit,
+        "STREAM_ABOVE": 2 * 2**30,
+        "READ": list(READ),
         "VALIDATION_ROWS": recipe.validation_rows,
         "MAX_MINUTES": recipe.max_minutes,
         "HYPERPARAMETERS": hyperparameters(recipe),

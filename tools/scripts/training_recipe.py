@@ -12,6 +12,7 @@ from mlintern.tools.scripts.data_sources import normalise_source, splits_overlap
 from mlintern.tools.scripts.evaluation_plan import EvaluationPlan
 from mlintern.tools.scripts.filter_snippets import FILTERS_HELP, read_filters
 from mlintern.tools.scripts.hyperparameters import check_hyperparameters, hoist_recipe_fields
+from mlintern.tools.scripts.mixture import MOST_PARTS, OF_A_PART, DatasetPart, check_mixture, check_renames
 from mlintern.tools.scripts.recipe_parts import Holdout, Lora, Source, read_dataset_fields, validation_errors
 from mlintern.tools.scripts.rewards import Reward, named_rewards
 from mlintern.tools.scripts.run_recipe import Dtype, RunRecipe
@@ -32,7 +33,18 @@ class Freeze(BaseModel):
 class TrainingFields(RunRecipe):
     """What every trainer shares."""
 
-    dataset: Source = Field(description="Hub id, or a local parquet, jsonl, csv or saved dataset.")
+    dataset: Source = Field(default="", description="Hub id, or a local parquet, jsonl, csv or saved dataset.")
+    datasets: list[DatasetPart] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_PARTS,
+        description="In place of `dataset`: several, each with its own split, columns, prepare, filter, holdout, and"
+        ' `weight` or `rows`. {"dataset": "org/general", "weight": 0.1} beside your own set replays general data.',
+    )
+    mix: Literal["interleave", "concatenate"] = Field(
+        default="interleave",
+        description="Order of the rows of `datasets`; trainers that shuffle look at neither.",
+    )
     dataset_config: str | None = Field(default=None, description="Configuration of a Hub dataset.")
     dataset_revision: str | None = None
     split: str = Field(default="train", min_length=1, description="Split; a local file has the single split `train`.")
@@ -121,17 +133,13 @@ class TrainingFields(RunRecipe):
     @model_validator(mode="after")
     def _training_fits(self) -> Self:
         with validation_errors():
-            read_dataset_fields(self)
+            self._read_data()
             if self.quantize is not None and self.lora is None:
                 self.lora = Lora()
             self._check_together()
             if self.epochs is not None and self.max_steps is not None:
                 raise BadInput("Both epochs and max_steps are given.", next_step="Keep one; max_steps would win.")
-            if len(set(self.columns.values())) < len(self.columns):
-                raise BadInput(
-                    "`columns` gives one column of the dataset two names.",
-                    next_step="Use `prepare` to copy a column.",
-                )
+            check_renames(self.columns)
             if self.resume_from_checkpoint is not None:
                 self.resume_from_checkpoint = normalise_source(self.resume_from_checkpoint, kind="model")
             if self.prepare is not None:
@@ -149,7 +157,8 @@ class TrainingFields(RunRecipe):
             self._hold_out()
             if self.evaluation is not None and self._trains_on(self.evaluation):
                 raise BadInput(
-                    f"The evaluation reads the training data ({self.dataset}, split {self.evaluation.split or '?'}).",
+                    f"The evaluation reads the training data ({self.evaluation.dataset}, split "
+                    f"{self.evaluation.split or '?'}).",
                     next_step="Evaluate on rows that are not trained on: another file or split.",
                 )
             check_hyperparameters(
@@ -161,25 +170,50 @@ class TrainingFields(RunRecipe):
             )
         return self
 
+    def _read_data(self) -> None:
+        """Either `dataset` or `datasets` says what is trained on."""
+        if bool(self.dataset) == bool(self.datasets):
+            raise BadInput(
+                "The recipe names no dataset." if not self.dataset else "Both dataset and datasets are given.",
+                next_step="Give `dataset`, or several as `datasets`.",
+            )
+        if self.datasets:
+            check_mixture(self.datasets, given=self.model_fields_set)
+        else:
+            read_dataset_fields(self)
+
+    @property
+    def parts(self) -> list[DatasetPart]:
+        """What is trained on, a single `dataset` with the recipe's own `filter` and `prepare` too."""
+        if self.datasets:
+            return self.datasets
+        fields = (*OF_A_PART, "filter")
+        return [DatasetPart.model_construct(**{name: getattr(self, name) for name in fields})]
+
     def _hold_out(self) -> None:
         """An evaluation of the data that is trained on measures on the rows that are held out of it."""
         plan = self.evaluation
-        if self.holdout is None or plan is None:
+        if plan is None:
             return
-        if (plan.dataset, plan.dataset_config) == (self.dataset, self.dataset_config):
-            if plan.split and splits_overlap(plan.split, self.split) and plan.split != self.split:
+        for part in self.parts:
+            if part.holdout is None or (plan.dataset, plan.dataset_config) != (part.dataset, part.dataset_config):
+                continue
+            if plan.split and splits_overlap(plan.split, part.split) and plan.split != part.split:
                 raise BadInput(
-                    f"The evaluation reads {plan.split!r}, training {self.split!r}, and rows are held out of that.",
+                    f"The evaluation reads {plan.split!r}, training {part.split!r}, and rows are held out of that.",
                     next_step="Leave `split` of the evaluation out.",
                 )
-            if not plan.split or plan.split == self.split:
-                plan.split, plan.holdout = self.split, self.holdout
+            if not plan.split or plan.split == part.split:
+                plan.split, plan.holdout = part.split, part.holdout
 
     def _trains_on(self, plan: EvaluationPlan) -> bool:
-        if plan.holdout is not None and plan.holdout == self.holdout:
-            return False  # what is measured is never trained on
-        same = (self.dataset, self.dataset_config) == (plan.dataset, plan.dataset_config)
-        return same and (not plan.split or splits_overlap(self.split, plan.split))
+        for part in self.parts:
+            if plan.holdout is not None and plan.holdout == part.holdout:
+                continue  # what is measured is never trained on
+            same = (part.dataset, part.dataset_config) == (plan.dataset, plan.dataset_config)
+            if same and (not plan.split or splits_overlap(part.split, plan.split)):
+                return True
+        return False
 
     def _check_together(self) -> None:
         if self.freeze is not None and self.lora is not None:

@@ -104,6 +104,19 @@ async def test_a_script_that_works_passes_and_is_told_what_was_not_seen(
 
 
 @pytest.mark.slow
+async def test_what_each_dataset_of_a_mixture_gives_is_told(desk: Desk, recipe: Recipes, materials: Files) -> None:
+    whole = recipe("sft")
+    first = {"dataset": whole.pop("dataset")}
+    drop = "def keep(row):\n    return False if '1' in str(row) else True"
+    second = {"dataset": str(materials.sft), "filter": drop, "weight": 0.2}
+    result = await desk.of_recipe({**whole, "datasets": [first, second], "lora": {}})
+    assert result.ok, result.checks
+    told = found(result, "data").message
+    assert f"datasets[0] ({materials.sft}): 64 of 64 rows kept" in told
+    assert "tokens" in told and "of its rows stand in datasets[0] too" in told
+
+
+@pytest.mark.slow
 async def test_adapters_held_out_rows_and_the_evaluation_are_tried_and_nothing_is_pushed_or_resumed(
     desk: Desk, recipe: Recipes, materials: Files
 ) -> None:

@@ -88,7 +88,11 @@ class Desk:
     async def check(
         self, rows: list[dict[str, Any]], *, trainer: str = "sft", model: Path | None = None, **more: Any
     ) -> CheckResult:
-        rewards = {"rewards": [{"kind": "pattern", "pattern": "x"}]} if trainer == "grpo" else {}
+        rewards: dict[str, Any] = {}
+        if trainer in ("grpo", "rloo", "online_dpo"):
+            rewards = {"rewards": [{"kind": "pattern", "pattern": "x"}]}
+        if trainer in ("gkd", "distillation"):
+            rewards = {"teacher": str(model or self.model())}
         recipe = {"trainer": trainer, "model": str(model or self.model()), "dataset": str(self.data(rows))}
         return await self.of({**recipe, **rewards, **more})
 
@@ -122,6 +126,18 @@ def rules(result: CheckResult) -> set[str]:
         ("dpo", {"chosen": [user("hello"), assistant("a")], "rejected": [user("hello"), assistant("b")]}),
         ("grpo", {"prompt": [user("hello there")]}),
         ("grpo", {"prompt": "hello there"}),
+        ("rloo", {"prompt": "hello there"}),
+        ("online_dpo", {"prompt": [user("hello there")]}),
+        ("distillation", {"prompt": [user("hello there")]}),
+        ("gkd", TALK),
+        ("orpo", CHOICE),
+        ("cpo", CHOICE),
+        ("kto", {**PAIR, "label": True}),
+        ("kto", {"prompt": "hello ", "completion": "there", "label": False}),
+        ("kto", CHOICE),
+        ("reward", CHOICE),
+        ("reward", {"chosen": "hello there", "rejected": "good day"}),
+        ("reward", {"chosen": [user("hello"), assistant("a")], "rejected": [user("hello"), assistant("b")]}),
     ],
 )
 async def test_sound_rows_pass_and_it_is_said_how_many_were_seen(
@@ -149,6 +165,49 @@ async def test_a_prompt_that_is_rendered_otherwise_when_alone_is_shown_where_it_
     result = await desk.check([PAIR], model=desk.model(THINKS))
     check = found(result, "prompt_not_prefix")
     assert "'<think>" in check.message and "'good day" in check.message
+
+
+@pytest.mark.parametrize(
+    ("trainer", "row"),
+    [
+        ("kto", {"instruction": "say what is good", "completion": "hello", "prompt": "", "label": True}),
+        ("reward", {"question": "say what is good", "chosen": "hello", "rejected": "there"}),
+        ("orpo", {**CHOICE, "system": "say what is good"}),
+        ("distillation", {"prompt": [user("hello")], "context": "say what is good"}),
+        ("rloo", {"prompt": [user("hello")], "context": "say what is good"}),
+        ("gkd", {**TALK, "system": "say what is good"}),
+    ],
+)
+async def test_every_trainer_has_an_account_of_content(desk: Desk, trainer: str, row: dict[str, Any]) -> None:
+    result = await desk.check([row, row], trainer=trainer)
+    lost = found(result, "content_lost")
+    assert "2 of 2 rows" in lost.message and "say what is good" in lost.message
+    assert not result.ok
+
+
+async def test_each_dataset_of_a_mixture_is_looked_at_with_its_own_prepare(desk: Desk) -> None:
+    talks = desk.data([TALK, TALK], "talks.jsonl")
+    asked = desk.data([{"q": "hello", "a": "there", "context": "good day to you"}] * 3, "asked.jsonl")
+    prepare = (
+        'def prepare(row):\n    return {"messages": [{"role": "user", "content": row["q"]}, '
+        '{"role": "assistant", "content": row["a"]}]}'
+    )
+    recipe = {"trainer": "sft", "model": str(desk.model())}
+    parts: list[dict[str, Any]] = [
+        {"dataset": str(talks)},
+        {"dataset": str(asked), "prepare": prepare, "weight": 0.2},
+    ]
+    result = await desk.of({**recipe, "datasets": parts})
+    lost = found(result, "content_lost")
+    assert lost.message.startswith(f"datasets[1] ({asked}): `context`")
+    assert [check.message.partition(" ")[0] for check in result.checks if check.rule == "template"] == [
+        "datasets[0]",
+        "datasets[1]",
+    ]
+    parts[1]["prepare"] = 'def prepare(row):\n    return {"text": row["q"] + row["a"] + row["context"]}'
+    result = await desk.of({**recipe, "datasets": parts})
+    assert "datasets[0] has messages; datasets[1] has text" in found(result, "mixture_columns").message
+    assert not result.ok
 
 
 @pytest.mark.parametrize("trainer", ["sft", "dpo"])
