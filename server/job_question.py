@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.consent import Action
-from mlintern.common.text import cut_line, cut_list, format_usd
+from mlintern.common.text import cut_line, cut_list
 from mlintern.server.services import Lab
 from mlintern.server.settings import NOT_ISOLATED
 from mlintern.tools.jobs.backends.local.confinement import readable_data
 from mlintern.tools.jobs.risks import redirects_or_loads
+from mlintern.tools.jobs.served_models import paid_endpoints
 from mlintern.tools.jobs.spec import PROBE_VARIABLE, JobSpec
 from mlintern.tools.scripts.store import Script
 
@@ -99,36 +100,6 @@ def _recipe_lines(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if evaluation := recipe.get("evaluation"):
         yield "Evaluates on", str(evaluation.get("dataset") or evaluation.get("suite") or "")
     yield "Pushes to the Hub", str(recipe.get("push_to_hub") or "nothing")
-
-
-def paid_endpoints(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """Served models that a recipe asks and that may cost money beside the job: address, key and cap of each.
-
-    One that has neither a key nor a price is taken as free, such as a model that is served on this machine.
-    """
-    for endpoint in _endpoints(recipe):
-        key, prices = endpoint.get("key_variable"), endpoint.get("usd_per_million") or ()
-        if not key and not any(prices):
-            continue
-        usd, tokens = endpoint.get("max_usd"), endpoint.get("max_output_tokens")
-        caps = [f"at most {format_usd(float(usd))}" if usd is not None else "without a cap on money"]
-        caps += [f"at most {int(tokens):,} tokens written"] if tokens is not None else []
-        yield f"{', '.join(caps)}, beside the price of the job: {cut_line(str(endpoint['url']), 200)}" + (
-            f" with the key in {key}" if key else ""
-        )
-
-
-def _endpoints(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every `endpoint` in a recipe: its own, that of a judge, that of the evaluation which follows."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            if name == "endpoint" and isinstance(inner, Mapping) and inner.get("url"):
-                yield inner
-            else:
-                yield from _endpoints(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _endpoints(inner)
 
 
 def _with_revision(recipe: Mapping[str, Any], name: str, revision: str) -> str:

@@ -96,6 +96,7 @@ def starting(batch: Batch) -> Action:
         usd_worst=batch.usd_worst,
         seconds=batch.seconds_worst,
         digest=batch.digest,
+        always_ask=tuple(f"its jobs ask a served model, each {said}" for said in batch.served),
         details=tuple((label, value) for label, value in details if value),
     )
 

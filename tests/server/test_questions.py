@@ -86,7 +86,7 @@ def test_the_question_says_what_a_recipe_trains_and_where_it_pushes(home: Path) 
     [
         (
             {"key_variable": "TEACHER_KEY", "max_usd": 5, "usd_per_million": [1, 4], "max_output_tokens": 90_000},
-            "it asks a served model, at most $5.00, at most 90,000 tokens written, beside the price of the job: "
+            "it asks a served model, at most $5.00, at most 90,000 tokens written, which the worst price contains: "
             "https://teacher.example/v1 with the key in TEACHER_KEY",
         ),
         (

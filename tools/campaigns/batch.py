@@ -27,7 +27,8 @@ class Batch:
     Attributes:
         body: the request as it is kept.
         jobs: the most jobs that it can submit.
-        usd_worst: what they cost if every one of them runs until its time-out.
+        usd_worst: what they cost if every one of them runs until its time-out and spends all it may at served models.
+        served: the served models that cost money which the jobs ask, each with its cap.
         seconds_worst: run time of all of them together.
     """
 
@@ -39,6 +40,7 @@ class Batch:
     jobs: int
     usd_worst: float
     seconds_worst: float
+    served: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

@@ -26,6 +26,7 @@ from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.jobs import job_rows, money
 from mlintern.tools.jobs.detectable import detectable
+from mlintern.tools.jobs.served_models import most_usd, paid_endpoints
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
@@ -176,6 +177,7 @@ class CampaignService:
         worst[parse_duration(measure_timeout)] = worst.get(parse_duration(measure_timeout), 0) + measuring
         rate = chosen.usd_per_hour
         usd = sum(money.worst_of(backend, usd_per_hour=rate, seconds=each, jobs=n) for each, n in worst.items())
+        usd += measuring * most_usd(plan.evaluation) + sum(most_usd(trial.data) for trial in found)
         return Batch(
             experiment=name,
             trials=tuple(found),
@@ -185,6 +187,7 @@ class CampaignService:
             jobs=making + measuring,
             usd_worst=round(usd, 6),
             seconds_worst=sum(each * jobs for each, jobs in worst.items()),
+            served=tuple(dict.fromkeys(paid_endpoints([plan.evaluation, *(trial.data for trial in found)]))),
         )
 
     def _same_batch(self, name: str, body: Mapping[str, Any]) -> set[int] | None:
@@ -288,6 +291,8 @@ class CampaignService:
         hardware = await self._jobs.planner.hardware_named(place["backend"], place.get("hardware"))
         seconds = parse_duration(place["measure"])
         usd = money.worst_of(place["backend"], usd_per_hour=hardware.usd_per_hour, seconds=seconds, jobs=jobs)
+        plan = await anyio.to_thread.run_sync(store.plan_of, self._ledger, name)
+        usd = round(usd + jobs * most_usd(plan.evaluation), 6)
         digest = hashlib.sha256(f"confirm/{identity}/{hardware.usd_per_hour}".encode()).hexdigest()[:32]
         return best, digest, usd, jobs * seconds
 

@@ -18,6 +18,7 @@ from mlintern.tools.jobs.job_results import JobEstimate, MemoryEstimate
 from mlintern.tools.jobs.measured import Past
 from mlintern.tools.jobs.memory import ModelShape, Workload
 from mlintern.tools.jobs.prices import billing_of
+from mlintern.tools.jobs.served_models import most_usd, paid_endpoints
 
 FindModelShape = Callable[[str], Awaitable[ModelShape | None]]
 """The sizes of a model of the Hub by its id, None if they cannot be had."""
@@ -82,6 +83,8 @@ async def estimate(
     if items is not None:
         basis.append(detectable(items))
     basis.append(_cost_basis(hardware, timeout_seconds))
+    served = most_usd(recipe)
+    basis += [f"a served model: {said}" for said in paid_endpoints(recipe)]
     return JobEstimate(
         script_id=script.script_id,
         backend=hardware.backend,
@@ -90,7 +93,9 @@ async def estimate(
         available_gib=available,
         fits=None if found is None or available is None else found.likely <= SPARE * available,
         timeout_seconds=timeout_seconds,
-        usd_worst=money.worst_of(hardware.backend, usd_per_hour=hardware.usd_per_hour, seconds=timeout_seconds),
+        usd_worst=round(
+            money.worst_of(hardware.backend, usd_per_hour=hardware.usd_per_hour, seconds=timeout_seconds) + served, 6
+        ),
         usd_per_hour=hardware.usd_per_hour,
         basis=basis,
         disk_gib=None if disk is None else round(disk, 2),

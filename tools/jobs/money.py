@@ -31,9 +31,10 @@ def worst_of(backend: str, *, usd_per_hour: float, seconds: float, jobs: int = 1
 
 
 def worst(spec: JobSpec) -> float:
-    """The most that ``spec`` can cost, all its runs together."""
+    """The most that ``spec`` can cost, all its runs together, with what they may spend at served models."""
     runs = spec.schedule.runs if spec.schedule else 1
-    return worst_of(spec.backend, usd_per_hour=spec.usd_per_hour, seconds=spec.timeout_seconds, jobs=runs)
+    rate, seconds = spec.usd_per_hour, spec.timeout_seconds
+    return round(worst_of(spec.backend, usd_per_hour=rate, seconds=seconds, jobs=runs) + runs * spec.usd_served, 6)
 
 
 def reserve(connection: sqlite3.Connection, spec: JobSpec, *, budget_usd: float | None, now: float) -> None:
@@ -87,31 +88,37 @@ def limit_experiments(connection: sqlite3.Connection, budgets: Mapping[str, floa
     )
 
 
-def charge(connection: sqlite3.Connection, job_id: str, *, seconds: float, now: float) -> float:
-    """Charge a running job for ``seconds`` of measured time so far; never less than before. Returns the charge."""
+def charge(connection: sqlite3.Connection, job_id: str, *, seconds: float, now: float, served: float = 0.0) -> float:
+    """Charge a running job for ``seconds`` of measured time so far, and for what it says it spent at served models.
+
+    Never less than before. Returns the charge.
+    """
     row = _row(connection, job_id)
     if row is None or row["settled"]:
         return 0.0 if row is None else float(row["usd_charged"])
-    charged = max(float(row["usd_charged"]), price(row["usd_per_hour"], seconds))
+    charged = max(float(row["usd_charged"]), round(price(row["usd_per_hour"], seconds) + served, 6))
     if charged > row["usd_charged"]:
         connection.execute("UPDATE money SET usd_charged = ? WHERE job_id = ?", (charged, job_id))
         _enter(connection, job_id, "charge", charged - float(row["usd_charged"]), now=now)
     return charged
 
 
-def settle(connection: sqlite3.Connection, job_id: str, *, seconds: float | None, now: float) -> float:
+def settle(
+    connection: sqlite3.Connection, job_id: str, *, seconds: float | None, now: float, served: float = 0.0
+) -> float:
     """Close the account of a job that is over. Returns what it cost.
 
     ``seconds`` is the measured time; None when nobody could measure it, and then the whole reservation is charged:
-    that what was not measured was free is the one thing we do not assume.
+    that what was not measured was free is the one thing we do not assume. ``served`` are US dollars spent at served
+    models.
     """
     row = _row(connection, job_id)
     if row is None:
         return 0.0
     if row["settled"]:
         return float(row["usd_charged"])
-    used = float(row["usd_reserved"]) if seconds is None else price(row["usd_per_hour"], seconds)
-    return settle_at(connection, job_id, usd=used, now=now)
+    used = float(row["usd_reserved"]) if seconds is None else price(row["usd_per_hour"], seconds) + served
+    return settle_at(connection, job_id, usd=round(used, 6), now=now)
 
 
 def settle_at(connection: sqlite3.Connection, job_id: str, *, usd: float, now: float) -> float:

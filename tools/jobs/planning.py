@@ -15,6 +15,7 @@ from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend, Billed, SchedulingBackend, ScriptFile
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate
+from mlintern.tools.jobs.served_models import most_usd
 from mlintern.tools.jobs.spec import PROBE_VARIABLE, JobSpec, Schedule
 from mlintern.tools.jobs.submission import Scripts
 from mlintern.tools.ledger import Ledger
@@ -102,6 +103,7 @@ class Planner:
             priced_at=chosen.priced_at,
             schedule=times,
             billed_to=await place.payer() if isinstance(place, Billed) else None,
+            usd_served=0.0 if probe else most_usd(script.recipe),
         )
         return replace(spec, usd_worst=money.worst(spec))
 

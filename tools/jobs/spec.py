@@ -54,10 +54,10 @@ class JobSpec:
     ``timeout_seconds`` is that of each.
 
     ``env`` holds plain values and ``secrets`` the names of variables whose values the job gets without their ever
-    being written down. ``usd_per_hour``, ``usd_worst`` (time-out times price as the
-    backend bills it, of all runs) and ``priced_at`` (the
-    month of the price list, if it is not today's) say what was known at planning; they are not part of the digest, so
-    that a changed price list does not make a second job of the same one. ``billed_to`` is the account that pays,
+    being written down. ``usd_per_hour``, ``usd_served`` (what one run may spend at served models), ``usd_worst``
+    (time-out times price as the backend bills it, and that, of all runs) and ``priced_at`` (the month of the price
+    list, if it is not today's) say what was known at planning; they are not part of the digest, so that a changed
+    price list does not make a second job of the same one. ``billed_to`` is the account that pays,
     where the backend knows one; another account is another job.
     """
 
@@ -77,12 +77,13 @@ class JobSpec:
     schedule: Schedule | None = None
     run_of: RunOf | None = None
     billed_to: str | None = None
+    usd_served: float = 0.0
 
     @cached_property
     def digest(self) -> str:
         """32 hex of the SHA-256 of the canonical JSON of the specification: what a person's consent is bound to."""
         identity = asdict(self)
-        del identity["usd_per_hour"], identity["usd_worst"], identity["priced_at"]
+        del identity["usd_per_hour"], identity["usd_worst"], identity["priced_at"], identity["usd_served"]
         for name in ("schedule", "run_of", "billed_to"):  # what a job may lack leaves the ids of others as they were
             if identity[name] is None:
                 del identity[name]

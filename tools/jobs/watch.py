@@ -24,6 +24,7 @@ from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.mirror import mirror
 from mlintern.tools.jobs.rebuild import remember_end
 from mlintern.tools.jobs.schedules import Schedules
+from mlintern.tools.jobs.served_models import spent_usd
 from mlintern.tools.jobs.spec import FINAL, may_follow
 from mlintern.tools.jobs.submission import Submitter
 from mlintern.tools.jobs.telemetry import Telemetry, evaluation_rows
@@ -209,7 +210,8 @@ class Watcher:
         """Record a job's start and what it has cost so far."""
         now = self._clock.now()
         started = may_follow(record.state, status.state)
-        owed = money.price(record.spec.usd_per_hour, status.paid_seconds or 0.0)
+        served = spent_usd(self.live(record.job_id).telemetry.metrics, most=record.spec.usd_served) or 0.0
+        owed = money.price(record.spec.usd_per_hour, status.paid_seconds or 0.0) + served
         if not started and owed - record.usd < _SMALLEST_CHARGE_USD:
             return record
         with self._ledger.transaction() as connection:
@@ -218,7 +220,8 @@ class Watcher:
                 job_rows.advance(
                     connection, record.job_id, seen=record.state, state=status.state, now=now, started_at=since
                 )
-            money.charge(connection, record.job_id, seconds=status.paid_seconds or 0.0, now=now)
+            seconds = status.paid_seconds or 0.0
+            money.charge(connection, record.job_id, seconds=seconds, served=served, now=now)
             return job_rows.get(connection, record.job_id)
 
     async def _end_if_overdue(self, record: JobRecord, backend: Backend, status: BackendStatus) -> None:
@@ -278,7 +281,11 @@ class Watcher:
                 summary=summary,
             )
             if ended:
-                money.settle(connection, record.job_id, seconds=_paid_seconds(status), now=now)
+                seconds = _paid_seconds(status)
+                served = spent_usd(live.telemetry.metrics, most=record.spec.usd_served)
+                if served is None:  # it does not say: what was agreed to, if it ran at all
+                    served = record.spec.usd_served if seconds else 0.0
+                money.settle(connection, record.job_id, seconds=seconds, served=served, now=now)
             current = job_rows.get(connection, record.job_id)
         remember_end(self._workspace.job(record.job_id), current)
         self._live.pop(record.job_id, None)

@@ -56,7 +56,9 @@ class Endpoint(Strict):
     max_output_tokens: int | None = Field(
         default=None, ge=1, description="Stop when that many tokens were written, over all requests."
     )
-    max_usd: float | None = Field(default=None, gt=0, description="Stop when that much was spent; needs prices.")
+    max_usd: float | None = Field(
+        default=None, gt=0, description="Spend no more than that; needs prices. Counts in the job's worst price."
+    )
     usd_per_million: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = Field(
         default=(0.0, 0.0), description="Price of a million tokens: read, written."
     )

@@ -125,6 +125,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
             "WRITTEN_METRICS": written_metrics(plan),
             "HOW": how(plan),
             "PACKAGES": list(PACKAGES),
+            "ENDPOINT": None,  # of a training script, which asks none but a judge
         },
         snippets=(prepare,) if prepare else (),
     )

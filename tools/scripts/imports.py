@@ -32,6 +32,7 @@ AVAILABLE: Mapping[str, str] = {
     "threading": "import threading",
     "time": "import time",
     "HTTPError": "from urllib.error import HTTPError",
+    "URLError": "from urllib.error import URLError",
     "urllib": "import urllib.request",
     "Counter": "from collections import Counter",
     "Callable": "from collections.abc import Callable",

@@ -86,6 +86,11 @@ class EvaluationRecipe(EvaluationPlan, RunRecipe):
             return
         if self.suite is not None:
             find_suite(self.suite)
+        if self.endpoint is not None and (self.endpoint.max_usd or self.endpoint.max_output_tokens):
+            raise BadInput(
+                "A harness counts neither money nor tokens, so it would not keep the caps of the endpoint.",
+                next_step="Leave max_usd and max_output_tokens out and give `limit`, or measure a `dataset`.",
+            )
         if taken := [name for name in NO_HARNESS_SETTING if name in self.model_fields_set]:
             raise BadInput(
                 f"A harness decides {', '.join(taken)} by its task.",

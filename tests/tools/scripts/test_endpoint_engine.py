@@ -131,17 +131,58 @@ def test_a_cap_on_tokens_stops_and_a_higher_one_goes_on(script: Script, server: 
     assert kept == 4  # one part of four requests was written whole
     module, output = script(trainer="generate", samples=1, endpoint={"concurrency": 1})
     module.main()
-    assert len(server.asked) - first == 20 - kept
+    assert len(server.asked) == 20  # no answer is paid for twice
     told = json.loads((output / "generation.json").read_text())["yield"]
     assert (told["prompts"], told["right"], told["rows"]) == (20, 19, 19)
 
 
-def test_a_cap_on_money_counts_both_prices(script: Script) -> None:
-    endpoint = {"max_usd": 0.0001, "usd_per_million": [1.0, 10.0], "concurrency": 1}
-    module, _ = script(trainer="generate", samples=1, endpoint=endpoint)
-    with pytest.raises(SystemExit, match="USD were spent"):
+def reported_usd(output: Path) -> list[float]:
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [row["values"]["served_usd"] for row in rows if "served_usd" in row.get("values", {})]
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_cap_on_money_counts_both_prices_and_is_never_passed(
+    script: Script, server: ChatServer, concurrency: int
+) -> None:
+    endpoint = {"max_usd": 0.001, "usd_per_million": [1.0, 10.0], "concurrency": concurrency}
+    module, output = script(trainer="generate", samples=1, endpoint=endpoint)
+    with pytest.raises(SystemExit, match="USD were spent and an answer may cost"):
         module.main()
-    assert module.SPENT.usd(module.ENDPOINT) == pytest.approx(2 * (7 + 50) / 1e6, rel=0.6)
+    an_answer = (7 + 5 * 10) / 1e6
+    spent = len(server.asked) * an_answer
+    assert 6 * an_answer < spent <= 0.001
+    assert reported_usd(output)[-1] == pytest.approx(spent, abs=1e-6)
+    module, output = script(trainer="generate", samples=1, endpoint={**endpoint, "max_usd": 0.002})
+    module.main()  # what the stopped run spent counts, and what it paid for is used
+    assert len(server.asked) == 20
+    total = 20 * an_answer
+    assert total <= 0.002 and reported_usd(output)[-1] == pytest.approx(total, abs=1e-6)
+    told = json.loads((output / "generation.json").read_text())["yield"]
+    assert told["usd"] == pytest.approx(total, abs=1e-6)
+
+
+def test_teacher_and_judge_are_counted_by_their_own_prices(script: Script, server: ChatServer) -> None:
+    server.answer = lambda text: adds(text) if "Rubric" not in text else "It is. Verdict: A"
+    judge = {
+        "endpoint": {"url": server.url, "key_variable": "TEACHER_KEY", "max_usd": 1, "usd_per_million": [1000, 0]},
+        "model": "judge",
+        "rubric": "It is right.",
+    }
+    module, output = script(
+        scorer="judge", judge=judge, extract=None, endpoint={"max_usd": 1, "usd_per_million": [0, 1000]}
+    )
+    module.main()
+    assert reported_usd(output)[-1] == pytest.approx(20 * 5 * 1e-3 + 40 * 7 * 1e-3)
+
+
+def test_a_server_that_counts_no_tokens_is_taken_at_the_most_that_it_may_ask(
+    script: Script, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, output = script(endpoint={"max_usd": 0.01, "usd_per_million": [0.0, 10.0]}, limit=4)
+    monkeypatch.setattr(module, "answer_of", lambda endpoint, said: (module.Written("#### 3", "stop", 0), (0, 0)))
+    module.main()
+    assert reported_usd(output)[-1] == pytest.approx(4 * 20 * 10 / 1e6)  # max_new_tokens is 20
 
 
 def test_several_answers_are_drawn_with_different_seeds(script: Script, server: ChatServer) -> None:

@@ -49,6 +49,12 @@ def test_the_script_of_a_harness_is_clean_and_pins_it(recipe: dict[str, Any]) ->
     assert all("==" in requirement for requirement in rendered.requirements)
 
 
+def test_a_cap_that_a_harness_would_not_keep_is_refused() -> None:
+    for cap in ({"max_output_tokens": 5}, {"max_usd": 5, "usd_per_million": [1, 1]}):
+        with pytest.raises(BadInput, match="not keep the caps"):
+            parse_recipe({**PLAIN, "suite": "gsm8k", "endpoint": {**ENDPOINT, **cap}})
+
+
 def test_a_suite_brings_its_settings_and_the_recipe_may_change_them() -> None:
     text = render(parse_recipe({**PLAIN, "suite": "ARC_Challenge"})).text
     assert "FEWSHOT = 25" in text and 'TASKS = ["arc_challenge"]' in text

@@ -51,6 +51,18 @@ def prepare(row):
 REWARD = "def short(completions, **kwargs):\n    return [float(len(text) < 9) for text in completions]\n"
 RECIPES: dict[str, dict[str, Any]] = {
     "plain sft": PLAIN,
+    "sft, judged at the end": {
+        **PLAIN,
+        "evaluation": {
+            "dataset": "org/held-out",
+            "scorer": "judge",
+            "judge": {
+                "endpoint": {"url": "https://x/v1", "max_usd": 1, "usd_per_million": [1, 2]},
+                "model": "j",
+                "rubric": "r",
+            },
+        },
+    },
     "sft with everything": {
         **PLAIN,
         "name": "all of it",
