@@ -183,6 +183,24 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (experiment, opening)
     ) STRICT;
     """,
+    """
+    CREATE TABLE stages_of_any_kind (
+        experiment TEXT NOT NULL,
+        trial INTEGER NOT NULL,
+        rung INTEGER NOT NULL,
+        seed INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        spec TEXT NOT NULL,
+        recorded_at REAL NOT NULL,
+        outcome TEXT,
+        PRIMARY KEY (experiment, trial, rung, seed, kind, attempt),
+        FOREIGN KEY (experiment, trial) REFERENCES trials(experiment, trial)
+    ) STRICT;
+    INSERT INTO stages_of_any_kind SELECT * FROM stages ORDER BY rowid;
+    DROP TABLE stages;
+    ALTER TABLE stages_of_any_kind RENAME TO stages
+    """,
 )
 """Schema version n is reached by applying the first n entries. Entries are never edited, only added."""
 

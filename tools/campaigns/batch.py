@@ -10,7 +10,7 @@ from typing import Any
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.campaigns import search
-from mlintern.tools.campaigns.requests import SearchRequest, TrialRequest, change_name, changed
+from mlintern.tools.campaigns.requests import SearchRequest, TrialRequest, change_name, changed, is_probed
 from mlintern.tools.campaigns.state import Trial
 from mlintern.tools.campaigns.store import Plan
 from mlintern.tools.errors import BadInput
@@ -163,16 +163,18 @@ def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
 
 
 def most_jobs(trials: Sequence[Trial], request: SearchRequest | None, *, rungs: Sequence[float]) -> tuple[int, int]:
-    """The most jobs that a batch submits: those that make something, and those that measure."""
+    """The most jobs that a batch submits: those that make something, and those that measure it or its speed."""
     kinds = [kind for trial in trials for kind in _jobs_of(trial)]
-    measuring = kinds.count("measure")
+    measuring = kinds.count("measure") + kinds.count("probe")
     more = request.trials * (len(rungs) - 1 + len(request.seeds)) if request is not None else 0
-    return len(kinds) - measuring + more, measuring + more
+    probes = request.trials if request is not None and more else 0
+    return len(kinds) - measuring + more, measuring + more + probes
 
 
 def _jobs_of(trial: Trial) -> list[str]:
     keys = {key for rung in range(len(trial.rungs)) for chain in trial.chains(rung) for key in chain}
-    return [key.kind for key in sorted(keys)]
+    probes = ["probe"] if trial.recipe is not None and is_probed(trial.recipe) else []
+    return probes + [key.kind for key in sorted(keys)]
 
 
 def check_search(request: SearchRequest, trials: Sequence[Trial]) -> None:

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mlintern.common.text import cut_line, did_you_mean
 from mlintern.tools.errors import BadInput
+from mlintern.tools.jobs.measured import PROBE_STEPS
+
+UNPROBED_STEPS = 20 * PROBE_STEPS
+"""A run of at most so many steps begins without a probe, which would be over 5 % of it; its time-out bounds it."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -149,6 +153,12 @@ def scaled(recipe: Mapping[str, Any], share: float) -> dict[str, Any]:
     else:
         result["epochs"] = (result.get("epochs") or 1.0) * share
     return result
+
+
+def is_probed(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe is so long, or of such unknown length, that it is probed before anything is known of it."""
+    unit, amount = budget(recipe)
+    return unit == "epochs" or (unit == "max_steps" and amount > UNPROBED_STEPS)
 
 
 def budget(recipe: Mapping[str, Any]) -> tuple[str, float]:

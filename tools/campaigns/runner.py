@@ -19,7 +19,7 @@ from mlintern.tools.campaigns.confirmation import confirm_keys, confirm_verdict
 from mlintern.tools.campaigns.ranking import best_trial, score_of
 from mlintern.tools.campaigns.requests import SearchRequest, change_name, changed
 from mlintern.tools.campaigns.sizing import MARGIN
-from mlintern.tools.campaigns.state import Situation, Stage, StageKey, Trial
+from mlintern.tools.campaigns.state import Pace, Situation, Stage, StageKey, Trial
 from mlintern.tools.campaigns.steps import End, Start, Step, Stop, next_steps
 from mlintern.tools.errors import Conflict, MlinternError, NotFound, Offline, OutOfBudget
 from mlintern.tools.jobs.spec import FINAL, JobSpec
@@ -41,6 +41,7 @@ class Look:
         value: the metric of the evaluation itself.
         row: the evaluation row that the value comes from.
         model_sha256: of the weights that were measured.
+        pace: of a training or a probe: the fields of `state.Pace`.
     """
 
     state: str
@@ -52,6 +53,7 @@ class Look:
     value: float | None = None
     row: dict[str, Any] | None = None
     model_sha256: str | None = None
+    pace: Mapping[str, float] | None = None
 
 
 class Work(Protocol):
@@ -206,7 +208,7 @@ class Runner:
         rows = await anyio.to_thread.run_sync(store.stages, self._ledger, self.experiment)
         made = {row.key: row.outcome["model"] for row in rows if row.outcome and row.outcome.get("model")}
         inputs = {}
-        if key.kind == "train" and trial.data is not None:
+        if key.kind in ("train", "probe") and trial.data is not None:
             inputs["dataset"] = made[StageKey(trial.number, 0, trial.seeds[0], "generate")]
         if key.kind in ("measure", "confirm") and not trial.baseline:
             rung = key.rung if key.kind == "measure" else trial.best_rung or 0
@@ -319,6 +321,7 @@ def ended_stage(row: store.StageRow) -> Stage:
         scores=outcome.get("scores"),
         value=outcome.get("value"),
         error=outcome.get("error", ""),
+        pace=Pace(**outcome["pace"]) if outcome.get("pace") else None,
     )
 
 

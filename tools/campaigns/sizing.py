@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from statistics import median
 
-from mlintern.tools.campaigns.requests import budget
+from mlintern.common.durations import parse_duration
+from mlintern.tools.campaigns.requests import budget, is_probed
 from mlintern.tools.campaigns.state import Situation, Stage, StageKey, Trial
 
 MARGIN = 1.15
@@ -27,8 +29,33 @@ def seconds_for(situation: Situation, trial: Trial, *, key: StageKey) -> float |
     share = trial.rungs[key.rung]
     if unit == "max_minutes":
         return amount * share * SECONDS_PER_MINUTE
-    rates = list(_rates(situation, trial, unit, own=True)) or list(_rates(situation, trial, unit, own=False))
-    return median(rates) * amount * share * MARGIN if rates else None
+    pace = _pace(situation, trial)
+    return None if pace is None else (pace[0] + pace[1] * amount * share) * MARGIN
+
+
+def needs_probe(situation: Situation, trial: Trial) -> bool:
+    """Whether nothing tells how long the trial takes and it is too long, or of unknown length, to just begin."""
+    if trial.recipe is None or "train" not in trial.place or not is_probed(trial.recipe):
+        return False
+    own = trial.stages.get(StageKey(trial.number, 0, trial.seeds[0], "probe"))
+    if own is not None and own.succeeded and own.pace is None:
+        return False  # it was probed and did not say: the trial begins, bounded by its time-out
+    return _pace(situation, trial) is None
+
+
+def probe_under_way(situation: Situation, trial: Trial) -> bool:
+    """Whether a probe of this trial, or of one that trains like it, is running."""
+    return any(
+        stage.active and trains_alike(trial, other)
+        for other in situation.trials
+        for key, stage in other.stages.items()
+        if key.kind == "probe"
+    )
+
+
+def trains_alike(trial: Trial, other: Trial) -> bool:
+    """Whether the pace of one tells that of the other."""
+    return other.number == trial.number or _alike(other, trial, budget(trial.recipe or {})[0])
 
 
 def rest_of(situation: Situation, trial: Trial, *, rung: int) -> float | None:
@@ -54,10 +81,42 @@ def largest_that_fits(situation: Situation, trial: Trial, *, rung: int) -> str:
     if whole is None or not needed:
         return ""
     spare = situation.seconds_left - (whole - needed)
-    fits = amount * trial.rungs[rung] * spare / needed
+    limit = timeout_of(trial)
+    spare = min(spare, limit) if limit is not None else spare
+    pace = None if unit == "max_minutes" else _pace(situation, trial)
+    startup = 0.0 if pace is None else pace[0] * MARGIN
+    fits = amount * trial.rungs[rung] * (spare - startup) / max(needed - startup, 1e-9)
     if fits <= 0 or (unit == "max_steps" and fits < 1):
         return "No training fits any more; what is left is for measuring and confirming."
-    return f"The largest that fits is about {unit}={int(fits) if unit == 'max_steps' else round(fits, 2)}."
+    whole_units = math.floor(fits) if unit == "max_steps" else math.floor(fits * 100) / 100
+    return f"The largest that fits is about {unit}={whole_units:.10g}."
+
+
+def timeout_of(trial: Trial) -> float | None:
+    """Seconds after which a training job of the trial is ended."""
+    return parse_duration(trial.place["train"]) if "train" in trial.place else None
+
+
+def _pace(situation: Situation, trial: Trial) -> tuple[float, float] | None:
+    """Seconds that no step takes, and seconds a unit of budget: of its own runs, else of runs like it."""
+    if trial.recipe is None:
+        return None
+    unit = budget(trial.recipe)[0]
+    paces = [
+        (stage.pace, budget(other.recipe)[1] * other.rungs[key.rung], other.number == trial.number)
+        for other in situation.trials
+        if other.recipe is not None and (other.number == trial.number or _alike(other, trial, unit))
+        for key, stage in other.stages.items()
+        if key.kind in ("train", "probe") and stage.succeeded and stage.pace is not None
+    ]
+    paces = [one for one in paces if one[2]] or paces
+    if paces:
+        return (
+            median(pace.startup for pace, _, _ in paces),
+            median(pace.per_step * pace.total_steps / length for pace, length, _ in paces),
+        )
+    rates = list(_rates(situation, trial, unit, own=True)) or list(_rates(situation, trial, unit, own=False))
+    return (0.0, median(rates)) if rates else None
 
 
 def _ended(situation: Situation, kind: str) -> Iterator[Stage]:

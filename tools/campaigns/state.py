@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-StageKind = Literal["generate", "train", "measure", "confirm"]
+StageKind = Literal["generate", "probe", "train", "measure", "confirm"]
 TrialState = Literal["waiting", "running", "done", "ended", "failed", "refused", "cancelled"]
 OVER: frozenset[TrialState] = frozenset({"done", "ended", "failed", "refused", "cancelled"})
 MOST_ATTEMPTS = 2
@@ -24,6 +24,21 @@ class StageKey:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How fast a training or a probe went.
+
+    Attributes:
+        startup: seconds of the job that no step took: reading, compiling, saving.
+        per_step: seconds of a step.
+        total_steps: steps of the whole run that it is, or is the beginning of.
+    """
+
+    startup: float
+    per_step: float
+    total_steps: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """A stage that was recorded, and what became of its job.
 
@@ -33,6 +48,7 @@ class Stage:
         scores: of a measurement: the score of each item, larger is better.
         value: of a measurement: the metric over all items, as the evaluation states it.
         failing: what training health says of a run that is failing; empty otherwise.
+        pace: of a training or a probe; None where it logged too little to say.
     """
 
     key: StageKey
@@ -44,6 +60,7 @@ class Stage:
     value: float | None = None
     error: str = ""
     failing: str = ""
+    pace: Pace | None = None
 
     @property
     def active(self) -> bool:

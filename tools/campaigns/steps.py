@@ -2,7 +2,8 @@
 
 Trials are halved without a barrier: as soon as a slot is free, the first of these that exists is started:
 
-1. the next stage of a chain that is under way (a trained model is measured before another is trained);
+1. the next stage of a chain that is under way (a trained model is measured before another is trained), or 20 steps of
+   a trial that is long and of which nothing tells how long, so that it begins only if it fits;
 2. the first rung of a trial that has not begun, in the order in which trials were given;
 3. the next rung, or another seed of the last rung, of the trial with the best score so far.
 
@@ -16,7 +17,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mlintern.tools.campaigns.sizing import largest_that_fits, rest_of
+from mlintern.tools.campaigns.sizing import (
+    largest_that_fits,
+    needs_probe,
+    probe_under_way,
+    rest_of,
+    seconds_for,
+    timeout_of,
+    trains_alike,
+)
 from mlintern.tools.campaigns.state import MOST_ATTEMPTS, Situation, Stage, StageKey, Trial, TrialState
 from mlintern.tools.campaigns.verdicts import clear_losers
 
@@ -59,6 +68,7 @@ def next_steps(situation: Situation) -> list[Step]:
     steps += [Start(stage.key, stage.attempt) for stage in situation.active if stage.state == "intended"]
     free = situation.parallel - len(situation.active)
     started: set[StageKey] = set()
+    probed: list[Trial] = []
     for _, start, trial in sorted(_wanted(situation, ended), key=lambda wanted: wanted[0]):
         if free <= 0:
             break
@@ -67,6 +77,10 @@ def next_steps(situation: Situation) -> list[Step]:
         if refused := _does_not_fit(situation, trial, start.key):
             steps.append(refused)
             continue
+        if start.key.kind == "probe":
+            if any(trains_alike(trial, other) for other in probed):
+                continue
+            probed.append(trial)
         steps.append(start)
         started.add(start.key)
         free -= 1
@@ -162,6 +176,10 @@ def _wanted(situation: Situation, ended: set[int]) -> Iterator[tuple[tuple[float
             start = _next_in(trial, chain)
             if start is None:
                 continue
+            if start.key.kind == "train" and needs_probe(situation, trial):
+                start = _probe(situation, trial)
+                if start is None:
+                    continue
             under_way = any(key in trial.stages for key in chain) or start.attempt > 1
             if under_way or trial.baseline:
                 order = (0.0, float(trial.number), float(place))
@@ -170,6 +188,17 @@ def _wanted(situation: Situation, ended: set[int]) -> Iterator[tuple[tuple[float
             else:
                 order = (2.0, -_score(trial), float(place))
             yield order, start, trial
+
+
+def _probe(situation: Situation, trial: Trial) -> Start | None:
+    """The probe of a trial of which nothing is known; None while one that tells as much runs."""
+    if probe_under_way(situation, trial):
+        return None
+    key = StageKey(trial.number, 0, trial.seeds[0], "probe")
+    stage = trial.stages.get(key)
+    if stage is None:
+        return Start(key, 1)
+    return Start(key, stage.attempt + 1) if _again(stage) else None
 
 
 def _rung_to_work_on(trial: Trial, losers: dict[int, dict[int, str]]) -> int | None:
@@ -207,11 +236,21 @@ def _does_not_fit(situation: Situation, trial: Trial, key: StageKey) -> End | No
     """A training stage that would not be measured in time is refused with the largest that would."""
     if key.kind not in ("train", "generate") or trial.baseline:
         return None
-    needed = rest_of(situation, trial, rung=key.rung)
-    if needed is None or needed <= situation.seconds_left:
+    needed, limit = rest_of(situation, trial, rung=key.rung), timeout_of(trial)
+    if needed is None:
+        return None
+    train = seconds_for(situation, trial, key=StageKey(trial.number, key.rung, key.seed, "train"))
+    state: TrialState = "ended" if trial.best_rung is not None else "refused"
+    if limit is not None and train is not None and train > limit:
+        why = (
+            f"Training rung {key.rung} needs about {train / 60:.1f} min and would be cut off after"
+            f" {limit / 60:.1f} min, its time-out. {largest_that_fits(situation, trial, rung=key.rung)}"
+        )
+        return End(trial.number, state, f"{why} Or give a longer `timeout`.")
+    if needed <= situation.seconds_left:
         return None
     why = (
         f"Rung {key.rung} needs about {needed / 60:.1f} min with its measurement, and "
         f"{situation.seconds_left / 60:.1f} min are left. {largest_that_fits(situation, trial, rung=key.rung)}"
     ).rstrip()
-    return End(trial.number, "ended" if trial.best_rung is not None else "refused", why)
+    return End(trial.number, state, why)

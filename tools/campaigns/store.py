@@ -202,8 +202,8 @@ def record_stage(
 ) -> None:
     """Put the exact job of a stage on record before it is submitted. The first record of an attempt stands."""
     connection.execute(
-        "INSERT OR IGNORE INTO stages (experiment, trial, rung, seed, kind, attempt, spec, recorded_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO stages (experiment, trial, rung, seed, kind, attempt, spec, recorded_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (name, key.trial, key.rung, key.seed, key.kind, attempt, json.dumps(spec.to_json()), now),
     )
 

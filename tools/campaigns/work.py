@@ -59,6 +59,7 @@ class JobWork:
             hardware=trial.place.get("hardware"),
             timeout=trial.place["train" if key.kind in ("train", "generate") else "measure"],
             experiment=experiment,
+            probe=key.kind == "probe",
             run_name=f"t{trial.number} {_label(trial.name)} {stage_name(trial, key)}{again}",
         )
 
@@ -68,7 +69,7 @@ class JobWork:
         name = f"{trial.name[:60]} {stage_name(trial, key)}"
         if key.kind == "generate":
             return {**(trial.data or {}), "name": name}
-        if key.kind == "train":
+        if key.kind in ("train", "probe"):
             assert trial.recipe is not None
             recipe = scaled(trial.recipe, trial.rungs[key.rung]) | {"seed": key.seed, "name": name}
             return recipe | ({"dataset": inputs["dataset"]} if "dataset" in inputs else {})
@@ -106,7 +107,7 @@ class JobWork:
             error = status.error or (f"ended {status.state}" if status.state != "succeeded" else "")
             if status.state == "succeeded" and kind in ("train", "generate") and not model:
                 return Look(state="failed", seconds=seconds, error="It ended without a model or a dataset.")
-            return Look(state=status.state, seconds=seconds, error=error, model=model)
+            return Look(state=status.state, seconds=seconds, error=error, model=model, pace=pace_of(status.resources))
         row = self._row(str(spec.experiment), spec.job_id)
         if row is None:
             return Look(state="failed", seconds=seconds, error="It left no evaluation with the experiment's metric.")
@@ -158,6 +159,15 @@ class JobWork:
             place.rename(old)
         fresh.rename(place)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def pace_of(resources: Mapping[str, float]) -> dict[str, float] | None:
+    """The fields of a `state.Pace` by what a job measured; None if it took fewer than two steps or did not say."""
+    needed = ("steps", "total_steps", "seconds_per_step", "wall_seconds")
+    steps, total, per_step, wall = (resources.get(name) or 0.0 for name in needed)
+    if min(steps, total, per_step, wall) <= 0:
+        return None
+    return {"startup": max(0.0, wall - steps * per_step), "per_step": per_step, "total_steps": total}
 
 
 def stage_name(trial: Trial, key: StageKey) -> str:

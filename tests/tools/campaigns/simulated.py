@@ -47,6 +47,7 @@ class Job:
     fate: str
     scores: dict[str, float] | None
     model: str | None
+    pace: dict[str, float] | None = None
     ended: float | None = None
     state: str = "running"
 
@@ -60,6 +61,8 @@ class Cluster:
     items: int
     draw: random.Random
     seconds_per_step: float = 0.5
+    startup_seconds: float = 0.0
+    measures_pace: bool = True
     measure_seconds: float = 20.0
     crash: float = 0.0
     lose: float = 0.0
@@ -100,7 +103,7 @@ class SimulatedWork:
         self.cluster.maybe_kill()
         name = f"{trial.number}/{key.kind}/{key.rung}/{key.seed}/{attempt}"
         budget = 0.0
-        if trial.recipe is not None and key.kind == "train":
+        if trial.recipe is not None and key.kind in ("train", "probe"):
             budget = float(trial.recipe["max_steps"]) * trial.rungs[key.rung]
         return JobSpec(
             script_id="0" * 12,
@@ -144,6 +147,7 @@ class SimulatedWork:
             model=job.model if good else None,
             scores=job.scores if good else None,
             value=value if good else None,
+            pace=job.pace if good else None,
         )
 
     async def stop(self, job_id: str, *, reason: str) -> None:
@@ -164,16 +168,20 @@ class SimulatedWork:
             cluster.draw.random() < cluster.lose
         )
         fate = (fates or ["succeeded"])[0]
-        seconds = cluster.measure_seconds if kind != "train" else float(budget) * cluster.seconds_per_step
-        seconds *= cluster.draw.uniform(0.9, 1.1)
-        scores, made = None, None
+        steps = {"train": float(budget), "probe": 20.0}.get(kind)
+        working = cluster.measure_seconds if steps is None else steps * cluster.seconds_per_step
+        seconds = (working + cluster.startup_seconds) * cluster.draw.uniform(0.9, 1.1)
+        scores, made, pace = None, None, None
+        if steps is not None and cluster.measures_pace:
+            per_step = (seconds - cluster.startup_seconds) / steps
+            pace = {"startup": cluster.startup_seconds, "per_step": per_step, "total_steps": float(budget)}
         if kind == "train":
             # A learning curve: the share of the whole gain that a budget brings, and a little luck of the seed.
             made = f"{number}|{budget}|{seed}"
         elif kind in ("measure", "confirm"):
             scores = self._scores(name, model, kind)
         cluster.clock.ends.append(cluster.clock.time + seconds)
-        return Job(spec, kind, cluster.clock.time, seconds, fate, scores, made)
+        return Job(spec, kind, cluster.clock.time, seconds, fate, scores, made, pace)
 
     def _scores(self, name: str, model: str, kind: str) -> dict[str, float]:
         cluster = self.cluster

@@ -192,3 +192,81 @@ def test_a_confirmation_measures_baseline_and_every_seed_once_and_is_counted(tmp
     assert first.verdict["verdict"] == "improved" and first.verdict["seeds"] == 3
     assert second.verdict["p_adjusted"] == pytest.approx(min(1.0, 2 * second.verdict["p_value"]))
     assert sum(job.kind == "confirm" for job in cluster.jobs.values()) == 2 * 4
+
+
+PLACE = {"backend": "simulated", "hardware": "cpu", "train": "12m", "measure": "10m"}
+
+
+def long_trials(*lengths: int, place: dict[str, str] = PLACE) -> list[Trial]:
+    found = [Trial(number=1, name="baseline", state="waiting", recipe=None, place=place)]
+    for number, steps in enumerate(lengths, 2):
+        own = recipe(steps) | {"model": f"m{number}"}  # nothing that another run took says how long it takes
+        found.append(
+            Trial(number=number, name=f"s{steps}", state="waiting", recipe=own, rungs=(1.0,), place=dict(place))
+        )
+    return found
+
+
+def kinds_of(cluster: Cluster, trial: int) -> list[str]:
+    ran = [str(job.spec.run_name).split("/") for job in cluster.jobs.values()]
+    return [kind for number, kind, *_ in ran if int(number) == trial]
+
+
+def test_a_long_trial_of_which_nothing_is_known_begins_after_a_probe_and_only_if_it_fits(tmp_path: Path) -> None:
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "s600": 0.5, "s50000": 0.6}, items=60, draw=random.Random(1))
+    cluster.startup_seconds = 60.0
+    place = PLACE | {"train": "20h"}
+    ledger = open_campaign(tmp_path, cluster.clock, long_trials(600, 50_000, place=place), hours=1.0, parallel=1)
+    situation = anyio.run(run, ledger, cluster)
+    assert [trial.state for trial in situation.trials] == ["done", "done", "refused"]
+    assert kinds_of(cluster, 2) == ["probe", "train", "measure"]
+    assert kinds_of(cluster, 3) == ["probe"], "70 seconds were spent on it, not hours"
+    reason = situation.trials[2].reason
+    steps = int(reason.rpartition("max_steps=")[2].rstrip("."))
+    left = cluster.clock.ends[-1] if cluster.clock.ends else cluster.clock.time
+    assert 0 < 60 + 0.5 * steps <= 1_000_000 + 3600 - left + 200, reason
+
+
+def test_a_trial_that_its_time_out_would_cut_off_is_refused_with_what_fits_into_it(tmp_path: Path) -> None:
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "s5000": 0.5}, items=60, draw=random.Random(1))
+    ledger = open_campaign(tmp_path, cluster.clock, long_trials(5000), hours=10.0, parallel=1)
+    situation = anyio.run(run, ledger, cluster)
+    assert situation.trials[1].state == "refused"
+    assert "cut off after 12.0 min" in situation.trials[1].reason and "`timeout`" in situation.trials[1].reason
+    steps = int(situation.trials[1].reason.partition("max_steps=")[2].partition(".")[0])
+    assert 0.8 * 12 * 60 < 0.5 * steps * 1.15 < 1.15 * 12 * 60
+
+
+def test_one_probe_serves_all_trials_that_train_alike_and_a_short_one_needs_none(tmp_path: Path) -> None:
+    cluster = Cluster(
+        VirtualClock(), {"baseline": 0.3, "a": 0.4, "b": 0.5, "c": 0.5}, items=60, draw=random.Random(1)
+    )
+    trials = [Trial(number=1, name="baseline", state="waiting", recipe=None, place=PLACE)]
+    for number, (name, steps) in enumerate([("a", 1000), ("b", 900), ("c", 1000)], 2):
+        trials.append(
+            Trial(number=number, name=name, state="waiting", recipe=recipe(steps), rungs=(1.0,), place=PLACE)
+        )
+    ledger = open_campaign(tmp_path, cluster.clock, trials, parallel=3)
+    situation = anyio.run(run, ledger, cluster)
+    assert {trial.state for trial in situation.trials} == {"done"}
+    assert sum(kinds_of(cluster, number).count("probe") for number in (2, 3, 4)) == 1
+    folder = tmp_path / "short"
+    folder.mkdir()
+    short = Cluster(VirtualClock(), {"baseline": 0.3, "s300": 0.5}, items=60, draw=random.Random(1))
+    anyio.run(run, open_campaign(folder, short.clock, long_trials(300)), short)
+    assert kinds_of(short, 2) == ["train", "measure"]
+
+
+def test_a_probe_that_says_nothing_holds_no_trial_up(tmp_path: Path) -> None:
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "s1000": 0.5}, items=60, draw=random.Random(1))
+    cluster.measures_pace = False
+    situation = anyio.run(run, open_campaign(tmp_path, cluster.clock, long_trials(1000)), cluster)
+    assert situation.trials[1].state == "done"
+    assert kinds_of(cluster, 2) == ["probe", "train", "measure"]
+
+
+def test_a_probe_that_fails_ends_its_trial_with_the_reason(tmp_path: Path) -> None:
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "s1000": 0.5}, items=60, draw=random.Random(1))
+    cluster.crash = 1.0
+    situation = anyio.run(run, open_campaign(tmp_path, cluster.clock, long_trials(1000)), cluster)
+    assert situation.trials[1].state == "failed" and "probe of rung 0" in situation.trials[1].reason
