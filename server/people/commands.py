@@ -9,7 +9,7 @@ AddParser = Callable[..., argparse.ArgumentParser]
 
 
 def add_commands(add: AddParser, *, workspace: argparse.ArgumentParser) -> None:
-    """Add ``jobs``, ``show``, ``logs``, ``watch``, ``cancel``, ``runs`` and ``report``."""
+    """Add ``jobs``, ``show``, ``logs``, ``watch``, ``cancel``, ``runs``, ``report`` and ``open``."""
     json_lines = argparse.ArgumentParser(add_help=False)
     json_lines.add_argument("--json", action="store_true", help="JSON for programs instead of a table")
     common = [workspace, json_lines]
@@ -50,6 +50,9 @@ def add_commands(add: AddParser, *, workspace: argparse.ArgumentParser) -> None:
     report = add("report", parents=common, help="write the report of an experiment and say where it is")
     report.add_argument("experiment", metavar="EXPERIMENT")
     report.set_defaults(run=_later("report"))
+
+    page = add("open", parents=[workspace], help="a live page of experiments, jobs and questions in your browser")
+    page.set_defaults(run=_later("open"))
 
 
 def _name_job(parser: argparse.ArgumentParser) -> None:

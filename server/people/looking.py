@@ -158,6 +158,14 @@ async def report(lab: Lab, options: argparse.Namespace) -> int:
     return 0
 
 
+async def open_page(lab: Lab, options: argparse.Namespace) -> int:
+    from mlintern.server.web.serve import serve_live
+
+    refuse_inside_job("open")
+    await serve_live(lab)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Lab, argparse.Namespace], Awaitable[int]]] = {
     "jobs": jobs,
     "show": show,
@@ -166,6 +174,7 @@ COMMANDS: dict[str, Callable[[Lab, argparse.Namespace], Awaitable[int]]] = {
     "cancel": cancel,
     "runs": runs,
     "report": report,
+    "open": open_page,
 }
 
 

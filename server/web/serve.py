@@ -1,4 +1,4 @@
-"""Serves the approval page until it is interrupted or nobody has looked at it for a while."""
+"""Serves the approval page, or the live page, until it is interrupted or nobody has looked at it for a while."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import anyio
 from mlintern.common.clock import Clock
 from mlintern.common.files import write_durably
 from mlintern.server.services import Lab
+from mlintern.server.web.door import LoopbackPage
 from mlintern.server.web.page import ApprovalPage
 
 if TYPE_CHECKING:
@@ -25,20 +26,44 @@ WAY_IN = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" conten
 
 
 async def serve_page(lab: Lab, *, open_in_browser: Callable[[str], object] = webbrowser.open) -> None:
+    """Serve the page where questions are decided."""
+
+    def make(port: int) -> LoopbackPage:
+        root = str(lab.workspace.root)
+        return ApprovalPage(lab.approvals, port=port, workspace=root, script_text=lab.script_text)
+
+    await _serve(lab, make, said="Decide at", name="approvals", open_in_browser=open_in_browser)
+
+
+async def serve_live(lab: Lab, *, open_in_browser: Callable[[str], object] = webbrowser.open) -> None:
+    """Serve the live page of the workspace."""
+    from mlintern.server.web.live import LivePage
+
+    def make(port: int) -> LoopbackPage:
+        return LivePage(lab, port=port)
+
+    await _serve(lab, make, said="Look at", name="live", open_in_browser=open_in_browser)
+
+
+async def _serve(
+    lab: Lab, make: Callable[[int], LoopbackPage], *, said: str, name: str, open_in_browser: Callable[[str], object]
+) -> None:
     """Print the page's address and code on stderr, open it, and serve it on a free loopback port."""
     import uvicorn
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        page = ApprovalPage(
-            lab.approvals,
-            port=listener.getsockname()[1],
-            workspace=str(lab.workspace.root),
-            script_text=lab.script_text,
+        port = listener.getsockname()[1]
+        page = make(port)
+        config = uvicorn.Config(
+            page.app, log_level="warning", access_log=False, log_config=None, timeout_graceful_shutdown=2
         )
-        server = uvicorn.Server(uvicorn.Config(page.app, log_level="warning", access_log=False, log_config=None))
-        said = f"Decide at {page.plain_address} with the code {page.code}\nCtrl-C ends the page."
-        print(said, file=sys.stderr, flush=True)
-        way_in = lab.workspace.folder("pages") / f"approvals-{listener.getsockname()[1]}.html"
+        server = uvicorn.Server(config)
+        print(
+            f"{said} {page.plain_address} with the code {page.code}\nCtrl-C ends the page.",
+            file=sys.stderr,
+            flush=True,
+        )
+        way_in = lab.workspace.folder("pages") / f"{name}-{port}.html"
         try:
             write_durably(way_in, WAY_IN.format(address=page.address).encode(), mode=0o600)
             async with anyio.create_task_group() as tasks:
@@ -50,7 +75,7 @@ async def serve_page(lab: Lab, *, open_in_browser: Callable[[str], object] = web
             way_in.unlink(missing_ok=True)
 
 
-async def _end_when_idle(server: uvicorn.Server, page: ApprovalPage, clock: Clock) -> None:
+async def _end_when_idle(server: uvicorn.Server, page: LoopbackPage, clock: Clock) -> None:
     seen, since = page.requests, clock.monotonic()
     while clock.monotonic() - since < IDLE_SECONDS:
         await clock.sleep(LOOK_EVERY_SECONDS)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import httpx2
 import pytest
 
-from mlintern.server.web.page import COOKIE, ApprovalPage
+from mlintern.server.web.door import COOKIE
+from mlintern.server.web.page import ApprovalPage
 from mlintern.tools.approvals import Approvals
 from mlintern.tools.ledger import Ledger
 from tests.clock import FakeClock

@@ -11,6 +11,7 @@ from mlintern.tools.errors import MissingDependency, WorkspaceError
 from mlintern.tools.evals.compare import sure_stderr
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.result_rows import EvalRow
+from mlintern.tools.health.findings import Finding
 from mlintern.tools.health.series import Run
 from mlintern.tools.runs import phrases
 from mlintern.tools.runs.figures import MOST_BARS, MOST_CURVES, Bar, Curve, curves_figure, png, scores_figure
@@ -61,6 +62,17 @@ def charts(board: Leaderboard, curves: dict[str, Run], *, target: float | None) 
             lines_svg(title, lines, axis="training step") for title, lines in panels
         )
     return found
+
+
+def run_charts(run: Run, *, label: str, findings: Sequence[Finding] = ()) -> str:
+    """The curves of one run as SVG, what was found marked at its step."""
+    marks = [(float(each.step), each.kind) for each in findings if each.step is not None]
+    drawn = []
+    for metric, title in PAGE_PANELS:
+        if len(run[metric]) >= 2 and not (metric == "loss" and run.has_reward):
+            curve = Curve(label, run[metric].steps, run[metric].values)
+            drawn.append(lines_svg(title, [curve], axis="training step", marks=marks))
+    return "".join(drawn)
 
 
 def _bars(board: Leaderboard, *, notes: list[str]) -> tuple[list[Bar], EvalRow] | None:

@@ -23,6 +23,7 @@ from mlintern.tools.health.diagnose import curves_and_health
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.health.series import Run
 from mlintern.tools.hub.result_sources import Source
+from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs import experiment_rows, html_report, recipes, report
@@ -238,6 +239,21 @@ class RunService:
                 f"The folder of the report cannot be made: {error.strerror}.",
                 next_step="Check space and permissions of the workspace.",
             ) from error
+
+    async def curves(self, job_id: str) -> tuple[Run, Diagnosis] | None:
+        """What a job logged while it trained, and what is to be said of it; None where it logged nothing.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+
+        def look() -> tuple[Run, Diagnosis] | None:
+            with self.ledger.read() as connection:
+                record = job_rows.get(connection, job_id)
+            curves, health = self._curves([record])
+            return (curves[job_id], health[job_id]) if job_id in curves else None
+
+        return await anyio.to_thread.run_sync(look)
 
     def _curves(self, found: Sequence[JobRecord]) -> tuple[dict[str, Run], dict[str, Diagnosis]]:
         """The training curves of the runs that logged any, and what is to be said of them."""

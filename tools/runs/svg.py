@@ -15,8 +15,13 @@ BAR_HEIGHT = 26
 LABEL_WIDTH = 190
 
 
-def lines_svg(title: str, curves: Sequence[Curve], *, axis: str = "step") -> str:
-    """A line for each curve over its steps, with axes and a legend. Points that are no number leave gaps."""
+def lines_svg(
+    title: str, curves: Sequence[Curve], *, axis: str = "step", marks: Sequence[tuple[float, str]] = ()
+) -> str:
+    """A line for each curve over its steps, with axes and a legend. Points that are no number leave gaps.
+
+    ``marks`` are steps with what was found there, drawn as upright lines.
+    """
     points = [(step, value) for curve in curves for step, value in zip(curve.steps, curve.values, strict=False)]
     known = [(step, value) for step, value in points if math.isfinite(step) and math.isfinite(value)]
     if not known:
@@ -43,6 +48,11 @@ def lines_svg(title: str, curves: Sequence[Curve], *, axis: str = "step") -> str
         for stretch in _stretches(curve):
             dots = " ".join(place(step, value) for step, value in stretch)
             parts.append(f'<polyline points="{dots}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+    for step, words in marks:
+        if low_x <= step <= high_x:
+            across = place(step, low_y).partition(",")[0]
+            line = f'<path d="M{across},{TOP} V{HEIGHT - BOTTOM}" class="target">'
+            parts.append(f"{line}<title>{escape(words)}</title></path>")
     parts.append("</svg>")
     keys = (
         f'<span><i style="background:{COLOURS[number % len(COLOURS)]}"></i>{escape(curve.label)}</span>'
