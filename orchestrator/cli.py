@@ -96,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
         help="allow in advance, as the server does: 'local<=30m', 'hf<=5usd', 'submit_job:local' (repeatable)",
     )
     consent.add_argument("--yes", action="store_true", help="allow jobs on this machine that cost nothing")
+    consent.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="DIR",
+        type=Path,
+        help="a folder that the tools may read without asking, like the working directory (repeatable)",
+    )
     parser.add_argument("--mcp-config", metavar="FILE", type=Path, help="servers to use instead of our own")
     parser.add_argument("--notify", metavar="TARGET", help="tell when approval is needed, done or failed; see docs")
     parser.add_argument(
@@ -254,9 +262,12 @@ def _options(chosen: argparse.Namespace) -> Options:
         rules = [Rule.parse(text) for text in chosen.allow] + ([Rule.parse("local")] if chosen.yes else [])
     except BadRule as error:
         raise UsageError(str(error)) from error
-    entries: tuple[ServerEntry, ...] = (own_server(),)
+    data = [argument for folder in chosen.data for argument in ("--data", str(folder.expanduser().absolute()))]
+    entries: tuple[ServerEntry, ...] = (own_server(args=("serve", *data) if data else ()),)
     bad: tuple[BadEntry, ...] = ()
     if chosen.mcp_config is not None:
+        if data:
+            raise UsageError("--data is for our own server; write it among the args of its entry in the file")
         try:
             entries, bad = read_config(chosen.mcp_config)
         except ConfigError as error:

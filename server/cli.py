@@ -90,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     serving.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="a folder that tools may read without asking you, like the workspace, the working directory and the"
+        " Hugging Face cache (repeatable)",
+    )
+
+    serving.add_argument(
         "--unsandboxed",
         action="store_true",
         help="let local jobs and dry runs do everything that you can do; without it they see their own folder, the"
@@ -152,8 +162,20 @@ def _settings(options: argparse.Namespace) -> Settings:
         allowances=Allowances.parse(allow=tuple(options.allow), budget_usd=options.budget),
         python=options.python,
         slots=None if options.slots is None else _at_least_one(options.slots),
+        data=tuple(map(_folder, options.data)),
         unsandboxed=options.unsandboxed,
     )
+
+
+def _folder(path: Path) -> Path:
+    try:
+        found = path.expanduser().absolute()
+        known = found.is_dir()
+    except (OSError, RuntimeError, ValueError):
+        known = False
+    if not known:
+        raise BadInput(f"--data {path}: there is no such folder.", next_step="Name a folder that exists.")
+    return found
 
 
 def _lab(options: argparse.Namespace) -> Lab:
@@ -308,6 +330,8 @@ def _install(options: argparse.Namespace) -> int:
         arguments += ["--python", options.python]
     if settings.slots is not None:
         arguments += ["--slots", str(settings.slots)]
+    for folder in settings.data:
+        arguments += ["--data", str(folder)]
     if settings.unsandboxed:
         arguments.append("--unsandboxed")
     for rule in options.allow:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mlintern.tools.jobs.service import JobService
     from mlintern.tools.papers.service import PaperService
     from mlintern.tools.publish.service import Publisher
+    from mlintern.tools.reading_places import ReadingPlaces
     from mlintern.tools.reference.code import Code
     from mlintern.tools.reference.docs import Docs
     from mlintern.tools.runs.job_service import JobOptions
@@ -118,6 +119,21 @@ class Lab:
             return self.scripts.get(script_id).text
         except MlinternError as error:
             return f"The script cannot be read: {error}"
+
+    @cached_property
+    def reading_places(self) -> ReadingPlaces:
+        import os
+        from pathlib import Path
+
+        from mlintern.tools.reading_places import ReadingPlaces
+
+        return ReadingPlaces.of(
+            workspace=self.workspace.root,
+            working=Path.cwd(),
+            data=self.settings.data,
+            environ=os.environ,
+            home=Path.home(),
+        )
 
     @cached_property
     def scripts(self) -> ScriptStore:

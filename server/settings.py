@@ -31,6 +31,7 @@ class Settings:
     python: the interpreter that local jobs try before uv makes an environment; None for that of ``config.toml``,
         else the one that serves.
     slots: how many local CPU jobs run at once; the others queue. None for that of ``config.toml``, else one.
+    data: folders whose files the tools may read without a question.
     unsandboxed: local jobs and dry runs may do what the user can.
     """
 
@@ -39,6 +40,7 @@ class Settings:
     allowances: Allowances = field(default_factory=Allowances)
     python: str | None = None
     slots: int | None = None
+    data: tuple[Path, ...] = ()
     unsandboxed: bool = False
 
 

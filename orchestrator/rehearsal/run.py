@@ -105,7 +105,7 @@ async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, f
     plan = functools.partial(first_light, inputs, on_stop=stopped.append)
     with MessagesServer(functools.partial(replay, plan)) as model:
         options = Options(
-            entries=(own_server(environment),),
+            entries=(own_server(environment, args=("serve", "--data", str(folder))),),
             model=MODEL,
             prices=PRICES.with_price(MODEL, input=0.0, output=0.0),
             base_url=model.url,

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from mlintern.common.consent import Action
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.job_question import what_runs
+from mlintern.server.reading import reading
 from mlintern.server.recipe_schema import RECIPE
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
@@ -38,7 +39,11 @@ def _read(value: Any) -> Any:
 
 
 def trying(script_id: str, level: str, lab: Lab) -> Action | None:
-    """The dry run of a script, described for the person who decides; None where none of its code would be run."""
+    """The dry run of a script, or reading data that is not open to all tools, described for the person who decides;
+    None where neither happens.
+    """
+    if level == "template":
+        return reading(lab.checker.named_paths(script_id), lab)
     script = lab.checker.to_be_run(script_id) if level == "dry_run" else None
     if script is None:
         return None

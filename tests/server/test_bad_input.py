@@ -110,7 +110,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> MCPServer[Any]:
-    return build_server(Settings(workspace=tmp_path_factory.mktemp("home")))
+    data = (tmp_path_factory.getbasetemp(),)
+    return build_server(Settings(workspace=tmp_path_factory.mktemp("home"), data=data))
 
 
 @pytest.fixture

@@ -177,7 +177,8 @@ async def test_a_rendered_script_is_really_tried(home: Path, tmp_path: Path) -> 
     pytest.importorskip("trl")
     model = tiny_model.make_tiny_model(tmp_path / "model")
     data = tiny_model.write_rows(tmp_path / "rows.jsonl", tiny_model.sft_rows(40))
-    lab = Lab(Settings(workspace=home, allowances=Allowances.parse(allow=("local<=3m",))))
+    allowances = Allowances.parse(allow=("local<=3m",))
+    lab = Lab(Settings(workspace=home, allowances=allowances, data=(tmp_path,)))
     async with Client(build_server(lab.settings, lab=lab)) as client:
         recipe = {"trainer": "sft", "model": str(model), "dataset": str(data)}
         script_id = (await answer(client, "render_script", recipe=recipe))["script_id"]

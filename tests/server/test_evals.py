@@ -38,7 +38,7 @@ def without_nulls(value: Any) -> Any:
 
 async def ask(home: Path, tool: str, **arguments: Any) -> dict[str, Any]:
     """What a host gets that shows its model the structured result, after seeing that the text says the same."""
-    async with Client(build_server(Settings(workspace=home))) as client:
+    async with Client(build_server(Settings(workspace=home, data=(home.parent,)))) as client:
         result = await client.call_tool(tool, arguments)
     [block] = result.content
     assert isinstance(block, TextContent)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.text import did_you_mean, nearest
-from mlintern.tools.data.credentials import refuse_credentials
+from mlintern.tools.credentials import refuse_credentials
 from mlintern.tools.data.packed import delimiter_of, rows_field, unpacked_name
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import local_path, path_exists
@@ -236,7 +236,7 @@ def matches(file: str, pattern: str) -> bool:
 def _saved_splits(path: Path) -> tuple[LocalSplit, ...]:
     try:
         names = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        return tuple(_saved(path / str(name), str(name)) for name in names)
+        return tuple(_saved(path / _inside(str(name)), str(name)) for name in names)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path / 'dataset_dict.json'} is not what `save_to_disk` writes: {error}.",
@@ -248,7 +248,7 @@ def _saved(path: Path, split: str) -> LocalSplit:
     """A split that `datasets` wrote with ``save_to_disk``: ``state.json`` lists its arrow files in order."""
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        files = tuple(path / str(entry["filename"]) for entry in state["_data_files"])
+        files = tuple(path / _inside(str(entry["filename"])) for entry in state["_data_files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path} is not a dataset saved by `datasets`: {error}.",
@@ -261,6 +261,12 @@ def _saved(path: Path, split: str) -> LocalSplit:
             next_step="Copy the whole folder, data files included.",
         )
     return LocalSplit(split, files, "arrow")
+
+
+def _inside(name: str) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"{name!r:.80} leaves the folder")
+    return name
 
 
 def _splits_of_folder(path: Path) -> tuple[LocalSplit, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from mlintern.common.text import format_bytes
+from mlintern.tools.credentials import refuse_credentials
 from mlintern.tools.deadlines import CALL_SECONDS, Deadline
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound
 from mlintern.tools.hub.addresses import agreed, local_path, looks_local, parse_address
@@ -92,6 +93,7 @@ class ModelInspector:
         """
         if looks_local(model):
             folder = local_path(model)
+            refuse_credentials(folder)
             if not folder.is_dir():
                 raise NotFound(
                     f"There is no folder {model}.", next_step="Give the folder of a saved model, or a Hub id."

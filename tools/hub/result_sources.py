@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlintern.common.text import did_you_mean
+from mlintern.tools.credentials import refuse_credentials
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import looks_like_address, parse_address
 from mlintern.tools.ledger import Ledger
@@ -44,6 +45,7 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnH
     try:
         path = Path(name).expanduser()
         if path.is_file() or path.is_dir():
+            refuse_credentials(path)
             return Source(path=path.absolute())
         if path.exists():
             raise BadInput(

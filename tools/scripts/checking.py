@@ -8,7 +8,7 @@ import anyio.to_thread
 from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.dry_run import DryRunner, without_seam
-from mlintern.tools.scripts.dry_settings import has_seam
+from mlintern.tools.scripts.dry_settings import Constants, has_seam
 from mlintern.tools.scripts.script_results import LEVELS, CheckResult, ScriptResult, result
 from mlintern.tools.scripts.store import Script, ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
@@ -60,6 +60,16 @@ class ScriptChecker:
         """
         script = self._store.get(script_id)
         return script if has_seam(script.text) and self._store.check(script_id).ok else None
+
+    def named_paths(self, script_id: str) -> list[str]:
+        """The names of the model and of the data of a script, those that stand for paths among them."""
+        constants = Constants.of(self._store.get(script_id).text)
+        if constants is None:
+            return []
+        given = constants.values.get("HYPERPARAMETERS")
+        template = given.get("chat_template_path") if isinstance(given, dict) else None
+        own = [constants.model, template if isinstance(template, str) else None]
+        return [*filter(None, own), *(source.name for source in constants.data().values())]
 
     async def _render(self, script: Script, found: ScriptResult, wait_seconds: float) -> CheckResult:
         with anyio.move_on_after(wait_seconds):
