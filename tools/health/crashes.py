@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _CAUSES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (cause, re.compile(pattern, re.I))
@@ -49,6 +50,13 @@ _PLAIN = re.compile(
     re.M,
 )
 _HEADER = "Traceback (most recent call last)"
+_PREFIX = re.compile(
+    r"^(?:\d{4}-\d\d-\d\d[T ][\d:.,]+(?:Z|[+-]\d\d:?\d\d)?\s+|\([\w.]+ pid=\d+[^)]*\)\s|\[\d+,\d+\]<std\w+>:\s?"
+    r"|\[?(?:rank|default)\s?\d+\]?:\s?|\d{1,4}: )+"
+)
+"""What launchers and log collectors put before a line: times, Ray's actors, ranks of mpirun, torchrun and srun."""
+_HARMLESS = re.compile(r"Exception ignored in|--- Logging error ---|Error in atexit\._run_exitfuncs")
+"""What Python prints before a traceback that ends nothing."""
 _SHOWN = 300
 
 
@@ -74,8 +82,10 @@ def _exception(text: str) -> str | None:
 
     Of a chain ("During handling of the above exception") the last link of the first chain is taken.
     """
-    lines = [re.sub(r"^\[?(?:rank|default)\s?\d+\]?:\s?", "", line) for line in text.splitlines()]
-    start = next(place for place, line in enumerate(lines) if _HEADER in line)
+    lines = [_PREFIX.sub("", line) for line in text.splitlines()]
+    start = next(_headers(lines), None)
+    if start is None:
+        return None
     found = None
     for place in range(start + 1, len(lines)):
         line = lines[place]
@@ -88,3 +98,10 @@ def _exception(text: str) -> str | None:
         if line and not line[0].isspace() and _EXCEPTION.match(line):
             found = line
     return found
+
+
+def _headers(lines: list[str]) -> Iterator[int]:
+    for place, line in enumerate(lines):
+        before = next((one for one in reversed(lines[max(0, place - 2) : place]) if one.strip()), "")
+        if _HEADER in line and not _HARMLESS.search(before):
+            yield place

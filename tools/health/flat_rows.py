@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,15 +12,18 @@ from mlintern.tools.health.series import as_number
 
 STEPS = (
     *("step", "progress/step", "train/global_step", "global_step", "current_steps", "current_step", "iteration"),
-    *("trainer/global_step", "training/global_step", "_step", "steps", "iter", "Step"),
+    *("trainer/global_step", "training/global_step", "_step", "steps", "iter", "Step", "num_updates"),
 )
 TOTALS = ("total_steps", "max_steps", "num_steps")
 EPOCHS = ("epoch", "train/epoch", "training/epoch", "progress/epoch", "Epoch")
+RUNS = ("run_id", "run_name", "run", "Run", "experiment_name", "trial")
+"""Columns by which one table holds several runs."""
 NESTED = ("data", "metrics", "values", "logs", "log")
 """Where some write the metrics of a row: verl ``data``, trackio ``metrics``."""
 _NO_METRIC = frozenset(
     {*STEPS, *TOTALS, *EPOCHS, "time", "timestamp", "v", "_timestamp", "_runtime", "percentage", "progress/done_frac"}
 )
+_VERL_VALIDATION = re.compile(r"^val-(?:core|aux)/(.+)/(acc|reward|score)/mean@\d+$|^val/test_score/(.+)$")
 _FRACTION = re.compile(r"(\d+)\s*/\s*(\d+)")
 
 
@@ -30,6 +34,18 @@ def telemetry_rows(entries: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, A
             yield dict(entry)
         elif not ("kind" in entry and "v" in entry) and (row := metric_row(entry)) is not None:
             yield row
+
+
+def of_one_run(entries: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The entries of the run with the most of them, where a column names several runs; and what to know of it."""
+    found = list(entries)
+    for column in RUNS:
+        counts = Counter(entry[column] for entry in found if isinstance(entry.get(column), str) and entry[column])
+        if len(counts) > 1:
+            run, _ = counts.most_common(1)[0]
+            note = f"The log holds {len(counts)} runs (column {column}); {run[:80]!r} is read."
+            return [entry for entry in found if entry.get(column) == run], [note]
+    return found, []
 
 
 def metric_row(entry: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -55,7 +71,9 @@ def metric_row(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def metric_name(key: str) -> str:
     """Without the prefixes that experiment trackers add: ``eval/loss`` is ``eval_loss``, ``train/loss`` ``loss``."""
-    key = key.strip()
+    key = re.sub(r"\s*/\s*", "/", key.strip())
+    if validation := _VERL_VALIDATION.match(key):
+        return f"eval_{validation[1] or validation[3]}/{validation[2] or 'score'}"
     for prefix, ours in (("eval/", "eval_"), ("val/", "eval_"), ("validation/", "eval_"), ("val_", "eval_")):
         if key.lower().startswith(prefix):
             return ours + key[len(prefix) :]

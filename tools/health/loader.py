@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
-from mlintern.tools.health.flat_rows import columns_as_rows, telemetry_rows
+from mlintern.tools.health.flat_rows import columns_as_rows, of_one_run, telemetry_rows
+from mlintern.tools.health.notebooks import read_notebook
 from mlintern.tools.health.printed_logs import marked_rows, read_printed
 from mlintern.tools.health.series import as_number
 from mlintern.tools.health.tensorboard import scalars
@@ -78,7 +79,8 @@ def _load_path(path: Path) -> TrainingLog:
         inside = _log_of(path)
         return TrainingLog(path, []) if inside is None else _load_path(inside)
     if path.suffix == ".parquet":
-        return TrainingLog(path, list(telemetry_rows(_from_parquet(path))))
+        table, notes = of_one_run(_from_parquet(path))
+        return TrainingLog(path, list(telemetry_rows(table)), notes)
     data, notes = _read(path)
     if "tfevents" in path.name:
         return TrainingLog(path, list(telemetry_rows(scalars(data))), notes)
@@ -102,6 +104,7 @@ def _log_of(folder: Path) -> Path | None:
     found = [folder / "metrics.jsonl", folder / "trainer_state.json", folder / "trainer_log.jsonl", *states[-1:]]
     found += [folder / "logging.jsonl", *sorted(folder.glob("*.log")), folder / "log.txt"]
     found += [folder / "output" / "metrics.jsonl", *sorted(folder.rglob(EVENTS))[-1:], *sorted(folder.glob("*.csv"))]
+    found += sorted(folder.glob("*.ipynb"))
     return next((path for path in found if path.is_file()), None)
 
 
@@ -133,11 +136,12 @@ def _from_json(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
         raise BadInput(
             f"{path} has no log_history.", next_step="Give the trainer_state.json of a checkpoint, or the run's log."
         )
-    rows = list(telemetry_rows(entry for entry in history if isinstance(entry, dict)))
+    entries, notes = of_one_run(entry for entry in history if isinstance(entry, dict))
+    rows = list(telemetry_rows(entries))
     total = as_number(data.get("max_steps")) if isinstance(data, dict) else None
     if rows and total:
         rows[-1].setdefault("total_steps", total)
-    return rows, []
+    return rows, notes
 
 
 def _history(data: Any) -> list[Any] | None:
@@ -156,7 +160,16 @@ def _history(data: Any) -> list[Any] | None:
 
 def _from_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
     """JSON lines: our telemetry, or one object a step as other trainers write."""
-    return list(telemetry_rows(marked_rows(iter(text.splitlines())))), []
+    entries, notes = of_one_run(marked_rows(iter(text.splitlines())))
+    return list(telemetry_rows(entries)), notes
+
+
+def _from_notebook(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    try:
+        printed = read_notebook(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not valid JSON: {error}.", next_step="Save the notebook again.") from error
+    return printed.rows, printed.notes
 
 
 def _from_csv(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -169,7 +182,8 @@ def _from_csv(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
     names = [name for name in (table[0] if table else {}) if name]
     runs = list(dict.fromkeys(name.split(" - ", 1)[0] for name in names if " - " in name))
     notes = [f"The export holds {len(runs)} runs; {runs[0]} is read."] if len(runs) > 1 else []
-    return list(telemetry_rows(_one_run(table, runs[:1]))), notes
+    entries, more = of_one_run(_one_run(table, runs[:1]))
+    return list(telemetry_rows(entries)), notes + more
 
 
 def _one_run(table: Iterable[dict[str, Any]], runs: list[str]) -> Iterator[dict[str, Any]]:
@@ -208,6 +222,7 @@ def _from_log(text: str) -> tuple[list[dict[str, Any]], list[str]]:
 Reader = Callable[[Path, str], tuple[list[dict[str, Any]], list[str]]]
 READERS: dict[str, Reader] = {
     ".json": _from_json,
+    ".ipynb": _from_notebook,
     ".jsonl": _from_lines,
     ".ndjson": _from_lines,
     ".csv": _from_csv,

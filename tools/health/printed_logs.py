@@ -16,16 +16,20 @@ from mlintern.tools.health.flat_rows import metric_row
 from mlintern.tools.health.series import as_number
 
 METRIC = re.compile(
-    r"(?:^|[/_])loss$|^(?:train|val|training) loss$|^rewards?(?:/|$)|^epoch$|^(?:critic|actor|objective|policy)/",
+    r"(?:^|[/_])loss$|^(?:train|val|training) loss$|loss_(?:step|epoch)$|^(?:avg_|mean_)?rewards?(?:/|$)|^epoch$"
+    r"|^(?:critic|actor|objective|policy)/",
     re.I,
 )
 _DICT = re.compile(r"\{\s*[\"'][^{}]*\}")
 _BARE = re.compile(r"(?<=[:,\s])(-?)(nan|inf|NaN|Infinity)(?=\s*[,}])")
-_WRAPPED = re.compile(r"\b(?:np\.\w+|tensor|array)\(\s*([-+.\deEnainf]+)[^()]*\)")
+_WRAPPED = re.compile(r"\b(?:(?:np|numpy)\.\w+|tensor|array)\(\s*([-+.\deEnainf]+)[^()]*\)")
 _BAR = re.compile(r"(\d+)/(\d+) \[")
+_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_BLOCK = re.compile(r"^\W*=+ *Step (\d+)(?:/(\d+))? *=+\s*$")
+_BULLET = re.compile(rf"^\s*[•*-]\s+([A-Za-z][\w ./]*?)\s*:\s*({_NUMBER})\s*$")
 _RANK = re.compile(r"\[?\b(?:rank|default|worker)[ :_-]?(\d+)\]?|^(\d{1,4}): ", re.I)
 _STEP_BEFORE = re.compile(r"(?:global[_ ]?step|step|iter(?:ation)?)\s*[:=]?\s*(\d+)(?:\s*/\s*(\d+))?\D{0,12}$", re.I)
-_NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf)"
 _PAIR = re.compile(
     r"(?:^|[\s|,;(\[{])([A-Za-z_][\w./@-]*(?: [A-Za-z_][\w./@-]*){0,2})"
     rf"\s*[:=\s]\s*({_NUMBER})(?=$|[\s|,;:)\]}}%/])"
@@ -57,12 +61,12 @@ class Printed:
 
 
 def read_printed(text: str) -> Printed:
-    """Dictionaries of a Trainer, else lines of ``name: value``, else a table; and the crash at the end."""
-    found = _dictionaries(text)
-    if not found.rows:
-        found = _lines_of_pairs(text)
-    if not found.rows:
-        found = _tables(text)
+    """Dictionaries of a Trainer, else blocks, lines of ``name: value``, or a table; and the crash at the end."""
+    text = _COLOUR.sub("", text)
+    found = Printed()
+    for read in (_dictionaries, _blocks, _lines_of_pairs, _tables):
+        if not found.rows:
+            found = read(text)
     if (crash := find_crash(text, after=found.end)) is not None:
         finished = any("train_runtime" in row["values"] for row in found.rows[-2:])
         found.rows.append({"kind": "crash", "cause": crash[0], "line": crash[1], "finished": finished})
@@ -130,19 +134,51 @@ def _number_by_bar(text: str, printed: Printed) -> None:
 def _lines_of_pairs(text: str) -> Printed:
     """Lines such as ``step:1 - actor/entropy:0.4`` (verl) or ``Step 3 | Loss: 0.01 | Entropy: 0.3`` (prime-rl)."""
     printed = Printed()
+    bars: list[tuple[int, int] | None] = []
     offset = 0
     for line in re.split(r"(?<=[\r\n])", text):
         offset += len(line)
         if len(line) > 20_000 or (not any(mark in line for mark in ":=") and "loss" not in line.lower()):
             continue
         values: dict[str, Any] = {}
-        for name, number in _PAIR.findall(line.replace(" - ", " | ")):
+        for name, number in _PAIR.findall(_WRAPPED.sub(r"\1", line.replace(" - ", " | "))):
             values.setdefault(_pair_name(name), number.replace(",", ""))
-        if len(values) < 2 or not any(METRIC.search(key) and key != "epoch" for key in values):
+        bar = _BAR.search(line)
+        if len(values) + (bar is not None) < 2 or not any(METRIC.search(key) and key != "epoch" for key in values):
             continue
         if (row := metric_row(values)) is not None:
             printed.rows.append(row)
+            bars.append(None if bar is None else (int(bar[1]), int(bar[2])))
             printed.end = offset
+    _number_by_own_bars(printed, bars)
+    return printed if len(printed.rows) >= LEAST_LINES else Printed()
+
+
+def _number_by_own_bars(printed: Printed, bars: list[tuple[int, int] | None]) -> None:
+    """Steps of rows that are printed behind a progress bar, where it is one bar that goes on through all of them."""
+    found = [bar for bar in bars if bar is not None]
+    if len(found) < len(bars) or any("step" in row for row in printed.rows) or len({total for _, total in found}) > 1:
+        return
+    if all(before < after for (before, _), (after, _) in itertools.pairwise(found)):
+        for row, (step, total) in zip(printed.rows, found, strict=True):
+            row["step"], row["total_steps"] = step, total
+
+
+def _blocks(text: str) -> Printed:
+    """A heading ``=== Step 3/60 ===`` and below it a line a metric (NeMo-RL: ``• Avg Reward: 0.41``)."""
+    printed = Printed()
+    values: dict[str, Any] | None = None
+    offset = 0
+    for line in text.splitlines(keepends=True):
+        offset += len(line)
+        if heading := _BLOCK.match(line):
+            values = {"step": heading[1]} | ({} if heading[2] is None else {"total_steps": heading[2]})
+            printed.rows.append({"kind": "metrics", "values": values})
+        elif values is not None and (metric := _BULLET.match(line)):
+            values.setdefault(_pair_name(metric[1]), metric[2].replace(",", ""))
+            printed.end = offset
+    rows = [metric_row(row["values"]) for row in printed.rows]
+    printed.rows = [row for row in rows if row is not None and any(METRIC.search(key) for key in row["values"])]
     return printed if len(printed.rows) >= LEAST_LINES else Printed()
 
 

@@ -11,22 +11,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "loss": ("loss", "training_loss", "train_loss", "lm_loss", "nll_loss"),
+    "loss": (
+        *("loss", "training_loss", "train_loss", "lm_loss", "nll_loss"),
+        *("train_loss_step", "loss_step", "train_loss_epoch", "loss_epoch", "policy/final_loss"),
+    ),
     "reward": (
         *("reward", "reward/mean", "reward/all/mean", "rewards/mean", "objective/scores", "critic/score/mean"),
         *("critic/rewards/mean", "env/all/reward/total", "env/reward/total", "reward_mean", "rollout/reward", "rm"),
         *("reward/total", "rewards/total", "episode_reward", "avg_reward", "average_reward", "env/reward_mean"),
+        *("rollout/raw_reward", "reward/avg_raw_reward", "objective/verifiable_reward"),
+        *("ppo_actor/task_reward/avg", "grpo_actor/task_reward/avg"),
     ),
     "reward_std": ("reward_std", "reward/std", "rewards/std", "critic/score/std"),
     "entropy": (
         *("entropy", "policy/entropy", "objective/entropy", "policy/entropy_avg", "actor/entropy"),
-        *("actor/entropy_loss", "entropy/all/mean", "entropy/mean", "optim/entropy"),
+        *("actor/entropy_loss", "entropy/all/mean", "entropy/mean", "optim/entropy", "policy/policy_entropy"),
     ),
-    "kl": ("kl", "policy/kl", "actor/kl_loss", "critic/kl", "kl/mean", "kl_policy_base"),
+    "kl": (
+        "kl",
+        "policy/kl",
+        "actor/kl_loss",
+        "critic/kl",
+        "kl/mean",
+        "kl_policy_base",
+        "policy/policy_kl",
+        "actor/reward_kl_penalty",
+    ),
     "kl_of_sequence": ("objective/kl",),
     "length": (
         *("completions/mean_length", "completion_length", "completions/mean_completion_length"),
         *("response_length/mean", "response_length", "seq_len/mean", "seq_len/all/mean", "glen"),
+        *(
+            "mean_generation_length",
+            "rollout/response_len/mean",
+            "generate/avg_num_tokens",
+            "mean_gen_tokens_per_sample",
+        ),
     ),
     "clipped": ("completions/clipped_ratio", "response_length/clip_ratio", "truncated/mean", "is_truncated/mean"),
     "zero_std": ("frac_reward_zero_std",),

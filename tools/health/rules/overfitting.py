@@ -14,11 +14,12 @@ from mlintern.tools.health.series import Run, Series
 from mlintern.tools.health.statistics import ENOUGH, head, tail
 
 TASK = (
-    r"(?:mean_token_)?accuracy|acc|exact_match|em|f1|macro_f1|wer|cer|bleu|chrf|rouge\w*|pass@\d+|mcc|score"
+    r"(?:(?:mean_)?token_)?(?:accuracy|acc)|exact_match|em|f1|macro_f1|wer|cer|bleu|chrf|rouge\w*|pass@\d+|mcc|score"
     r"|rewards/accuracies|matthews_correlation|spearmanr|pearson|map|mrr|ndcg\S*|recall\S*|precision\S*"
 )
 LESS_IS_BETTER = re.compile(r"(?:wer|cer|ppl|perplexity)$")
 LEAST_EPOCHS = 3
+MANY_EPOCHS = 10
 LEAST_POINTS = 0.01
 """A metric that lost less than this has lost an item or two."""
 
@@ -47,7 +48,8 @@ def overfitting(run: Run) -> Iterable[Finding]:
 def memorised(run: Run) -> Iterable[Finding]:
     """Without held-out data: the training loss is practically 0, or steps down at each new epoch.
 
-    Thresholds: a loss that began above .5 ends below .01 (an error below .005); or, over 3 epochs or more, at least
+    Thresholds: a loss that began above .5 ends below .01 (an error below .005), or below .03
+    after 10 epochs; or, over 3 epochs or more, at least
     75 % of the fall happens within a quarter of an epoch of the places where an epoch ends, each such step is 10 % of
     the loss or more, and the last epoch has less than half the loss of the first. Text that is not known by heart has
     an entropy well above .01 a token (Carlini et al. 2022, arXiv:2202.07646); that a model which has seen a row once
@@ -65,6 +67,15 @@ def memorised(run: Run) -> Iterable[Finding]:
             severity="error" if now < 0.005 else "warning",
             step=int(next(s for s, v in zip(loss.steps, loss.values, strict=True) if v < 0.01)),
             evidence=f"training loss fell from {loss.values[0]:.3g} to {now:.2g}: the data are known by heart",
+            advice=advice,
+        )
+    elif max(first, loss.values[0]) > 0.5 and now < 0.03 and run.epochs.values[-1:] >= (MANY_EPOCHS,):
+        yield Finding(
+            kind="overfitting",
+            severity="warning",
+            step=int(next(s for s, v in zip(loss.steps, loss.values, strict=True) if v < 0.03)),
+            evidence=f"training loss fell from {loss.values[0]:.3g} to {now:.2g} over {run.epochs.values[-1]:.0f} "
+            "epochs, and nothing was held out",
             advice=advice,
         )
     elif len(means := _stairs(run, loss)) >= LEAST_EPOCHS:

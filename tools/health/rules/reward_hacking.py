@@ -37,7 +37,7 @@ def reward_hacking(run: Run) -> Iterable[Finding]:
 
 
 def _held_out_falls(run: Run, reward: Series) -> Iterable[Finding]:
-    for name, held_out in run.held_out(r"reward|accuracy|exact_match|pass@1").items():
+    for name, held_out in run.held_out(r"reward|accuracy|acc|score|exact_match|pass@1").items():
         if len(held_out) < 3 or held_out.values[-1] >= held_out.values[0]:
             continue
         best = max(held_out.values)
