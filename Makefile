@@ -9,6 +9,8 @@
 # make bench      every benchmark
 # make peers      real programs that some tests speak to: Ray, llama.cpp, Playwright with axe (Slurm, slurmdbd, sshd and Chromium
 #                 come from the system)
+# make harness    an environment with lm-evaluation-harness and Inspect, for the tests and the benchmark that run them: set
+#                 MLINTERN_HARNESS_PYTHON=.venv-harness/bin/python
 #
 # Each target sets up .venv by itself, on a machine that has Python 3.11 or newer.
 
@@ -20,7 +22,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install release map rehearse test test-fast live check format wheel-check bench mutants peers ray clean
+.PHONY: install release map rehearse test test-fast live check format wheel-check bench mutants peers ray harness clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -84,5 +86,12 @@ ray: .venv-ray/bin/ray
 	$(PYTHON) -m venv .venv-ray
 	.venv-ray/bin/python -m pip install --quiet 'ray[default]==2.60.0'
 
+harness: .venv-harness/bin/inspect
+
+.venv-harness/bin/inspect:
+	$(PYTHON) -m venv .venv-harness
+	.venv-harness/bin/python -m pip install --quiet $(CONSTRAINTS) torch
+	.venv-harness/bin/python -m pip install --quiet $(CONSTRAINTS) 'lm_eval[hf]==0.4.13' inspect-ai==0.3.285
+
 clean:
-	rm -rf $(VENV) .venv-ray build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-ray .venv-harness build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
