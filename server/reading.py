@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from mlintern.common.text import cut_list
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.services import Lab
 from mlintern.tools.errors import Blocked
+from mlintern.tools.scripts.recipe import Recipe
+
+_SOURCES = re.compile(
+    r"(^|_)(model|dataset|datasets|data|prompts|held_out|teacher|checkpoint|tokenizer|processor|adapter|path|files?)(_|$)"
+)
+"""Fields of recipes, and of the libraries' own configurations in them, that name files."""
 
 READABLE = "the workspace, the working directory, the Hugging Face cache and the folders of --data"
 
@@ -47,6 +54,19 @@ async def consent_to_evaluation(source: str, against: str, *, ctx: Context[Lab])
 
 async def consent_to_comparing(baseline: str | list[str], candidate: str | list[str], *, ctx: Context[Lab]) -> Asked:
     return await _ask([*listed(baseline), *listed(candidate)], ctx)
+
+
+async def consent_to_recipe(recipe: Recipe, ctx: Context[Lab]) -> Asked:
+    return await _ask(named_in(recipe.model_dump(mode="json")), ctx)
+
+
+async def consent_to_opening(model: str, evaluation: dict[str, Any], *, ctx: Context[Lab]) -> Asked:
+    return await _ask([model, *named_in(evaluation)], ctx)
+
+
+def named_in(recipe: Mapping[str, Any]) -> list[str]:
+    """What a recipe names by the fields that may hold a path; other texts of it are prompts, code or names."""
+    return list(_named(recipe, of_sources=False))
 
 
 def listed(names: str | list[str]) -> list[str]:
@@ -111,7 +131,19 @@ async def settle(
     )
 
 
-async def _ask(names: list[str | None], ctx: Context[Lab]) -> Asked:
+def _named(value: Any, *, of_sources: bool) -> Iterator[str]:
+    if isinstance(value, str) and of_sources:
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            inside = isinstance(item, Mapping | list) and of_sources
+            yield from _named(item, of_sources=inside or bool(_SOURCES.search(str(key))))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _named(item, of_sources=of_sources)
+
+
+async def _ask(names: Sequence[str | None], ctx: Context[Lab]) -> Asked:
     lab = ctx.request_context.lifespan_context
     action = await anyio.to_thread.run_sync(reading, names, lab)
     return Verdict(status="approved") if action is None else await lab.gate.ask(action, ctx)

@@ -12,6 +12,7 @@ from mlintern.common.consent import Action
 from mlintern.common.durations import format_duration
 from mlintern.server.apps.approval_card import CARD_META
 from mlintern.server.asking import Asked, Consent
+from mlintern.server.reading import consent_to_opening, named_in, settle
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import answer
@@ -126,6 +127,8 @@ def register(registry: Registry, lab: Lab) -> None:
             dict[str, Any], Field(description="An evaluation recipe without model: how every trial is measured")
         ],
         limits: Annotated[dict[str, Any], Field(description='{"hours": 10, "usd": 20, "parallel": 2}')],
+        ctx: Context[Lab],
+        consent: Annotated[Consent, Resolve(consent_to_opening)],
         goal: Annotated[str, Field(max_length=2000, description="In words")] = "",
         target: Annotated[float | None, Field(description="Score to reach: 0.85")] = None,
         metric: Annotated[str | None, Field(description="Default: accuracy, or exact_match")] = None,
@@ -138,6 +141,7 @@ def register(registry: Registry, lab: Lab) -> None:
         Splits the held-out items into a half to decide by and a half that only confirm opens. Answers what difference
         these items can show. Trials are added with run_trials.
         """
+        await settle([model, *named_in(evaluation)], consent, ctx=ctx, lab=lab, tool="open_experiment")
         return await lab.campaigns.open(
             name,
             model=model,

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from mlintern.common.consent import Action
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.job_question import what_runs
-from mlintern.server.reading import reading
+from mlintern.server.reading import consent_to_recipe, named_in, reading, settle
 from mlintern.server.recipe_schema import RECIPE
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
@@ -99,12 +99,15 @@ def register(registry: Registry, lab: Lab) -> None:
             WithJsonSchema(RECIPE),
             Field(description="The run as data; the fields that most recipes have, more in describe_trainer"),
         ],
+        ctx: Context[Lab],
+        consent: Annotated[Consent, Resolve(consent_to_recipe)],
     ) -> ScriptResult:
         """Write one self-contained Python script from a recipe: training, evaluation, or data that a model writes.
 
         Exact package versions, telemetry, seeds, checkpoints; the same file runs on every backend. Unknown fields are
         refused with what was meant. Returns a script_id and the checks; nothing is run.
         """
+        await settle(named_in(recipe.model_dump(mode="json")), consent, ctx=ctx, lab=lab, tool="render_script")
         return await anyio.to_thread.run_sync(lab.scripts.render, recipe)
 
     @registry.tool(title="Edit script", read_only=False, open_world=False)

@@ -62,15 +62,38 @@ CALLS = [
     ("compare_evals", {"baseline": "./rows.jsonl", "candidate": "{}/rows.jsonl"}),
     ("diagnose_run", {"source": "{}/rows.jsonl"}),
     ("inspect_model", {"model": "{}"}),
+    ("render_script", {"recipe": {"trainer": "sft", "model": "org/m", "dataset": "{}/rows.jsonl"}}),
+    ("render_script", {"recipe": {"trainer": "sft", "model": "{}", "datasets": [{"dataset": "{}/rows.jsonl"}]}}),
+    ("render_script", {"recipe": {"trainer": "evaluation", "model": "org/m", "dataset": "{}/rows.jsonl"}}),
+    (
+        "render_script",
+        {"recipe": {"trainer": "generate", "model": "org/m", "keep": "all", "prompts": ["{}/rows.jsonl"]}},
+    ),
+    (
+        "open_experiment",
+        {"name": "x", "model": "{}", "evaluation": {"dataset": "./rows.jsonl"}, "limits": {"hours": 1}},
+    ),
+    (
+        "open_experiment",
+        {"name": "x", "model": "o/m", "evaluation": {"dataset": "{}/rows.jsonl"}, "limits": {"hours": 1}},
+    ),
 ]
+
+
+def filled(value: Any, folder: Path) -> Any:
+    if isinstance(value, str):
+        return value.replace("{}", str(folder))
+    if isinstance(value, dict):
+        return {key: filled(item, folder) for key, item in value.items()}
+    return [filled(item, folder) for item in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(("tool", "arguments"), CALLS)
 async def test_elsewhere_is_refused_where_nobody_can_be_asked(
-    places: Path, tool: str, arguments: dict[str, str]
+    places: Path, tool: str, arguments: dict[str, Any]
 ) -> None:
     private = places / "private"
-    failed, text = await ask(places, tool, **{key: value.format(private) for key, value in arguments.items()})
+    failed, text = await ask(places, tool, **filled(arguments, private))
     assert failed and f"--data {private}" in text and "mlintern-server approve" in text, text
     assert "one and one" not in text
 
