@@ -49,17 +49,16 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
     async def cancel_job(
         job_id: Annotated[
             str,
-            Field(description="Of submit_job; or another's: slurm:NUMBER, ray:SUBMISSION_ID, hf_jobs:NAMESPACE/ID"),
+            Field(description="Ours; or slurm:NUMBER, ray:SUBMISSION_ID, hf_jobs:NAMESPACE/ID"),
         ],
         foreign: Annotated[ForeignJob | None, Resolve(find_foreign)],
         ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_end)],
-        reason: Annotated[str, Field(description="Why; kept with the job")] = "",
+        reason: Annotated[str, Field(description="Kept with the job")] = "",
     ) -> Annotated[CallToolResult, CancelResult]:
-        """Stop a job and everything it started; what it has written so far stays. Ends a schedule with its runs.
+        """Stop a job and everything it started. Ends a schedule with its runs.
 
-        Checkpoints, metrics and logs are kept. About a job of somebody else the user is asked first, with the
-        statuses of submit_job.
+        What it has written stays. About another's job the user is asked, with the statuses of submit_job.
         """
         if foreign is None:
             own = await lab.foreign_jobs.own(job_id)

@@ -22,20 +22,18 @@ from mlintern.server.strict_server import answer
 from mlintern.tools.publish.plan import Operation, Publication, PublishResult, result
 
 What = Annotated[Operation, Field(description="What to do")]
-RepoId = Annotated[str, Field(description="Id or URL; a bare name is the user's own")]
-RepoType = Annotated[
-    Literal["model", "dataset", "space"] | None, Field(description="model, unless the URL says otherwise")
-]
-Source = Annotated[str | None, Field(description="upload: job_id, file or folder; write_card: job_id")]
-Text = Annotated[str | None, Field(description="write_card: README.md, instead of source")]
-PathInRepo = Annotated[str | None, Field(description="upload: where it goes; delete_file: the file")]
-Include = Annotated[list[str] | None, Field(description="upload: only these, such as *.parquet")]
+RepoId = Annotated[str, Field(description="Id or URL; a bare name: the user's")]
+RepoType = Annotated[Literal["model", "dataset", "space"] | None, Field(description="Default: model")]
+Source = Annotated[str | None, Field(description="job_id; upload: file, folder")]
+Text = Annotated[str | None, Field(description="write_card: instead of source")]
+PathInRepo = Annotated[str | None, Field(description="upload, delete_file")]
+Include = Annotated[list[str] | None, Field(description="upload: only *.parquet")]
 Exclude = Annotated[list[str] | None, Field(description="upload: not these")]
 Message = Annotated[str | None, Field(description="One line")]
-Branch = Annotated[str | None, Field(description="main if omitted; tag and create_branch mark its newest commit")]
+Branch = Annotated[str | None, Field(description="Default: main")]
 PullRequest = Annotated[bool | None, Field(description="As a pull request")]
-Name = Annotated[str | None, Field(description="The new tag or branch")]
-Private = Annotated[bool | None, Field(description="For create_repo (true if omitted) and set_visibility")]
+Name = Annotated[str | None, Field(description="New tag or branch")]
+Private = Annotated[bool | None, Field(description="Default of create_repo: true")]
 
 
 async def plan_publication(
@@ -147,10 +145,10 @@ def register(registry: Registry, lab: Lab) -> None:
         name: Name = None,
         private: Private = None,
     ) -> Annotated[CallToolResult, PublishResult]:
-        """Put a model, dataset or report of this machine on the Hugging Face Hub, after the user has agreed to it.
+        """Put a model, dataset or report on the Hugging Face Hub, after the user has agreed.
 
-        Always asks, about exactly these files. create_repo comes first (private). Leaves checkpoints out, refuses
-        files with secrets. The same call again publishes nothing twice, and says how an upload in_progress went.
+        Always asks, about exactly these files. create_repo comes first (private). Files with secrets are refused. The
+        same call again says how an upload in_progress went.
         """
         if plan.done is not None:
             return answer(lab.publisher.nothing_to_do(plan))

@@ -13,27 +13,22 @@ from mlintern.tools.scripts.recipe import RENDERED
 
 _TEXT = {"type": "string"}
 _OBJECT = {"type": "object"}
-_COUNT = {"type": "integer"}
 
 COMMON: dict[str, dict[str, Any]] = {
     "model": {**_TEXT, "description": "Hub id, folder or job_id"},
     "dataset": {**_TEXT, "description": "Hub id, file, folder or job_id"},
-    "datasets": {"type": "array", "items": _OBJECT, "description": "A mixture"},
-    "hyperparameters": {**_OBJECT, "description": "Fields of TRL's configuration class"},
-    "max_steps": _COUNT,
-    "lora": {**_OBJECT, "description": "Train an adapter; {} for defaults"},
-    "rewards": {"type": "array", "items": {}, "description": "grpo"},
+    "hyperparameters": {**_OBJECT, "description": "Of TRL's configuration class"},
+    "lora": {**_OBJECT, "description": "{} for defaults"},
     "evaluation": {**_OBJECT, "description": "An evaluation's fields; made at the end"},
-    "limit": {**_COUNT, "description": "Rows"},
-    "prompt": {**_TEXT, "description": "evaluation: with {question}"},
-    "prompts": {**_TEXT, "description": "generate: dataset of prompts"},
     "name": _TEXT,
-    "push_to_hub": {**_TEXT, "description": "Repository"},
 }
+OTHERS = ("datasets", "filter", "max_steps", "rewards", "prompt", "limit", "suite", "prompts", "push_to_hub")
+"""Fields that many recipes have, told by name alone."""
 
 RECIPE: dict[str, Any] = {
     "type": "object",
     "properties": {"trainer": {"type": "string", "enum": list(RENDERED)}, **COMMON},
     "required": ["trainer"],
     "additionalProperties": True,
+    "description": f"Also {', '.join(OTHERS)} and more: describe_trainer",
 }

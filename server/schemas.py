@@ -2,12 +2,14 @@
 
 Every tool's schema is sent with every request to the model. Generated titles repeat the name ("Script Id" of
 ``script_id``), ``anyOf [X, null], default null`` and an empty default say of an optional argument only that it may be
-left out, and lengths are beyond what anybody gives. Without all that the list is much shorter. Arguments are
-validated as before, by the models themselves.
+left out, and lengths are beyond what anybody gives. Of a choice the first is the default, and a number's default is a
+sensible one: neither is repeated, nor what the description says. Without all that the list is much shorter. Arguments
+are validated as before, by the models themselves.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,7 +51,9 @@ def _concise(node: Any, optional_nulls: bool) -> Any:
     for key, value in node.items():
         if key == "title" and isinstance(value, str):
             continue
-        if not optional_nulls and (key in BOUNDS or (key == "default" and value in ("", [], {}, False, 0))):
+        if not optional_nulls and (key in BOUNDS or (key == "default" and _says_nothing(value, node))):
+            continue
+        if not optional_nulls and key == "additionalProperties" and value in (True, {"type": "string"}):
             continue
         if key in NAMED and isinstance(value, dict):
             short[key] = {name: _concise(item, optional_nulls) for name, item in value.items()}
@@ -60,12 +64,22 @@ def _concise(node: Any, optional_nulls: bool) -> Any:
     return short if optional_nulls else _without_null_branch(short)
 
 
+def _says_nothing(default: Any, node: Schema) -> bool:
+    """Whether a model fills in the argument alike without this default."""
+    empty_or_number = default in ("", [], {}) or isinstance(default, int | float)
+    told = str(default) in re.findall(r"\w+", node.get("description", ""))
+    return empty_or_number or told or default in node.get("enum", [])[:1]
+
+
 def _without_null_branch(node: Schema) -> Schema:
     branches = node.get("anyOf")
     if not branches or "default" not in node or node["default"] is not None or {"type": "null"} not in branches:
         return node
     rest = [branch for branch in branches if branch != {"type": "null"}]
     others = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+    choices = [choice for branch in rest for choice in branch.get("enum", [branch.get("const")])]
+    if all(isinstance(choice, str) for choice in choices):
+        return {"type": "string", "enum": choices, **others}
     return {**rest[0], **others} if len(rest) == 1 else {"anyOf": rest, **others}
 
 

@@ -20,27 +20,25 @@ from mlintern.tools.campaigns.batch import Batch
 from mlintern.tools.campaigns.campaign_results import ExperimentStatus, OpenedExperiment, TrialsResult
 from mlintern.tools.campaigns.requests import Limits, SearchRequest, TrialRequest, parse
 
-Name = Annotated[str, Field(description="Name of the experiment")]
+Name = Annotated[str, Field(description="Its name")]
 Trials = Annotated[
     list[dict[str, Any]],
     Field(
         max_length=64,
-        description='Each {"name", "recipe"} or {"base": trial, "change": {"field.path": value}}; "seeds", "data"'
-        " (a generate recipe)",
+        description="Each {name, recipe} or {base: trial, change: {field.path: value}}; seeds;"
+        " data: a generate recipe",
     ),
 ]
-Rungs = Annotated[
-    list[float] | None, Field(max_length=6, description="Rising shares of a trial's budget, the last 1")
-]
+Rungs = Annotated[list[float] | None, Field(max_length=6, description="Rising shares of the budget, the last 1")]
 Search = Annotated[
     dict[str, Any] | None,
-    Field(description='{"kind": grid|optuna|tree, "base": trial, "space": {field: values}, "trials": n}'),
+    Field(description="{kind: grid|optuna|tree, base: trial, space: {field: values}, trials: n}"),
 ]
-Backend = Annotated[str, Field(description="A name from list_hardware")]
-Hardware = Annotated[str | None, Field(description="A name from list_hardware")]
+Backend = Annotated[str, Field(description="Default: local")]
+Hardware = Annotated[str | None, Field(description="Of list_hardware")]
 TrainTimeout = Annotated[str, Field(description="Of a training job")]
 MeasureTimeout = Annotated[str, Field(description="Of an evaluation job")]
-EndFailing = Annotated[bool, Field(description="End runs that are diagnosed as failing")]
+EndFailing = Annotated[bool, Field(description="End runs found failing")]
 
 
 async def plan_trials(
@@ -122,24 +120,22 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="Open experiment", read_only=False, open_world=True)
     async def open_experiment(
         name: Name,
-        model: Annotated[str, Field(description="Base model: Hub id or folder")],
-        evaluation: Annotated[
-            dict[str, Any], Field(description="An evaluation recipe without model: how every trial is measured")
-        ],
-        limits: Annotated[dict[str, Any], Field(description='{"hours": 10, "usd": 20, "parallel": 2}')],
+        model: Annotated[str, Field(description="Hub id or folder")],
+        evaluation: Annotated[dict[str, Any], Field(description="Recipe without model")],
+        limits: Annotated[dict[str, Any], Field(description="{hours: 10, usd: 20, parallel: 2}")],
         ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_opening)],
         goal: Annotated[str, Field(max_length=2000, description="In words")] = "",
         target: Annotated[float | None, Field(description="Score to reach: 0.85")] = None,
-        metric: Annotated[str | None, Field(description="Default: accuracy, or exact_match")] = None,
-        revision: Annotated[str | None, Field(description="Commit of a Hub model")] = None,
+        metric: Annotated[str | None, Field(description="Default: accuracy or exact_match")] = None,
+        revision: Annotated[str | None, Field(description="Of a Hub model")] = None,
         decide_rows: Annotated[int | None, Field(ge=1, description="Items to choose by")] = None,
-        confirm_rows: Annotated[int | None, Field(ge=1, description="Items kept for the end")] = None,
+        confirm_rows: Annotated[int | None, Field(ge=1, description="Kept for the end")] = None,
     ) -> OpenedExperiment:
         """Begin an experiment: fix goal, protocol, limits and items, and start its clock. Starts no job.
 
-        Splits the held-out items into a half to decide by and a half that only confirm opens. Answers what difference
-        these items can show. Trials are added with run_trials.
+        Splits the items into a half to decide by and a half that only confirm opens; says what difference they can
+        show.
         """
         await settle([model, *named_in(evaluation)], consent, ctx=ctx, lab=lab, tool="open_experiment")
         return await lab.campaigns.open(
@@ -172,8 +168,8 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> Annotated[CallToolResult, TrialsResult]:
         """Queue trials that then run by themselves, through crashes and restarts. Asks once for the whole batch.
 
-        The first batch also measures the base model. Clear losers end at a rung; what does not fit into the time left
-        is refused with the largest that does. poll_experiment follows.
+        Also measures the base model. Clear losers end at a rung; what does not fit into the time
+        left is refused.
         """
         action = starting(plan)
         settled = await lab.gate.settle(action, consent, ctx, tool="run_trials")
@@ -196,21 +192,21 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="Poll experiment", read_only=True, open_world=False)
     async def poll_experiment(
         experiment: Name,
-        wait_seconds: Annotated[float, Field(ge=0, le=45, description="Wait up to this long for a change")] = 0,
+        wait_seconds: Annotated[float, Field(ge=0, le=45, description="At most, for a change")] = 0,
     ) -> ExperimentStatus:
-        """Show an experiment: leaderboard with intervals, what runs, what was ended and why, what is still open.
+        """Show an experiment: leaderboard with intervals, what runs, what was ended and why, what is open.
 
-        Also the best model so far, and the time and money left. Verdicts are about recipes: they need two seeds.
+        Also the best model, time and money left. Verdicts are about recipes: they need two seeds.
         """
         return await lab.campaigns.poll(experiment, wait_seconds=wait_seconds)
 
     @registry.tool(title="Cancel trial", read_only=False, open_world=False)
     async def cancel_trial(
-        experiment: Name, trial: Annotated[str, Field(description="Its name in poll_experiment")]
+        experiment: Name, trial: Annotated[str, Field(description="Its name")]
     ) -> ExperimentStatus:
-        """End one trial of an experiment before it is done. Its running job is stopped; what it has measured is kept.
+        """End one trial early. Its running job is stopped; what it has measured is kept.
 
-        Use it for a trial that has become pointless; clear losers and failing runs are ended by themselves.
+        Clear losers and failing runs end by themselves.
         """
         await lab.campaigns.cancel_trial(experiment, trial)
         return await lab.campaigns.poll(experiment)
@@ -219,10 +215,9 @@ def register(registry: Registry, lab: Lab) -> None:
     async def confirm(
         experiment: Name, ctx: Context[Lab], consent: Annotated[Consent, Resolve(consent_to_confirm)]
     ) -> Annotated[CallToolResult, TrialsResult]:
-        """Measure the best trial and the baseline on the half of the items that nobody has looked at yet.
+        """Measure the best trial and the baseline on the half of the items that nobody has seen yet.
 
-        Do it once, when the choice is made: openings are counted and corrected for. The result is the number to
-        report; poll_experiment shows it.
+        Once, when the choice is made: openings are counted. Its result, in poll_experiment, is the number to report.
         """
         trial, _, usd, seconds = await lab.campaigns.plan_confirmation(experiment)
         action = await confirming(experiment, lab)

@@ -22,36 +22,33 @@ MOST_FLIPPED = 60
 def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="List runs", read_only=True, open_world=False)
     async def list_runs(
-        experiment: Annotated[str | None, Field(description="Only runs of this experiment")] = None,
+        experiment: Annotated[str | None, Field(description="Only its runs")] = None,
         sort: Annotated[
             Literal["started", "best", "usd"],
-            Field(description="Latest, best or costliest first; best needs an experiment"),
+            Field(description="best needs an experiment"),
         ] = "started",
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Field(description="next_cursor")] = None,
     ) -> RunPage:
         """List the runs of an experiment with recipe, state, best score, cost and verdict.
 
-        Shows what to try next and, after a break, where the work stands. Logs and progress: poll_job.
+        Where the work stands, and what to try next. Progress: poll_job.
         """
         await lab.jobs.bring_up_to_date(experiment=experiment)
         return await lab.runs.list(experiment=experiment, sort=sort, limit=limit, cursor=cursor)
 
     @registry.tool(title="Write report", read_only=False, open_world=False)
     async def write_report(
-        experiment: Annotated[str, Field(description="The experiment to report on")],
-        goal: Annotated[str | None, Field(description="What was to be achieved")] = None,
-        target: Annotated[float | None, Field(description="Score to reach: 0.85 for 85 %")] = None,
-        baseline: Annotated[
-            str | None, Field(description="Run name or job_id; the first evaluation if omitted")
-        ] = None,
-        task: Annotated[str | None, Field(description="Judge by this task")] = None,
-        metric: Annotated[str | None, Field(description="Judge by this metric")] = None,
+        experiment: Annotated[str, Field(description="Its name")],
+        goal: Annotated[str | None, Field(description="In words")] = None,
+        target: Annotated[float | None, Field(description="Score to reach: 0.85")] = None,
+        baseline: Annotated[str | None, Field(description="Run name or job_id")] = None,
+        task: Annotated[str | None, Field(description="Judge by it")] = None,
+        metric: Annotated[str | None, Field(description="Judge by it")] = None,
     ) -> ReportResult:
-        """Write the report of an experiment as Markdown with charts into the workspace, and return its path.
+        """Write an experiment's report as Markdown and HTML with charts; returns the paths.
 
-        Every run with recipe and cost, scores with intervals against the baseline, a learning curve and a bar chart,
-        from the ledger alone. Replaces the earlier report; publishes nothing.
+        Runs with recipe and cost, scores with intervals. Replaces the earlier report; publishes nothing.
         """
         return await write_report_of(
             lab, experiment, goal=goal, target=target, baseline=baseline, task=task, metric=metric

@@ -72,7 +72,7 @@ async def consent_to_try(script_id: str, level: str, ctx: Context[Lab]) -> Asked
     return Verdict(status="approved") if action is None else await lab.gate.ask(action, ctx)
 
 
-ScriptId = Annotated[str, Field(description="script_id of a rendered or edited script")]
+ScriptId = Annotated[str, Field(description="Of render_script")]
 
 
 def register(registry: Registry, lab: Lab) -> None:
@@ -80,14 +80,14 @@ def register(registry: Registry, lab: Lab) -> None:
     async def describe_trainer(
         trainer: Annotated[
             str,
-            Field(description="sft, dpo, grpo, another TRL trainer, evaluation, generate"),
+            Field(description="Such as sft, evaluation, generate"),
         ],
-        search: Annotated[str, Field(description="Only fields whose name or help contains this")] = "",
-        fields: Annotated[list[str] | None, Field(description="Only these fields, in full")] = None,
+        search: Annotated[str, Field(description="Name or help contains this")] = "",
+        fields: Annotated[list[str] | None, Field(description="Only these, in full")] = None,
     ) -> TrainerDescription:
-        """Describe a TRL trainer: every hyperparameter with type, default and help, and the data it expects.
+        """Describe a trainer: the recipe's fields, hyperparameters with type, default and help, the data it takes.
 
-        Also the recipe's own fields, traps, and what was renamed or removed. search or fields keep the answer short.
+        Also traps, and what was renamed or removed. search or fields keep the answer short.
         """
         return describe(trainer, search=search or None, fields=fields)
 
@@ -97,15 +97,14 @@ def register(registry: Registry, lab: Lab) -> None:
             Recipe,
             BeforeValidator(_read),
             WithJsonSchema(RECIPE),
-            Field(description="The run as data; the fields that most recipes have, more in describe_trainer"),
         ],
         ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_recipe)],
     ) -> ScriptResult:
         """Write one self-contained Python script from a recipe: training, evaluation, or data that a model writes.
 
-        Exact package versions, telemetry, seeds, checkpoints; the same file runs on every backend. Unknown fields are
-        refused with what was meant. Returns a script_id and the checks; nothing is run.
+        Exact versions, telemetry, seeds, checkpoints; the same file runs on every backend. Unknown fields are
+        refused with what was meant; nothing is run.
         """
         await settle(named_in(recipe.model_dump(mode="json")), consent, ctx=ctx, lab=lab, tool="render_script")
         return await anyio.to_thread.run_sync(lab.scripts.render, recipe)
@@ -113,15 +112,15 @@ def register(registry: Registry, lab: Lab) -> None:
     @registry.tool(title="Edit script", read_only=False, open_world=False)
     async def edit_script(
         script_id: Annotated[str, Field(description="The script to change")] = "",
-        code: Annotated[str, Field(description="Or a whole script of your own, to store as it is")] = "",
-        old_text: Annotated[str, Field(description="Text that occurs exactly once in the script")] = "",
-        new_text: Annotated[str, Field(description="What replaces it; may be empty")] = "",
-        name: Annotated[str, Field(description="A name for people")] = "",
+        code: Annotated[str, Field(description="Or a whole script of your own")] = "",
+        old_text: Annotated[str, Field(description="Occurs exactly once")] = "",
+        new_text: Annotated[str, Field(description="Replaces it; may be empty")] = "",
+        name: Annotated[str, Field(description="For people")] = "",
     ) -> ScriptResult:
-        """Change a script by replacing a passage, or store a script that you wrote yourself.
+        """Change a script by replacing a passage, or store one of your own.
 
-        The result is a new script with its own script_id; the old one stays, and approvals of it do not carry over.
-        Give script_id with old_text and new_text, or code alone. The checks of check_script run on the result.
+        Gives a new script_id; approvals of the old one do not carry over. Give script_id with old_text and new_text,
+        or code alone; the result is checked.
         """
         edit = partial(
             lab.scripts.edit,
@@ -138,13 +137,12 @@ def register(registry: Registry, lab: Lab) -> None:
         script_id: ScriptId,
         ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_try)],
-        level: Annotated[str, Field(description=f"How thoroughly: {', '.join(LEVELS)}")] = "static",
+        level: Annotated[str, Field(description=", ".join(LEVELS))] = "static",
     ) -> CheckResult:
         """Check a script for what would waste a job. Each finding names the rule, the line and the fix.
 
-        static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows as the trainer
-        would. dry_run runs it here for two steps with a tiny random model and a few rows, after the user has agreed;
-        "running" means: call again. It does not show whether the real run fits into memory.
+        static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows. dry_run, once
+        the user agreed, runs two steps here with a tiny random model; "running": call again.
         """
         action = await anyio.to_thread.run_sync(trying, script_id, level, lab)
         if action is not None:

@@ -72,3 +72,28 @@ def test_an_output_may_still_be_null() -> None:
     schema = output_schema(Nested.model_json_schema())
     assert {"type": "null"} in schema["properties"]["found"]["anyOf"]
     assert set(schema["$defs"]) == {"Unused"}
+
+
+class Choices(BaseModel):
+    order: Literal["newest", "oldest"] = "newest"
+    other: Literal["newest", "oldest"] = "oldest"
+    length: str = Field("30m", description="Default 30m, or 1h")
+    place: str = Field("local", description="Where it runs")
+    count: int = 20
+    state: Literal["queued", "running"] | Literal["active"] | None = None
+    table: dict[str, Any] | None = None
+
+
+def test_a_default_that_tells_nothing_new_is_left_out() -> None:
+    properties = input_schema(Choices.model_json_schema())["properties"]
+    told = {name for name, schema in properties.items() if "default" in schema}
+    assert told == {"other", "place"}
+
+
+def test_choices_from_two_lists_are_one_list() -> None:
+    properties = input_schema(Choices.model_json_schema())["properties"]
+    assert properties["state"] == {"type": "string", "enum": ["queued", "running", "active"]}
+
+
+def test_what_holds_anyway_is_left_out() -> None:
+    assert input_schema(Choices.model_json_schema())["properties"]["table"] == {"type": "object"}
