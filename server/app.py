@@ -14,7 +14,8 @@ from mcp.server import CacheHint, MCPServer
 from mcp.server.extension import Extension
 
 from mlintern.server.apps import decide
-from mlintern.server.apps.approval_card import approval_card, hide_card_tool
+from mlintern.server.apps.approval_card import hide_card_tool
+from mlintern.server.apps.pages import pages
 from mlintern.server.asking import send_actions_along
 from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.job_subscriptions import CountingBus, announce_changes
@@ -58,7 +59,8 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         decide.register(registry, lab)
     extensions: list[Extension] = [Skills()]
     extensions += [JobTasks(lab)] if core or "jobs" in settings.toolsets else []
-    extensions += [approval_card()] if asks else []
+    draws = "ledger" in settings.toolsets
+    extensions += [pages(asks=asks, draws=draws)] if asks or draws else []
     bus = CountingBus()
     server = StrictServer(
         "mlintern",

@@ -22,7 +22,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, InputRequiredResult, TextContent
+from mcp.types import INVALID_PARAMS, CallToolResult, GetPromptResult, ImageContent, InputRequiredResult, TextContent
 from pydantic import AnyUrl, BaseModel, ValidationError
 
 from mlintern.common.redact import MARK
@@ -70,7 +70,9 @@ class StrictServer(MCPServer[Any]):
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
             answer = await self._with_remaining(result.structured_content, arguments)
-            return as_result(self._without_secrets(answer), meta=result.meta)
+            told = as_result(self._without_secrets(answer), meta=result.meta)
+            pictures = [block for block in result.content if isinstance(block, ImageContent)]
+            return told.model_copy(update={"content": [*told.content, *pictures]})
         return result
 
     async def _with_remaining(self, answer: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

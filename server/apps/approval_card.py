@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from importlib import resources
 from typing import Any
 
-from mcp.server.apps import Apps, client_supports_apps
+from mcp.server.apps import client_supports_apps
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
 from mlintern.common.consent import Action
@@ -63,14 +62,6 @@ def card_of(action: Action, tokens: CardTokens, *, tool: str, script: str = "") 
         "tool": tool,
     }
     return {"mlintern/card": card}
-
-
-def approval_card() -> Apps:
-    """The extension that offers the card's page."""
-    apps = Apps()
-    html = (resources.files(__package__) / "approval.html").read_text(encoding="utf-8")
-    apps.add_html_resource(CARD_URI, html, name="approval", title="Approval", prefers_border=True)
-    return apps
 
 
 async def hide_card_tool(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:

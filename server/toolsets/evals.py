@@ -63,7 +63,7 @@ def register(registry: Registry, lab: Lab) -> None:
         consent: Annotated[Consent, Resolve(consent_to_comparing)],
         task: Annotated[str | None, Field(description="Only this")] = None,
         metric: Annotated[str | None, Field(description="Only this")] = None,
-        tries: Annotated[int, Field(ge=1, description="Candidates tried in all; 1")] = 1,
+        tries: Annotated[int, Field(ge=1, description="Candidates tried in all")] = 1,
     ) -> Comparison:
         """Test whether a candidate is better than a baseline, with intervals and a verdict.
 

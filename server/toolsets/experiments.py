@@ -215,7 +215,7 @@ def register(registry: Registry, lab: Lab) -> None:
     async def confirm(
         experiment: Name, ctx: Context[Lab], consent: Annotated[Consent, Resolve(consent_to_confirm)]
     ) -> Annotated[CallToolResult, TrialsResult]:
-        """Measure the best trial and the baseline on the half of the items that nobody has seen yet.
+        """Measure the best trial and the baseline on the items that nobody has seen yet.
 
         Once, when the choice is made: openings are counted. Its result, in poll_experiment, is the number to report.
         """

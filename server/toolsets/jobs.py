@@ -175,7 +175,7 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> JobStatus:
         """Report a job's state, progress, latest metrics, findings and evaluations.
 
-        With wait_seconds it returns when something changes: wait 45 at a time. read_job_logs reads the whole log.
+        With wait_seconds it returns when something changes: wait 45 at a time. The whole log: read_job_logs.
         """
         status = await wait_with_progress(lab, ctx, job_id=job_id, wait_seconds=wait_seconds, since=since)
         lab.last_polls[job_id] = status.next_since

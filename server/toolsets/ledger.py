@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from mcp.server.apps import client_supports_apps
+from mcp.server.mcpserver import Context, Image
+from mcp.types import CallToolResult
 from pydantic import Field
 
+from mlintern.server.apps.pages import PLOT_META
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
+from mlintern.server.strict_server import answer
 from mlintern.tools.errors import MlinternError
-from mlintern.tools.runs.run_results import ReportResult, RunPage
+from mlintern.tools.runs.run_results import PlotResult, ReportResult, RunPage
 
 if TYPE_CHECKING:
     from mlintern.tools.evals.result_rows import Sample
@@ -32,10 +37,28 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> RunPage:
         """List the runs of an experiment with recipe, state, best score, cost and verdict.
 
-        Where the work stands, and what to try next. Progress: poll_job.
+        Where the work stands; what to try next. Progress: poll_job.
         """
         await lab.jobs.bring_up_to_date(experiment=experiment)
         return await lab.runs.list(experiment=experiment, sort=sort, limit=limit, cursor=cursor)
+
+    @registry.tool(title="Plot run", read_only=True, open_world=False, meta=PLOT_META)
+    async def plot_run(
+        ctx: Context[Lab],
+        job_id: Annotated[str | None, Field(description="Its curves")] = None,
+        experiment: Annotated[str | None, Field(description="Its scores")] = None,
+    ) -> Annotated[CallToolResult, PlotResult]:
+        """Draw a run's curves with its findings, or an experiment's scores with intervals, for the user.
+
+        Give one of the two. Numbers: poll_job, list_runs.
+        """
+        plot, result = await lab.runs.plot(job_id=job_id, experiment=experiment)
+        if client_supports_apps(ctx):
+            return answer(result, meta={"mlintern/plot": plot.svg})
+        shown = answer(result)
+        if plot.png is not None:
+            shown.content.append(Image(data=plot.png, format="png").to_image_content())
+        return shown
 
     @registry.tool(title="Write report", read_only=False, open_world=False)
     async def write_report(

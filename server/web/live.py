@@ -67,9 +67,12 @@ class LivePage(ApprovalPage):
         return await self._page()
 
     async def _page(self, *, said: str = "", status: int = 200) -> Response:
+        from mlintern.tools.runs.svg import STYLE
+
         template = Template((resources.files(__package__) / "live.html").read_text(encoding="utf-8"))
         text = template.substitute(
             {"questions": "", "jobs": "", "experiments": "", **await self.parts()},
+            charts=STYLE,
             workspace=escape(self._workspace),
             said=f"<p role=status><strong>{escape(said)}</strong></p>" if said else "",
         )

@@ -105,6 +105,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("list_runs", {"experiment": "nothing"}, "nothing"),
     ("list_runs", {"sort": "best"}, "Name an experiment"),
     ("write_report", {"experiment": "nothing"}, "nothing"),
+    ("plot_run", {}, "Give job_id or experiment"),
+    ("plot_run", {"job_id": "job-none"}, "job-none"),
 ]
 
 

@@ -28,7 +28,7 @@ PROMISED = {
     "jobs": ["list_hardware", "estimate_job", "submit_job", "poll_job", "read_job_logs", "list_jobs", "cancel_job"],
     "evals": ["read_eval", "compare_evals", "diagnose_run"],
     "experiments": ["open_experiment", "run_trials", "poll_experiment", "confirm"],
-    "ledger": ["list_runs", "write_report"],
+    "ledger": ["list_runs", "plot_run", "write_report"],
     "papers": ["search_papers", "read_paper", "ask_papers", "walk_citations"],
     "hub": [
         "search_hub",
@@ -250,6 +250,7 @@ async def test_jobs_scripts_and_runs_are_resources() -> None:
         assert {uri for uri in listed if not uri.startswith("skill://")} == {
             "mlintern://runs",
             "ui://mlintern/approval.html",
+            "ui://mlintern/plot.html",
         }
 
 

@@ -12,6 +12,7 @@ from string import Template
 from mlintern.common.text import cut_middle, printable
 from mlintern.tools.data.contamination_record import ContaminationRecord
 from mlintern.tools.evals.result_rows import Sample
+from mlintern.tools.runs.svg import STYLE
 
 MOST_SAMPLES = 12
 SAMPLE_CHARS = 600
@@ -40,7 +41,9 @@ def page(
     others = "".join(chart for name, chart in charts.items() if name not in shown)
     extra = "\n".join([others, *_samples(flipped, workspace), *_contamination(contamination, workspace)])
     template = Template((resources.files(__package__) / "report.html").read_text(encoding="utf-8"))
-    return template.substitute(title=escape(without_paths(title, workspace=workspace)), body=body, extra=extra)
+    return template.substitute(
+        title=escape(without_paths(title, workspace=workspace)), body=body, extra=extra, charts=STYLE
+    )
 
 
 def without_paths(text: str, *, workspace: Path) -> str:

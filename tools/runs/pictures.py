@@ -36,7 +36,7 @@ def draw(
     notes: list[str] = []
     try:
         for file, data in (
-            ("scores.png", _scores(board, target=target, notes=notes)),
+            ("scores.png", scores_picture(board, target=target, notes=notes)),
             ("learning_curve.png", _learning(board, curves, name=name, notes=notes)),
         ):
             if data is None:
@@ -52,7 +52,7 @@ def draw(
 def charts(board: Leaderboard, curves: dict[str, Run], *, target: float | None) -> dict[str, str]:
     """The same pictures as SVG for a page, by the names of the files; all metrics that people look at."""
     found: dict[str, str] = {}
-    if (scores := _bars(board, notes=[])) is not None:
+    if (scores := score_bars(board, notes=[])) is not None:
         bars, sample = scores
         title = f"{phrases.measure(sample)}, with 95 % intervals"
         found["scores.png"] = bars_svg(title, bars, percent=is_proportion(sample.metric), target=target)
@@ -67,15 +67,26 @@ def charts(board: Leaderboard, curves: dict[str, Run], *, target: float | None) 
 def run_charts(run: Run, *, label: str, findings: Sequence[Finding] = ()) -> str:
     """The curves of one run as SVG, what was found marked at its step."""
     marks = [(float(each.step), each.kind) for each in findings if each.step is not None]
-    drawn = []
-    for metric, title in PAGE_PANELS:
-        if len(run[metric]) >= 2 and not (metric == "loss" and run.has_reward):
-            curve = Curve(label, run[metric].steps, run[metric].values)
-            drawn.append(lines_svg(title, [curve], axis="training step", marks=marks))
-    return "".join(drawn)
+    return "".join(
+        lines_svg(title, curves, axis="training step", marks=marks) for title, curves in run_curves(run, label=label)
+    )
 
 
-def _bars(board: Leaderboard, *, notes: list[str]) -> tuple[list[Bar], EvalRow] | None:
+def run_curves(run: Run, *, label: str) -> list[tuple[str, list[Curve]]]:
+    """The curve of each metric that a run logged, by the metric's title."""
+    return [
+        (title, [Curve(label, run[metric].steps, run[metric].values)])
+        for metric, title in PAGE_PANELS
+        if _tells(run, metric)
+    ]
+
+
+def _tells(run: Run, metric: str) -> bool:
+    """The loss of GRPO shows nothing."""
+    return len(run[metric]) >= 2 and not (metric == "loss" and run.has_reward)
+
+
+def score_bars(board: Leaderboard, *, notes: list[str]) -> tuple[list[Bar], EvalRow] | None:
     """The scores to draw, the baseline first, and the row that says what was measured."""
     scored = [trial for trial in board.trials if trial.score is not None]
     if not scored or board.key is None:
@@ -93,8 +104,13 @@ def _bars(board: Leaderboard, *, notes: list[str]) -> tuple[list[Bar], EvalRow] 
     return bars, sample
 
 
-def _scores(board: Leaderboard, *, target: float | None, notes: list[str]) -> bytes | None:
-    found = _bars(board, notes=notes)
+def scores_picture(board: Leaderboard, *, target: float | None, notes: list[str] | None = None) -> bytes | None:
+    """The scores as PNG; None where nothing has been measured.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    found = score_bars(board, notes=[] if notes is None else notes)
     if found is None:
         return None
     bars, sample = found
@@ -127,9 +143,7 @@ def learning_panels(
         logged = [
             trial
             for trial in board.trials
-            if (run := curves.get(trial.run.job_id)) is not None
-            and len(run[metric]) >= 2
-            and not (metric == "loss" and run.has_reward)  # the loss of GRPO shows nothing
+            if (run := curves.get(trial.run.job_id)) is not None and _tells(run, metric)
         ]
         drawn = _most_telling(logged, board, most=MOST_CURVES)
         if len(drawn) < len(logged):

@@ -39,6 +39,15 @@ class RunPage(BaseModel):
     next_cursor: str | None = Field(default=None, description="Pass it as cursor for the next runs; null at the end.")
 
 
+class PlotResult(BaseModel):
+    """What a picture shows, in words, and where it lies."""
+
+    title: str
+    shown: list[str] = Field(description="A line for each curve or score.")
+    path: str | None = Field(default=None, description="PNG file; null without matplotlib.")
+    notes: list[str] = Field(default_factory=list)
+
+
 class ReportResult(BaseModel):
     """A report that was written."""
 

@@ -13,7 +13,7 @@ import anyio.to_thread
 from mlintern.common.clock import Clock, iso
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.data.contamination_record import remembered
-from mlintern.tools.errors import BadInput, MlinternError, WorkspaceError
+from mlintern.tools.errors import BadInput, MlinternError, NotFound, WorkspaceError
 from mlintern.tools.evals.compare import flips_between
 from mlintern.tools.evals.fields import finite
 from mlintern.tools.evals.flips import Flips
@@ -26,11 +26,12 @@ from mlintern.tools.hub.result_sources import Source
 from mlintern.tools.jobs import job_rows
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.ledger import Ledger
-from mlintern.tools.runs import experiment_rows, html_report, recipes, report
+from mlintern.tools.runs import experiment_rows, html_report, plots, recipes, report
 from mlintern.tools.runs.caveats import limits
 from mlintern.tools.runs.leaderboard import Leaderboard, Trial, build_leaderboard, worth
 from mlintern.tools.runs.pictures import charts, draw, write_file
-from mlintern.tools.runs.run_results import BestScore, ReportResult, RunPage, RunRow
+from mlintern.tools.runs.plots import Plot
+from mlintern.tools.runs.run_results import BestScore, PlotResult, ReportResult, RunPage, RunRow
 from mlintern.tools.sandbox import worker
 from mlintern.tools.workspace import Workspace, folder_name
 
@@ -254,6 +255,42 @@ class RunService:
             return (curves[job_id], health[job_id]) if job_id in curves else None
 
         return await anyio.to_thread.run_sync(look)
+
+    async def plot(self, *, job_id: str | None = None, experiment: str | None = None) -> tuple[Plot, PlotResult]:
+        """The curves of a job or the scores of an experiment, drawn; the PNG lies in the workspace.
+
+        Raises:
+            NotFound: there is no such job or experiment, or nothing to draw.
+            BadInput: both are given, or none.
+            WorkspaceError: the picture cannot be written.
+        """
+        if (job_id is None) == (experiment is None):
+            raise BadInput("One thing is drawn at a time.", next_step="Give job_id or experiment.")
+        plot = await self._plot_run(job_id) if job_id is not None else None
+        if experiment is not None:
+            plot = await anyio.to_thread.run_sync(self._plot_experiment, experiment)
+        if plot is None or not plot.svg:
+            raise NotFound(
+                f"{job_id or experiment} has nothing to draw yet.",
+                next_step="A training run logs curves as it goes; scores come from evaluation jobs. poll_job waits.",
+            )
+        path = None
+        if plot.png is not None:
+            path = self.workspace.folder("plots") / f"{folder_name(job_id or experiment or '')}.png"
+            write_file(path, plot.png)
+        return plot, PlotResult(
+            title=plot.title, shown=plot.shown, path=str(path) if path else None, notes=plot.notes
+        )
+
+    async def _plot_run(self, job_id: str) -> Plot | None:
+        found = await self.curves(job_id)
+        return plots.of_run(*found, name=job_id) if found else None
+
+    def _plot_experiment(self, name: str) -> Plot:
+        known = experiment_rows.experiment(self.ledger, name)
+        found = experiment_rows.trials(self.ledger, experiment=name)
+        board = self._leaderboard(found, task=known.benchmark or None)
+        return plots.of_experiment(board, self._curves(found)[0], name=name, target=known.target)
 
     def _curves(self, found: Sequence[JobRecord]) -> tuple[dict[str, Run], dict[str, Diagnosis]]:
         """The training curves of the runs that logged any, and what is to be said of them."""

@@ -12,6 +12,15 @@ WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34
 MOST_POINTS = 300
 BAR_HEIGHT = 26
+STYLE = """
+svg { width: 100%; height: auto; max-width: 46rem; } svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
+.grid { stroke: var(--faint); } .interval { stroke: var(--ink); stroke-width: 2; }
+.target { stroke: #d55e00; stroke-dasharray: 5 4; stroke-width: 1.5; }
+figure { margin: 1rem 0; } figcaption { font-weight: 600; } .legend { font-size: .85rem; margin: .2rem 0; }
+.legend span { margin-right: 1rem; overflow-wrap: anywhere; }
+.legend i { display: inline-block; width: 1.1rem; height: .25rem; margin-right: .4rem; vertical-align: middle; }
+"""
+"""How a page shows the charts; it sets the colours ``--ink`` and ``--faint``."""
 LABEL_WIDTH = 190
 
 
