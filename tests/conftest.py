@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
 from tests.clock import FakeClock
+from tests.services.preloaded import AGENT, Preloaded
 
 # A busy machine is no failure of the code.
 settings.register_profile("mlintern", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -46,6 +48,13 @@ def scrubbed_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("MLINTERN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+@pytest.fixture(scope="session")
+def preloaded_agent() -> Iterator[Preloaded]:
+    """Stands where an interpreter would that runs the orchestrator or the tests' MCP server."""
+    with Preloaded(AGENT, os.environ) as programs:
+        yield programs
 
 
 @pytest.fixture

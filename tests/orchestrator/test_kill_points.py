@@ -28,6 +28,7 @@ from mlintern.orchestrator.session import EVENTS, read_events
 from mlintern.orchestrator.stops import Stop
 from tests.clock import FakeClock
 from tests.orchestrator.lab import Watcher
+from tests.services.ports import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -64,9 +65,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.services.mcp_tools", str(folder), "--http", str(port)]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as process:
         while not answers(port):

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,15 +20,24 @@ from mlintern.orchestrator.mcp_config import BadEntry, ServerEntry
 from mlintern.orchestrator.mcp_connection import Answer, Question
 from mlintern.orchestrator.mcp_hosts import McpHosts
 from mlintern.orchestrator.tool_results import SavedResults
+from tests.services.ports import free_port
+from tests.services.preloaded import Preloaded
 
 pytestmark = pytest.mark.anyio
 REPOSITORY = Path(__file__).parents[2]
+PYTHON: tuple[str, ...] = ()
+"""What runs the servers on pipes."""
+
+
+@pytest.fixture(autouse=True)
+def loaded(preloaded_agent: Preloaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "PYTHON", preloaded_agent.command)
 
 
 def stdio(folder: Path, name: str = "tools", **env: str) -> ServerEntry:
     folder.mkdir(exist_ok=True)
-    args = ("-m", "tests.services.mcp_tools", str(folder))
-    return ServerEntry(name=name, command=sys.executable, args=args, cwd=str(REPOSITORY), env=env)
+    program, *args = (*PYTHON, "-m", "tests.services.mcp_tools", str(folder))
+    return ServerEntry(name=name, command=program, args=tuple(args), cwd=str(REPOSITORY), env=env)
 
 
 class Asked:
@@ -126,7 +136,7 @@ async def test_a_call_with_an_effect_is_never_repeated_and_its_outcome_is_called
 
 
 async def test_a_call_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
-    async with connected(tmp_path, stdio(tmp_path / "a"), call_seconds=1.0) as hosts:
+    async with connected(tmp_path, stdio(tmp_path / "a"), call_seconds=4.0) as hosts:
         outcome = await hosts.call("write_and_hang", {"line": "x"})
         assert outcome.unknown and outcome.is_error
         assert not (await hosts.call("echo", {"text": "next"})).is_error
@@ -135,11 +145,11 @@ async def test_a_call_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 async def test_while_a_person_thinks_no_time_runs_out(tmp_path: Path) -> None:
     class Slow(Asked):
         async def __call__(self, question: Question) -> Answer:
-            await anyio.sleep(1.5)
+            await anyio.sleep(4.5)
             return await super().__call__(question)
 
     asked = Slow(Answer(action="accept", content={"approve": True}))
-    async with connected(tmp_path, stdio(tmp_path / "a"), call_seconds=1.0, elicit=asked) as hosts:
+    async with connected(tmp_path, stdio(tmp_path / "a"), call_seconds=4.0, elicit=asked) as hosts:
         outcome = await hosts.call("submit_job", {"backend": "local", "timeout": "5m", "usd": 0})
     assert outcome.structured is not None and outcome.structured["status"] == "submitted"
 
@@ -243,16 +253,11 @@ async def test_http_servers_are_reached_and_reached_again_after_they_were_restar
         stop(first)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.services.mcp_tools", str(folder), "--http", str(port)]
     process = subprocess.Popen(command, cwd=REPOSITORY, env=dict(os.environ), stderr=subprocess.DEVNULL)
-    for _ in range(600):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return process

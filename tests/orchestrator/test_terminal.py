@@ -20,10 +20,18 @@ import pytest
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
 from mlintern.orchestrator.rehearsal.turns import Stall, Text, Thinking, ToolUse, Turn, calls, says
 from mlintern.orchestrator.session import read_events
+from tests.services.preloaded import Preloaded
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
 COLUMNS, ROWS = 110, 60
+PYTHON: tuple[str, ...] = ()
+"""What runs the MCP server."""
+
+
+@pytest.fixture(autouse=True)
+def loaded(preloaded_agent: Preloaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "PYTHON", preloaded_agent.command)
 
 
 class Screen:
@@ -36,8 +44,8 @@ class Screen:
         self.columns = columns
         state = folder / "state"
         state.mkdir(exist_ok=True)
-        args = ["-m", "tests.services.mcp_tools", str(state)]
-        entry = {"command": sys.executable, "args": args, "cwd": str(REPOSITORY)}
+        program, *args = (*PYTHON, "-m", "tests.services.mcp_tools", str(state))
+        entry = {"command": program, "args": args, "cwd": str(REPOSITORY)}
         config = folder / "mcp.json"
         config.write_text(json.dumps({"mcpServers": {"tools": entry}}))
         environment = {
@@ -69,21 +77,21 @@ class Screen:
         above = ["".join(line[column].data for column in range(self.columns)) for line in self._terminal.history.top]
         return "\n".join(line.rstrip() for line in [*above, *self._terminal.display])
 
-    def wait_for(self, *texts: str, seconds: float = 60) -> None:
+    def wait_for(self, *texts: str, seconds: float = 120) -> None:
         """Until all ``texts`` are to be seen."""
         deadline = time.monotonic() + seconds
         while not all(text in self.text for text in texts):
             assert time.monotonic() < deadline, f"not on the screen: {texts}\n{self.text}"
             self._read()
 
-    def wait_for_shell(self, after: str, seconds: float = 60) -> None:
-        """Until the shell asks for a command below the last ``after``."""
+    def wait_below(self, after: str, text: str, seconds: float = 120) -> None:
+        """Until ``text`` is to be seen below the last ``after``."""
         deadline = time.monotonic() + seconds
-        while "shell>" not in self.text.rpartition(after)[2]:
-            assert time.monotonic() < deadline, f"the command has not ended\n{self.text}"
+        while text not in self.text.rpartition(after)[2]:
+            assert time.monotonic() < deadline, f"not below {after}: {text}\n{self.text}"
             self._read()
 
-    def wait_for_end(self, seconds: float = 60) -> int:
+    def wait_for_end(self, seconds: float = 120) -> int:
         deadline = time.monotonic() + seconds
         while self.process.isalive():
             assert time.monotonic() < deadline, f"it goes on\n{self.text}"
@@ -210,7 +218,9 @@ def test_ctrl_c_leaves_a_sane_shell(tmp_path: Path) -> None:
         screen.press("c")
         screen.press("c")
         screen.wait_for("go on with: ", "mlintern-orchestrate --resume")
-        screen.wait_for_shell("--resume")  # what is typed before, the terminal drops as its settings are put back
+        screen.wait_below(
+            "--resume", "shell>"
+        )  # what is typed before, the terminal drops as its settings are put back
         screen.type("stty -a | grep -o ' icanon\\| echo '; echo code=$?")
         screen.wait_for("code=0", " icanon", " echo")
         after = screen.text.rpartition("--resume")[2]
@@ -254,12 +264,7 @@ def test_the_question_is_repeated_after_the_script_and_says_what_an_allowance_gr
         screen.wait_for("approve? [y/a/n/s]", "each up to 15 min")
         screen.type("s")
         screen.wait_for("print('abc')")
-        after = screen.text.rpartition("print('abc')")[2]
-        deadline = time.monotonic() + 60
-        while "free of charge on local cpu, up to 15 min (digest" not in after and time.monotonic() < deadline:
-            screen._read()
-            after = screen.text.rpartition("print('abc')")[2]
-        assert "free of charge on local cpu, up to 15 min (digest" in after
+        screen.wait_below("print('abc')", "free of charge on local cpu, up to 15 min (digest")
         screen.type("n")
         screen.wait_for("Well.")
 

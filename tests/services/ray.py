@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.services.slurm import free_port
+from tests.services.ports import free_port
 
 READY_SECONDS = 90.0
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.services import slurm_accounting
+from tests.services.ports import free_port
 
 READY_SECONDS = 30.0
 
@@ -216,19 +216,6 @@ def running_slurm(
                 for group in CONTROL_GROUPS.glob(f"*/slurm_{host}"):
                     with contextlib.suppress(OSError):  # another cluster of this machine uses it
                         group.rmdir()
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment, and that no client is given as its own.
-
-    Whoever asks for a service that is not up yet, on a port that the system may give out, can be given that very
-    port: then it talks to itself, and the service cannot have it.
-    """
-    while True:
-        port = 15000 + secrets.randbelow(15000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _listens(port: int) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.services.slurm import free_port
+from tests.services.ports import free_port
 
 READY_SECONDS = 20.0
 PROGRAMS = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

@@ -21,7 +21,7 @@ from mlintern.tools.jobs.backends.hf.answers import missing_right
 from mlintern.tools.jobs.backends.hf.backend import HfJobsBackend
 from mlintern.tools.jobs.spec import JobHandle
 from tests.services.hf_jobs import HARDWARE, NAMESPACE, TOKEN, HfJobs
-from tests.services.slurm import free_port
+from tests.services.ports import free_port
 from tests.tools.jobs.remote import submission
 
 pytestmark = pytest.mark.anyio

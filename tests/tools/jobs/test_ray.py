@@ -16,8 +16,8 @@ from mlintern.tools.errors import BackendError, BadInput, NotFound, Offline
 from mlintern.tools.jobs.backend import BackendStatus
 from mlintern.tools.jobs.backends.ray.backend import RayBackend
 from mlintern.tools.jobs.spec import FINAL, JobHandle
+from tests.services.ports import free_port
 from tests.services.ray import ray_program
-from tests.services.slurm import free_port
 from tests.tools.jobs.conftest import Ray
 from tests.tools.jobs.remote import submission
 

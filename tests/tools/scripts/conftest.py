@@ -16,7 +16,7 @@ import pytest
 from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
 from tests.services import tiny_model
-from tests.services.preloaded import Preloaded
+from tests.services.preloaded import TRAINING, Preloaded
 
 MINUTES = 5
 OFFLINE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -80,7 +80,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
-    with Preloaded({**os.environ, **OFFLINE, "HF_HOME": str(tmp_path_factory.mktemp("hf"))}) as programs:
+    with Preloaded(TRAINING, {**os.environ, **OFFLINE, "HF_HOME": str(tmp_path_factory.mktemp("hf"))}) as programs:
         yield programs
 
 
