@@ -6,7 +6,7 @@ Bounds:
 
 * stationary rewards, 1 x 8 to 64 x 16 answers a row, shares of right answers from .02 to .98, 150 rows, looked at
   after every fifth row: reward_collapse in at most 1 % of the runs of each cell;
-* slow erosion (.7 to .45 over 200 rows of 4 x 8 answers): reward_collapse in at least 90 %;
+* slow erosion (.7 to .45 over 200 rows of 1 x 8 answers and more): reward_collapse in at least 90 %;
 * healthy runs of each kind: any error or warning in at most 1 %;
 * the cost of a diagnosis after 100,000 rows: at most 3 times that after 1,000.
 
@@ -68,7 +68,7 @@ def stationary(runs: int) -> Iterator[tuple[str, float]]:
 
 
 def erosion(runs: int) -> Iterator[tuple[str, float]]:
-    for prompts, group, rows in ((4, 8, 200), (16, 8, 100), (64, 16, 100)):
+    for prompts, group, rows in ((1, 8, 200), (2, 8, 200), (4, 8, 200), (16, 8, 100), (64, 16, 100)):
         source = random.Random(f"erosion {prompts} {group}")
         found = sum(
             collapses(

@@ -45,9 +45,13 @@ COVERED_BY: dict[str, tuple[str, ...]] = {
     "tools/data/trl_rules": ("tools/data/test_formats.py", "tools/data/test_corpus.py"),
     "tools/evals/compare": ("tools/evals/test_compare.py", "tools/evals/test_judging.py"),
     "tools/evals/significance": ("tools/evals/test_significance.py",),
-    "tools/health/rules/reward_collapse": ("tools/health/test_rules.py", "tools/health/test_judgement.py"),
-    "tools/health/rules/loss": ("tools/health/test_rules.py", "tools/health/test_judgement.py"),
-    "tools/health/rules/overfitting": ("tools/health/test_rules.py", "tools/health/test_judgement.py"),
+    "tools/health/rules/reward_collapse": ("tools/health/test_limits_of_rewards.py", "tools/health/test_rules.py"),
+    "tools/health/rules/reward_hacking": ("tools/health/test_limits_of_rewards.py", "tools/health/test_judgement.py"),
+    "tools/health/rules/reward_signal": ("tools/health/test_limits_of_rewards.py", "tools/health/test_judgement.py"),
+    "tools/health/rules/loss": ("tools/health/test_limits_of_losses.py", "tools/health/test_judgement.py"),
+    "tools/health/rules/overfitting": (
+        *("tools/health/test_limits_of_overfitting.py", "tools/health/test_judgement.py"),
+    ),
     "tools/papers/latexml": ("tools/papers/test_reader.py", "tools/papers/test_tables.py"),
     "orchestrator/loop_guard": ("orchestrator/test_loop_guard.py",),
 }

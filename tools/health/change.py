@@ -101,9 +101,9 @@ def find_erosion(series: Series) -> Fall | None:
     """The steepest straight line downwards through all rows, the last three quarters, or the last half.
 
     A level that sinks a little with every row has no two windows that differ much; the line through all of them does.
-    ``high`` and ``low`` are the means of its first and last eighth. The noise is the larger of that of neighbours and
-    that about the line; where the latter is much larger, neighbours are so alike that fewer rows are independent, and
-    a slow wave is no trend.
+    ``high`` and ``low`` are its ends, which scatter less than the means of a few rows there. The noise is the larger
+    of that of neighbours and that about the line; where the latter is much larger, neighbours are so alike that fewer
+    rows are independent, and a slow wave is no trend.
     """
     found: list[Fall] = []
     for share in (1.0, 0.75, 0.5):
@@ -126,11 +126,10 @@ def _line_down(series: Series, rows: int) -> Fall | None:
     if variance > SLOW * noise:
         variance *= variance / noise
     ratio = slope * slope * spread / variance
-    end = max(4, rows // 8)
     return Fall(
         step=series.steps[-rows],
-        high=math.fsum(values[:end]) / end,
-        low=math.fsum(values[-end:]) / end,
+        high=min(mean - slope * centre, max(values)),
+        low=max(mean + slope * centre, min(values)),
         width=max(4, rows // 5),
         evidence=rows / 2 * math.log1p(ratio / rows),
     )

@@ -87,6 +87,10 @@ class Series:
     def __len__(self) -> int:
         return len(self.values)
 
+    def first(self, rows: int) -> Series:
+        """The earliest ``rows`` points."""
+        return Series(self.name, self.steps[:rows], self.values[:rows], self.highs[:rows])
+
     def last(self, rows: int) -> Series:
         """The latest ``rows`` points."""
         return Series(self.name, self.steps[-rows:], self.values[-rows:], self.highs[-rows:])

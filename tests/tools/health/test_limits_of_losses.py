@@ -155,3 +155,64 @@ def test_how_far_the_chosen_answers_may_fall(end: float, right: float, found: st
         {"logps__chosen": end, "logps__rejected": end - 20, **shared},
     )
     assert named(logged, "overfitting") == found
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "found"),
+    [(2.0, 3.1, "error"), (2.0, 2.9, None), (2.0, 7.5, "error")],
+    ids=["1.55", "1.45", "far"],
+)
+def test_a_loss_that_is_lost_within_the_first_rows_has_diverged(early: float, late: float, found: str | None) -> None:
+    values = [early] * 6 + [late + 0.02 * (-1) ** at for at in range(60)]
+    assert named(series("loss", values), "divergence") == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "rate", "fall", "found"),
+    [
+        (100, 1e-7, 0.0, "warning"),
+        (100, 1e-5, 0.0, None),  # quiet rows at an ordinary rate: it may be continued pretraining, which is slow
+        (200, 1e-5, 0.0, "warning"),
+        (200, 1e-5, 0.004, None),  # a fall of .4 % is what it would bring
+    ],
+)
+def test_a_quiet_loss_at_an_ordinary_rate_is_given_time(
+    rows: int, rate: float, fall: float, found: str | None
+) -> None:
+    values = [2.0 * (1 - fall * at / rows) + 0.04 * math.sin(at) for at in range(rows)]
+    assert named(series("loss", values, grad_norm=1.0, learning_rate=rate), "stalled") == found
+
+
+@pytest.mark.parametrize(("noise", "found"), [(0.15, "warning"), (0.9, None)])
+def test_a_loss_so_noisy_that_a_fall_by_a_tenth_would_not_show_is_not_called_flat(
+    noise: float, found: str | None
+) -> None:
+    values = [2.0 + noise * (-1) ** (at // 2) for at in range(120)]
+    assert named(series("loss", values, grad_norm=1.0), "stalled") == found
+
+
+@pytest.mark.parametrize(("wide", "found"), [(1.0, "warning"), (3.0, None)])
+def test_jumps_of_gradients_that_scatter_widely_are_ordinary(wide: float, found: str | None) -> None:
+    norms = [2.0 * wide ** ((at * 7 % 11 - 5) / 5) for at in range(60)]
+    for at in (30, 40, 50):
+        norms[at] = 30.0
+    assert named(series("grad_norm", norms, loss=1.0), "gradient_spikes") == found
+
+
+@pytest.mark.parametrize(("end", "found"), [(-0.79, None), (-0.81, "warning")])
+def test_mean_log_probabilities_a_token_have_to_fall_by_half_a_nat(end: float, found: str | None) -> None:
+    chosen = [-0.3] * 20 + [end] * 20
+    rejected = [-0.4] * 20 + [end - 0.2] * 20
+    logged = [
+        metrics(
+            step=at + 1, loss=0.6, rewards__accuracies=0.7, logps__chosen=chosen[at], logps__rejected=rejected[at]
+        )
+        for at in range(40)
+    ]
+    assert named(logged, "overfitting") == found
+
+
+@pytest.mark.parametrize(("kl", "found"), [(24.0, None), (26.0, "warning")])
+def test_the_divergence_that_kto_logs_is_summed_over_the_answer(kl: float, found: str | None) -> None:
+    logged = two_levels({"kl": 0.1, "rewards__margins": 1.0}, {"kl": kl, "rewards__margins": 1.0})
+    assert named(logged, "kl_blowup") == found

@@ -13,6 +13,10 @@ from mlintern.tools.health.series import Run, Series
 from mlintern.tools.health.statistics import ENOUGH, gain, head, relative_range, smoothed, tail, trend
 
 FLAT_ROWS = 100
+QUIET, LOW_RATE = 0.025, 1e-6
+"""Noise of a row, as a share of the loss, and learning rate, that continued pretraining stays below and above."""
+EARLY = 4
+"""Rows at the very beginning that are compared as well: too large a learning rate can take effect at once."""
 GUESSING = math.log(2)
 """The loss of a preference pair of which nothing is known (DPO's sigmoid loss: Rafailov et al. 2023, eq. 7)."""
 
@@ -21,9 +25,10 @@ def divergence(run: Run) -> Iterable[Finding]:
     """The loss has lost what it had gained, and stays there.
 
     Threshold: the mean of the last fifth (at least 8 rows) is above 1.5 times the best such mean, by more than 4
-    standard errors and more than a quarter of what had been gained; or the last three rows are all above 3 times the
-    start. An error if it is also above 1.2 times the start. Curricula and new epochs raise a loss for good by less.
-    False alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
+    standard errors and more than a quarter of what had been gained; the mean of 4 rows within the first fifth counts
+    as the best one too, by more than 6 standard errors; or the last three rows are all above 3 times the start. An
+    error if it is also above 1.2 times the start. Curricula and new epochs raise a loss for good by less. False
+    alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     loss = run["loss"]
     width = max(8, len(loss) // 5)  # single batches differ by half of the loss in healthy runs
@@ -34,8 +39,12 @@ def divergence(run: Run) -> Iterable[Finding]:
     if len(loss) < 2 * width and not exploded:
         return
     step, best = min(smoothed(loss, width), key=lambda point: point[1])
-    lost = end - best
     noise = math.sqrt(noise_variance(loss.values) * 2 / width)
+    early = min(smoothed(loss.first(max(EARLY, len(loss) // 5)), EARLY), key=lambda point: point[1])
+    if early[1] < 0.8 * best:  # lost within the first rows, which no wider window shows
+        (step, best), start = early, min(start, fmean(loss.values[:EARLY]))
+        noise = 1.5 * math.sqrt(noise_variance(loss.values) * (1 / EARLY + 1 / width))
+    lost = end - best
     noisy = lost <= 4 * noise or lost <= 0.25 * max(start - best, 0.0)
     if not exploded and (noisy or end <= 1.5 * abs(best)):
         return
@@ -53,8 +62,10 @@ def stalled(run: Run) -> Iterable[Finding]:
 
     Thresholds: a learning rate of 0 in all of 5 rows; a gradient of 0 in the last 5; a loss that does not move by
     more than a ten-thousandth in 10 rows, unless it got there by falling; a loss that in 100 rows fell by less than 1
-    % of its start and by less than 2 standard errors of its trend. Continued pretraining falls by about 1 %, with
-    little noise: that is learning. False alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
+    % of its start, moved by less than 2 standard errors of its trend, and cannot have fallen by 10 % unseen.
+    Continued pretraining falls by about 1 %, with little noise: where single rows scatter by less than 2.5 % at a
+    learning rate above 1e-6, the run has to be over (or 200 rows long) and the fall below .3 %. False alarms: none in
+    300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     rate = run["learning_rate"]
     if len(rate) >= 5 and max(rate.values) == 0:
@@ -84,7 +95,7 @@ def stalled(run: Run) -> Iterable[Finding]:
             "Check that labels are not all masked, that parameters require gradients, and that the learning rate is "
             "not 0.",
         )
-    elif len(loss) >= FLAT_ROWS and not run.has_preferences and _flat(loss):
+    elif len(loss) >= FLAT_ROWS and not run.has_preferences and _flat(run, loss):
         yield _stalled(
             loss,
             "warning",
@@ -93,10 +104,15 @@ def stalled(run: Run) -> Iterable[Finding]:
         )
 
 
-def _flat(loss: Series) -> bool:
+def _flat(run: Run, loss: Series) -> bool:
     change, error = trend(loss)
     start = head(loss)
-    return start > 0.2 and change > -0.01 * start and change > -2 * error and -gain(loss) < 0.02 * start
+    if start <= 0.2 or abs(change) > 2 * error or change < -0.01 * start or -gain(loss) >= 0.02 * start:
+        return False
+    quiet = math.sqrt(noise_variance(loss.values)) < QUIET * start
+    if quiet and max(run["learning_rate"].values, default=0.0) > LOW_RATE:  # as in continued pretraining
+        return (run.over or len(loss) >= 2 * FLAT_ROWS) and change > -0.003 * start
+    return change - 2 * error > -0.1 * start
 
 
 def _stalled(series: Series, severity: Severity, evidence: str, advice: str) -> Finding:

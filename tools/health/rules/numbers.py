@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from mlintern.tools.health.findings import Finding
@@ -15,6 +16,8 @@ WATCHED = re.compile(
     r"|^eval_.+_loss$"
 )
 SPIKE, HUGE_SPIKE = 10.0, 100.0
+WIDE = 4.0
+"""Standard deviations of the logarithm of the norms from which a jump is not one of their ordinary sizes."""
 CLIPPED_AT = 1.0
 """The usual max_grad_norm. A gradient below it is not even clipped, however small the others are."""
 
@@ -53,8 +56,9 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
 
     Threshold: three rows above 10 times the usual norm, or one above 100 times, the first twentieth left out. Usual
     is the median, but at least a fifth of the median of the first quarter: the gradients of a run that has converged
-    are near 0, and what jumps above that harms nothing. Below 1.0, the usual max_grad_norm, nothing counts. False
-    alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
+    are near 0, and what jumps above that harms nothing. Where norms scatter widely by themselves (small batches of a
+    classifier) the limit is 4 standard deviations of their logarithm. Below 1.0, the usual max_grad_norm, nothing
+    counts. False alarms: none in 300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     norms = run["grad_norm"]
     if len(norms) < ENOUGH:
@@ -63,15 +67,17 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
     early = median(norms.values[: max(skip, len(norms) // 4)])
     usual = max(median(norms.values[skip:] or norms.values), early / 5)
     rows = list(zip(norms.steps, norms.highs, strict=True))[skip:]
-    spikes = [(step, value) for step, value in rows if value > max(SPIKE * usual, CLIPPED_AT) and usual > 0]
+    spread = _spread(norms.values[skip:])
+    limit = max(SPIKE, spread**WIDE)
+    spikes = [(step, value) for step, value in rows if value > max(limit * usual, CLIPPED_AT) and usual > 0]
     largest = max((value for _, value in spikes), default=0.0)
-    if not spikes or (len(spikes) < 3 and largest <= HUGE_SPIKE * usual):
+    if not spikes or (len(spikes) < 3 and largest <= max(HUGE_SPIKE, limit) * usual):
         return
     yield Finding(
         kind="gradient_spikes",
         severity="warning",
         step=int(spikes[0][0]),
-        evidence=f"grad_norm exceeds {SPIKE:g} times its usual size ({usual:.3g}) in {len(spikes)} of {len(norms)} "
+        evidence=f"grad_norm exceeds {limit:.3g} times its usual size ({usual:.3g}) in {len(spikes)} of {len(norms)} "
         f"rows, up to {largest:.3g}",
         advice="Set max_grad_norm (1.0 or less), look for broken or very long samples at these steps, lower the "
         "learning rate.",
@@ -80,3 +86,12 @@ def gradient_spikes(run: Run) -> Iterable[Finding]:
 
 def _seen(series: Series) -> int:
     return len(series)
+
+
+def _spread(values: Sequence[float]) -> float:
+    """One standard deviation of the logarithms, as a factor; from the median deviation, which jumps do not move."""
+    logarithms = [math.log(value) for value in values if value > 0]
+    if not logarithms:
+        return 1.0
+    centre = median(logarithms)
+    return math.exp(min(1.4826 * median(abs(one - centre) for one in logarithms), 10.0))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import re
-from collections.abc import Iterable, Iterator
-from statistics import fmean
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean, median
 
 from mlintern.tools.health.advice import slower
 from mlintern.tools.health.findings import Finding
@@ -28,7 +29,8 @@ def overfitting(run: Run) -> Iterable[Finding]:
     """On any evaluation set the task's own metric, or else the loss, has passed its best and keeps getting worse.
 
     Thresholds: the metric has lost 5 % of its best over at least 2 later evaluations, or 15 % at once; the loss has
-    risen by 3 %, or 10 % at once, while the training loss falls. A loss that rises while the metric of the same set
+    risen by 3 %, or 10 % at once, while the training loss falls; of 8 evaluations or more also by 3 times what they
+    scatter. A loss that rises while the metric of the same set
     improves is worse calibration, not worse answers (Guo et al. 2017, arXiv:1706.04599), and is noted only. The worst
     set is reported. False alarms: none where held-out values lose less than that, by construction.
     """
@@ -144,8 +146,20 @@ def _past_best(series: Series, *, less_is_better: bool | None = None) -> int | N
     later = len(values) - 1 - best
     at_once, in_two = (0.1, 0.03) if less_is_better else (0.15, 0.05)
     stays = later >= 2 and min(values[-2:]) - values[best] > in_two / 2 * size
-    enough = less_is_better or worse > LEAST_POINTS
+    enough = (less_is_better or worse > LEAST_POINTS) and worse > 3 * _scatter(series.values)
     return best if enough and (worse > at_once * size or (worse > in_two * size and stays)) else None
+
+
+def _scatter(values: Sequence[float]) -> float:
+    """Standard deviation about the course of 8 values or more, from second differences, which a slope does not move.
+
+    The variance of a second difference of independent noise is 6 times that of the noise; of their sizes the median
+    is taken, as the bend of the curve is in a few of them.
+    """
+    if len(values) < 8:
+        return 0.0
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    return 1.4826 * median(bends) / math.sqrt(6)
 
 
 def _improved_since(metric: Series, step: float) -> bool:

@@ -18,7 +18,8 @@ TOKENS = 50.0
 def kl_blowup(run: Run) -> Iterable[Finding]:
     """The policy leaves its reference for good, or the measure itself has gone wrong.
 
-    Thresholds for the mean KL a token (50 times that where it is summed over the answer): the last fifth above .5 and
+    Thresholds for the mean KL a token (50 times that where it is summed over the answer,
+    as ``objective/kl`` and the ``kl`` of KTO are): the last fifth above .5 and
     10 times the median before (from 0 any ratio is large, so the size counts as well); above 2, risen over the second
     half and above 3 times the median of the first half, so that a steady climb is seen too; below -.05, which no KL
     can be: sampler and trainer disagree, or the sampling is cut (top_k, top_p). An error above 10, below -1, or when
@@ -29,7 +30,7 @@ def kl_blowup(run: Run) -> Iterable[Finding]:
     for name, unit in (("kl", 1.0), ("kl_of_sequence", TOKENS)):
         kl = run[name]
         if len(kl) >= ENOUGH:
-            yield from _kl(run, kl, unit)
+            yield from _kl(run, kl, TOKENS if run.has_preferences and not run.has_reward else unit)
             return
 
 

@@ -13,6 +13,8 @@ from mlintern.tools.health.statistics import ENOUGH, falls, gain, head, noise_of
 
 WILD = 4 * GUESSING
 PAIRS_TO_JUDGE = 30
+A_TOKEN, LEAST_NATS = 5.0, 0.5
+"""Log-probabilities nearer to 0 than this are means a token (SimPO, ORPO): a share of so little means nothing."""
 
 
 def preference_divergence(run: Run) -> Iterable[Finding]:
@@ -74,14 +76,16 @@ def chosen_falls(run: Run) -> Iterable[Finding]:
     """The chosen answers grow unlikely together with the rejected ones.
 
     Threshold: logps/chosen falls by more than 20 % with accuracies of .98 or more (learned by heart), or by more than
-    half with the rejected falling too; 3 standard errors in any case. That they fall a little is what DPO does (Razin
-    et al. 2024, "Unintentional unalignment", arXiv:2410.08847). False alarms: none in 300 healthy runs of each kind
-    (`benchmarks/judgement.py`).
+    half with the rejected falling too; 3 standard errors, and half a nat a token, in any case. That they fall a
+    little is what DPO does (Razin et al. 2024, "Unintentional unalignment", arXiv:2410.08847). False alarms: none in
+    300 healthy runs of each kind (`benchmarks/judgement.py`).
     """
     right, chosen, rejected = run["rewards/accuracies"], run["logps/chosen"], run["logps/rejected"]
     if len(chosen) < ENOUGH or not falls(chosen):
         return
     first, now = fmean(chosen.values[:3]), tail(chosen)
+    if abs(first) < A_TOKEN and first - now < LEAST_NATS:
+        return
     share = (first - now) / max(abs(first), 1e-9)
     by_heart = len(right) >= ENOUGH and tail_mean(right) >= 0.98 and share > 0.2
     together = share > 0.5 and len(rejected) >= ENOUGH and falls(rejected)

@@ -25,7 +25,7 @@ def reward_collapse(run: Run) -> Iterable[Finding]:
     Source: scan statistics for a change of the mean (Siegmund 1985, "Sequential Analysis", ch. 8), with the limits
     from simulation, since a run is looked at again and again. False alarms (`benchmarks/judgement.py`): at most 0.7 %
     of stationary runs of 150 rows, looked at after every fifth row, for 1 x 8 to 64 x 16 answers a row and shares of
-    right answers from .02 to .98. Found: at least 90 % of erosions from .7 to .45 over 200 rows of 4 x 8 answers.
+    right answers from .02 to .98. Found: at least 90 % of erosions from .7 to .45 over 200 rows of 1 x 8 answers.
     """
     reward = run["reward"]
     fall = next((fall for fall, limit in _candidates(reward) if fall.evidence > limit and _deep(reward, fall)), None)

@@ -14,6 +14,7 @@ from mlintern.tools.health.statistics import ENOUGH, gain, head, smoothed, tail_
 RIGHT = re.compile(r"correct|accura|exact|answer|solve|pass|verif|gold|true|match|outcome|success", re.I)
 """Names of rewards for whether an answer is right."""
 SURE = 3.0
+FORM_ROWS = 100
 
 
 def reward_hacking(run: Run) -> Iterable[Finding]:
@@ -23,9 +24,10 @@ def reward_hacking(run: Run) -> Iterable[Finding]:
     because the total is the other one. A reward for the manner of the answer, a penalty at its best value (0), and a
     flat one without such a name are not taken for the goal. Thresholds: the winner's trend is above 3 standard errors
     and half of its own level; the goal gains less than 5 % of that and ends below half of its best possible value (1
-    where rewards lie in [0, 1]). An error where the goal is below a tenth of the winner. From 12 rows on. Source:
-    proxy and true reward part (Gao et al. 2022, arXiv:2210.10760). False alarms: none in 300 healthy runs of each
-    kind (`benchmarks/judgement.py`).
+    where rewards lie in [0, 1]). Where the winner is the form of the answer and the goal has merely not moved, half
+    of the planned steps, or 100 rows, have to be done. An error where the goal is below a tenth of the winner. From
+    12 rows on. Source: proxy and true reward part (Gao et al. 2022, arXiv:2210.10760). False alarms: none in 300
+    healthy runs of each kind (`benchmarks/judgement.py`).
     """
     reward = run["reward"]
     if len(reward) < ENOUGH + 2:
@@ -70,9 +72,13 @@ def _goal_not_served(run: Run, reward: Series) -> Iterable[Finding]:
         low = tail_mean(part) < 0.5 * _top(part)
         if not low or (change >= 0.05 * won and not fell):
             continue
+        useless = tail_mean(part) < 0.1 * tail_mean(parts[winner])
+        counts = tail_mean(part) >= 0.15 * tail_mean(parts[winner])
+        if not fell and counts and _form_first(run, winner, rows=len(reward)):
+            continue
         yield Finding(
             kind="reward_hacking",
-            severity="error" if fell or tail_mean(part) < 0.1 * tail_mean(parts[winner]) else "warning",
+            severity="error" if fell or useless else "warning",
             step=int(
                 next((s for s, v in smoothed(parts[winner]) if v > head(parts[winner]) + won / 2), reward.steps[-1])
             ),
@@ -82,6 +88,12 @@ def _goal_not_served(run: Run, reward: Series) -> Iterable[Finding]:
             f"weight, let {winner} count only where {name} does, or make {winner} harder to satisfy.",
         )
         return
+
+
+def _form_first(run: Run, winner: str, *, rows: int) -> bool:
+    """Whether it is too early to tell: the form of an answer is learned long before more answers are right."""
+    early = run.last_step < run.total_steps / 2 if run.total_steps else rows < FORM_ROWS
+    return MANNER.search(winner) is not None and early
 
 
 def _is_goal(name: str, part: Series, *, winner: Series, reward: Series) -> bool:
