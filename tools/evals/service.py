@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -293,8 +294,15 @@ def _not_compared(failures: dict[str, MlinternError]) -> str:
     return "Nothing was compared. " + " ".join(f"The {side}: {error}" for side, error in failures.items())
 
 
+def without_candidates(rows: Sequence[EvalRow]) -> list[EvalRow]:
+    """Of a job that measured several models, the rows of the first: the others are named by ``JOB/candidates/1``."""
+    own = [row for row in rows if not re.search(r"/candidates/\d{1,3}/evaluation\.json$", row.source)]
+    return own or list(rows)
+
+
 def _one_side(side: _Opened, name: str, *, task: str | None, metric: str | None) -> list[EvalRow]:
-    rows = matching(side.reading.rows, task=task, metric=metric, what=f"The {name}")
+    own = without_candidates(side.reading.rows)
+    rows = matching(own, task=task, metric=metric, what=f"The {name}")
     if not rows and side.reading.problems:
         problem = side.reading.problems[0]
         raise BadInput(f"The {name}: {problem.source}: {problem.message}", next_step=problem.next_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.hub.addresses import looks_like_address, parse_address
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.workspace import Workspace
+
+_CANDIDATE = re.compile(r"candidates/\d{1,3}/?")
+"""A further model that a job measured, behind the job's id."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,21 @@ def here(source: Source | OnHub) -> Source:
 
 
 def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
-    if "/" in name or name in (".", ".."):
+    name, _, part = name.partition("/")
+    if name in (".", "..", "") or (part and not _CANDIDATE.fullmatch(part)):
         return None
     with ledger.read() as connection:
         row = connection.execute("SELECT state FROM jobs WHERE job_id = ?", (name,)).fetchone()
     folder = workspace.job(name)
     if row is None:
         return None
+    if part:
+        inside = folder / "output" / part.rstrip("/")
+        if not inside.is_dir():
+            raise NotFound(
+                f"The job {name} has no {part} (yet).", next_step="read_eval of the job lists the models it measured."
+            )
+        return Source(path=inside)
     return Source(path=folder, job_id=name, state=str(row["state"]))
 
 

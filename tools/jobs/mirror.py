@@ -9,6 +9,7 @@ doubles one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -85,12 +86,18 @@ def _append(folder: Path, mark: _Mark, data: bytes) -> None:
 
 
 def _keep_evaluation(folder: Path, row: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
-    """``evaluation.json``, after its samples. Where they did not come it says why."""
+    """``evaluation.json``, after its samples. Where they did not come it says why.
+
+    Of several models in one job each has the folder that its row names.
+    """
     evaluation: dict[str, Any] = row["evaluation"]
-    why = logged_samples.restore(folder / "output" / "samples.jsonl", printed=row.get("samples"), rows=rows)
+    named = re.fullmatch(r"(candidates/\d{1,3})/evaluation\.json", str(row.get("path")))
+    output = folder / "output" / named[1] if named else folder / "output"
+    output.mkdir(parents=True, exist_ok=True)
+    why = logged_samples.restore(output / "samples.jsonl", printed=row.get("samples"), rows=rows)
     if why and "samples" in evaluation:
         evaluation = {**evaluation, "samples_missing": why}
-    write_json_durably(folder / "output" / "evaluation.json", evaluation)
+    write_json_durably(output / "evaluation.json", evaluation)
 
 
 def _rows_before(folder: Path, position: int) -> Iterator[dict[str, Any]]:

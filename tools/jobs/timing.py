@@ -201,6 +201,7 @@ def evaluation(
         return None
     operations, bandwidth = speed
     samples = int(recipe.get("samples") or 1)
+    items *= 1 + len(recipe.get("candidates") or ())
     likelihood = recipe.get("kind", "multiple_choice") == "multiple_choice"
     prompt = 256.0 * (1 + int(recipe.get("fewshot") or 0))
     reading = items * prompt * 2.0 * shape.parameters / (operations * (0.35 if on_gpu else 0.5))

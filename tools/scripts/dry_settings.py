@@ -152,6 +152,7 @@ def dry_settings(constants: Constants, *, model: Path, data: Mapping[str, Path])
     """
     offered: dict[str, Any] = {
         "MODEL": str(model),
+        "CANDIDATES": [],
         "REVISION": None,
         "DTYPE": "float32",
         "USE_CPU": True,

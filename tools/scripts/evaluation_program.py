@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlintern.tools.scripts.data_sources import is_local, load_options
+from mlintern.tools.scripts.data_sources import NamedSource, is_local, load_options, read_source
 from mlintern.tools.scripts.evaluation_plan import WITHOUT_GOLD, Asking, Endpoint, EvaluationPlan
 from mlintern.tools.scripts.program import Program, source_names
 from mlintern.tools.scripts.recipe import EvaluationRecipe
@@ -27,15 +27,21 @@ PACKAGES = ("torch", "transformers", "vllm", "peft", "datasets", "math-verify")
 
 def evaluation_program(recipe: EvaluationRecipe) -> Program:
     """The script that measures a model."""
-    adapter = is_local(recipe.model) and (Path(recipe.model) / "adapter_config.json").is_file()
+    adapters = any(map(is_adapter, (recipe.model, *recipe.candidates)))
     engine = engine_form(recipe.engine, recipe.endpoint)
     whole = Program(
         template=TEMPLATE,
-        switches={"reports_progress": True, "engine": engine},
+        switches={
+            "reports_progress": True,
+            "engine": engine,
+            "several_models": bool(recipe.candidates),
+            "adapters": adapters,
+        },
         constants={
             "NAME": recipe.title,
             "MODEL": recipe.model,
             "REVISION": recipe.revision,
+            "CANDIDATES": [[one.name, one.revision] for one in map(candidate, recipe.candidates)],
             "ENGINE": recipe.engine,
             "ENDPOINT": endpoint_settings(recipe.endpoint, recipe, model=recipe.model),
             "DTYPE": recipe.dtype,
@@ -43,11 +49,21 @@ def evaluation_program(recipe: EvaluationRecipe) -> Program:
             "SEED": recipe.seed,
             "USE_CPU": recipe.device_expression,
         },
-        packages=frozenset({"peft"} if adapter and engine != "endpoint" else ()),
+        packages=frozenset({"peft"} if adapters and engine != "endpoint" else ()),
         base=ENGINES[engine],
         requirements=(*(VLLM if engine == "vllm" else ()), *recipe.requirements),
     )
     return whole.including(plan_program(recipe))
+
+
+def is_adapter(model: str) -> bool:
+    """Whether a model is the folder of a LoRA adapter on this machine."""
+    return is_local(model) and (Path(model) / "adapter_config.json").is_file()
+
+
+def candidate(model: str) -> NamedSource:
+    """Name and revision of one of a recipe's `candidates`."""
+    return read_source(model, kind="model", revision=None)
 
 
 def engine_form(engine: str, endpoint: Endpoint | None) -> str:
@@ -96,6 +112,7 @@ def plan_program(plan: EvaluationPlan) -> Program:
             "shows_choices": "{choices}" in prompt,
             "fills_prompt": prompt != "{question}",
             "reports_progress": False,
+            "several_models": False,
             "result_file": "evaluation.json",
             "engine": "transformers",
         },

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.evaluation_program import (
     ENGINES,
     PACKAGES,
     VLLM,
     endpoint_settings,
     engine_form,
+    is_adapter,
     scorer_program,
 )
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
@@ -25,7 +23,7 @@ ROOM = 512
 def generate_program(recipe: GenerateRecipe) -> Program:
     """The script that asks, verifies and keeps."""
     prepare = recipe.prepare and read_snippet(recipe.prepare, what="prepare", parameters=1, prefer="prepare")
-    adapter = is_local(recipe.model) and (Path(recipe.model) / "adapter_config.json").is_file()
+    adapter = is_adapter(recipe.model)
     engine = engine_form(recipe.engine, recipe.endpoint)
     listed = not isinstance(recipe.prompts, str)
     held_out = [(f"HELD_OUT[{number}]", source_names(source).kind) for number, source in enumerate(recipe.held_out)]
@@ -46,6 +44,8 @@ def generate_program(recipe: GenerateRecipe) -> Program:
             "writes": True,
             "reasons": True,
             "reports_progress": True,
+            "several_models": False,
+            "adapters": adapter,
             "result_file": "generation.json",
         },
         constants={

@@ -17,6 +17,7 @@ AVAILABLE: Mapping[str, str] = {
     "hashlib": "import hashlib",
     "http": "import http.client",
     "inspect": "import inspect",
+    "gc": "import gc",
     "json": "import json",
     "math": "import math",
     "os": "import os",

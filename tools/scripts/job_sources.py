@@ -27,6 +27,8 @@ def with_job_paths(recipe: Mapping[str, Any], workspace: Workspace) -> dict[str,
             found[name] = str(_made_by(value.strip(), name, workspace))
         elif isinstance(value, Mapping) and name != "hyperparameters":
             found[name] = with_job_paths(value, workspace)
+        elif name == "candidates" and isinstance(value, list):
+            found[name] = [with_job_paths({"model": one}, workspace)["model"] for one in value]
         elif name == "datasets" and isinstance(value, list):
             found[name] = [with_job_paths(part, workspace) if isinstance(part, Mapping) else part for part in value]
         else:

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.suites import Harness, find_suite
+from mlintern.tools.scripts.data_sources import read_source
 from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationPlan, check_engine
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES
@@ -50,6 +51,12 @@ class EvaluationRecipe(EvaluationPlan, RunRecipe):
         default=None, description="The served model to ask in place of loading one; `model` is its name there."
     )
 
+    candidates: list[Source] = Field(
+        default=[],
+        max_length=16,
+        description="Further models, measured after `model` in the same job, on the same items and with the same "
+        "settings; LoRA adapters are not merged. compare_evals(JOB, JOB/candidates/1) compares.",
+    )
     dataset: Source = Field(
         default="", description="Your own task: Hub id, or a local parquet, jsonl, csv or saved dataset."
     )
@@ -102,6 +109,13 @@ class EvaluationRecipe(EvaluationPlan, RunRecipe):
         with validation_errors():
             self._check_what()
             check_engine(self.engine, self.endpoint, dtype=self.dtype)
+            if self.candidates and (self.by_harness or self.engine == "vllm" or self.endpoint is not None):
+                raise BadInput(
+                    "Several models in one job are measured by the transformers engine, on a `dataset`.",
+                    next_step="Leave `candidates` out, and render an evaluation for each model.",
+                )
+            for model in self.candidates:
+                read_source(model, kind="model", revision=None)
             if self.endpoint is not None and self.kind != "exact_match" and not self.by_harness:
                 raise BadInput(
                     "An endpoint gives no likelihoods of options.",

@@ -103,8 +103,9 @@ def read(file: ResultFile) -> Reading:
     latest: dict[Any, EvalRow | EvalProblem] = {}
     for document in _documents(file):
         for found in _found(file, document):
-            # Of an evaluation that was repeated within one job, the last one counts.
-            latest[(found.task_raw, found.label) if isinstance(found, EvalRow) else len(latest)] = found
+            # Of an evaluation of a model that was repeated within one job, the last one counts.
+            named = (found.task_raw, found.label, found.model) if isinstance(found, EvalRow) else len(latest)
+            latest[named] = found
     return Reading.of(latest.values())
 
 

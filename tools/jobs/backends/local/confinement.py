@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import itertools
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlintern.common.files import open_regular
 from mlintern.tools.jobs.backend import ScriptFile, Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.interpreter import Interpreter
@@ -100,8 +102,23 @@ def named_paths(spec: JobSpec, script: ScriptFile, *, also: Iterable[str] = ()) 
     """Absolute paths that the recipe, the arguments, the environment or the text of the script names."""
     found = [*_texts(script.recipe or {}), *also, *spec.args, *(text for _, text in spec.env)]
     expanded = (text if not text.startswith("~/") else str(Path(text).expanduser()) for text in found)
-    paths = (text for text in expanded if text.startswith("/") and "\0" not in text)
-    return list(dict.fromkeys([*paths, *paths_in(script.text)]))
+    paths = [text for text in expanded if text.startswith("/") and "\0" not in text]
+    paths += paths_in(script.text)
+    return list(dict.fromkeys([*paths, *filter(None, map(_base_of, paths))]))
+
+
+def _base_of(path: str) -> str | None:
+    """The model on this machine to which the adapter in the folder ``path`` belongs: it cannot be loaded without."""
+    try:
+        descriptor = open_regular(Path(path) / "adapter_config.json")
+        if descriptor is None:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            base = json.loads(file.read(1 << 20)).get("base_model_name_or_path")
+        is_model = isinstance(base, str) and base.startswith("/") and "\0" not in base
+        return base if is_model and Path(base, "config.json").is_file() else None
+    except (OSError, ValueError, AttributeError, RecursionError):  # it is no adapter then
+        return None
 
 
 class Guard:
