@@ -8,10 +8,11 @@ import anyio.to_thread
 from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.dry_run import DryRunner, without_seam
-from mlintern.tools.scripts.dry_settings import Constants, has_seam
+from mlintern.tools.scripts.dry_settings import Constants
 from mlintern.tools.scripts.script_results import LEVELS, CheckResult, ScriptResult, result
 from mlintern.tools.scripts.store import Script, ScriptStore
 from mlintern.tools.scripts.template_checks import TemplateChecker
+from mlintern.tools.scripts.trial_plan import can_be_tried
 
 CALL_AGAIN = "Still running, and it goes on by itself: call check_script again with the same arguments."
 
@@ -59,7 +60,7 @@ class ScriptChecker:
             NotFound: there is no such script.
         """
         script = self._store.get(script_id)
-        return script if has_seam(script.text) and self._store.check(script_id).ok else None
+        return script if can_be_tried(script.text) and self._store.check(script_id).ok else None
 
     def named_paths(self, script_id: str) -> list[str]:
         """The names of the model and of the data of a script, those that stand for paths among them."""
@@ -77,7 +78,7 @@ class ScriptChecker:
         return result(found, level="template", status="running", note=FETCHING)
 
     async def _try(self, script: Script, found: ScriptResult, wait_seconds: float) -> CheckResult:
-        if not has_seam(script.text):
+        if not can_be_tried(script.text):
             return result(found, level="dry_run", more=[without_seam()])
         trial = await self._runner.run(script, wait_seconds=wait_seconds)
         if trial.state == "running":

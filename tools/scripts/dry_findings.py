@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlintern.tools.scripts.dry_seen import Seen, replaced_text, seen_findings
+from mlintern.tools.scripts.dry_settings import STEPS, Constants, has_seam
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
+from mlintern.tools.scripts.trial_plan import replaced_by_seam
 from mlintern.tools.telemetry_marks import MARK
 
 UNSEEN = "Not seen by a dry run: memory on the real hardware, CUDA, vLLM, several processes, and the real weights."
@@ -35,6 +38,7 @@ class Ended:
     seconds: float | None
     peak_bytes: float | None
     limit_seconds: float
+    seen: Seen = ()
 
     @property
     def lines(self) -> list[str]:
@@ -45,6 +49,7 @@ class Ended:
 
 def findings(ended: Ended) -> Iterator[Check]:
     """One error for a run that failed; for one that succeeded a note, and what it did not leave behind."""
+    yield from seen_findings(ended.seen)
     if ended.state == "succeeded":
         yield from _missing(ended)
         yield from _data(ended)
@@ -135,14 +140,15 @@ def _missing(ended: Ended) -> Iterator[Check]:
     """What a script promises by its constants, and did not leave."""
     rows = _telemetry(ended.output)
     ending = next((row for row in rows if row.get("kind") == "end"), None)
-    if ending is None or ending.get("status") != "completed":
+    reports = MARK.strip() in ended.script.text
+    if reports and (ending is None or ending.get("status") != "completed"):
         yield Check(
             rule="dry_run_incomplete",
             severity="warning",
             message="It ended without an error, but did not report that it completed.",
             fix='Does it end early? A rendered script reports "end" with status "completed".',
         )
-    saves = re.search(r'"save_strategy": "(steps|epoch)"', ended.script.text)
+    saves = has_seam(ended.script.text) and re.search(r'"save_strategy": "(steps|epoch)"', ended.script.text)
     if saves and not any(ended.output.glob("checkpoint-*/trainer_state.json")):
         yield Check(
             rule="dry_run_checkpoint",
@@ -183,6 +189,14 @@ def _success(ended: Ended) -> Check:
     steps = next((row.get("step") for row in reversed(rows) if row.get("kind") == "end"), None)
     trained = any(row.get("kind") == "begin" and row.get("trainer") != "evaluation" for row in rows)
     did = [f"{steps} {'steps' if trained else 'items'}"] if steps is not None else []
+    if not has_seam(ended.script.text):
+        did = (
+            [f"{STEPS} steps"]
+            if any(row.get("kind") == "replaced" for row in ended.seen)
+            else ["no trainer was made"]
+        )
+    constants = Constants.of(ended.script.text)
+    by_seam = replaced_by_seam(constants) if constants is not None and has_seam(ended.script.text) else {}
     if any(ended.output.glob("checkpoint-*/trainer_state.json")):
         did.append("checkpoints")
     if any(row.get("kind") == "evaluation" for row in rows):
@@ -193,7 +207,8 @@ def _success(ended: Ended) -> Check:
         rule="dry_run",
         severity="note",
         message=f"It ran to its end on this machine's CPU{time}{peak}: {', '.join(did) or 'no telemetry'}, with a "
-        f"tiny random model of the same architecture and the real tokenizer. {UNSEEN}",
+        f"tiny random model of the same architecture and the real tokenizer.{replaced_text(ended.seen, by_seam)} "
+        f"{UNSEEN}",
     )
 
 

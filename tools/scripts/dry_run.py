@@ -32,9 +32,10 @@ from mlintern.tools.jobs.backends.local.interpreter import header_of
 from mlintern.tools.jobs.disk import named_disk_errors
 from mlintern.tools.jobs.spec import JobHandle, JobSpec
 from mlintern.tools.sandbox.isolation import FindMethod
-from mlintern.tools.scripts import tiny_model
+from mlintern.tools.scripts import tiny_model, trial, trial_rewards
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.dry_findings import Ended, findings
+from mlintern.tools.scripts.dry_seen import read_seen
 from mlintern.tools.scripts.dry_settings import (
     ROWS,
     SEAM,
@@ -47,6 +48,7 @@ from mlintern.tools.scripts.dry_settings import (
 from mlintern.tools.scripts.script_inputs import Materials, Rows, save_as_dataset, unavailable
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.store import Script
+from mlintern.tools.scripts.trial_plan import can_be_tried, code_of, hub_data, plan_of
 from mlintern.tools.workspace import Workspace
 
 LIMIT_SECONDS = 180.0
@@ -136,7 +138,7 @@ class DryRunner:
             WorkspaceError: the disk is full.
         """
         constants = Constants.of(script.text)
-        if constants is None or not has_seam(script.text) or constants.model is None:
+        if constants is None or not can_be_tried(script.text):
             return Trial("over", (without_seam(),))
         deadline = self._clock.monotonic() + wait_seconds
         run_id = _identity(script, constants)
@@ -163,7 +165,13 @@ class DryRunner:
         except MlinternError as error:
             return Trial("over", (unavailable("tokenizer_unavailable", f"model {constants.model}", error=error),))
         remote: dict[str, Rows] = {}
-        sources = constants.data()
+        by_hand = not has_seam(script.text)
+        sources, network = constants.data(), constants.uses_hub
+        if by_hand:
+            code = code_of(script.text)
+            assert code is not None
+            loaded, whole = hub_data(code)
+            sources, network = {one.key: one.source for one in loaded}, not whole
         for name, source in sources.items():
             if is_local(source.name):
                 continue
@@ -177,14 +185,24 @@ class DryRunner:
                 return None  # another call is just starting it
             await anyio.to_thread.run_sync(self._clear_away, folder)
             copies = {
-                name: await anyio.to_thread.run_sync(save_as_dataset, rows, sources[name], folder / name.lower())
-                for name, rows in remote.items()
+                name: await anyio.to_thread.run_sync(save_as_dataset, rows, sources[name], folder / f"data-{number}")
+                for number, (name, rows) in enumerate(remote.items())
             }
             path = folder / "tried.py"
             path.write_bytes(script.text.encode())
+            watcher = folder / "watching"
+            watcher.mkdir()
+            for module in (trial, trial_rewards):
+                file = Path(module.__file__ or "")
+                (watcher / file.name).write_bytes(file.read_bytes())
             tiny = folder / "work" / "tiny-model"
-            env = {VARIABLE: json.dumps(dry_settings(constants, model=tiny, data=copies))}
-            if not constants.uses_hub:
+            plan = plan_of(script.text, constants, tiny=tiny, copies=copies if by_hand else {})
+            env = {trial.VARIABLE: json.dumps(plan, default=str)}
+            if by_hand:
+                env |= {"WANDB_MODE": "disabled", "MPLBACKEND": "agg"}
+            else:
+                env[VARIABLE] = json.dumps(dry_settings(constants, model=tiny, data=copies))
+            if not network:
                 env |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
             await self._backend.submit(
                 Submission(
@@ -195,14 +213,14 @@ class DryRunner:
                         backend="local",
                         hardware="cpu",
                         timeout_seconds=self._limit_seconds,
-                        args=(str(model), str(tiny), str(path)),
+                        args=(str(model), str(tiny), str(path), str(watcher / "trial.py")),
                         env=tuple(sorted(env.items())),
                     ),
                     script=_program(script),
                     folder=folder,
-                    reads=(path, *copies.values()),
+                    reads=(path, watcher, *copies.values()),
                     names=(str(model), *(source.name for source in sources.values()), *paths_in(script.text)),
-                    network=constants.uses_hub,
+                    network=network,
                 )
             )
         return None
@@ -250,6 +268,7 @@ class DryRunner:
             script=script,
             path=folder / "tried.py",
             has_model=any((folder / "work" / "tiny-model").glob("*.safetensors")),
+            seen=read_seen(folder / "work" / "trial.jsonl"),
             output=folder / "output",
             seconds=resources.get("wall_seconds"),
             peak_bytes=resources.get("peak_rss_bytes"),
@@ -291,9 +310,10 @@ def without_seam() -> Check:
     return Check(
         rule="dry_run_seam",
         severity="error",
-        message=f"It was not tried: it does not read {VARIABLE}, by which a dry run makes it small.",
-        fix=f"Name what it trains as constants at its top (MODEL, DATASET, LIMIT, HYPERPARAMETERS), and below them "
-        f"write:\n{SEAM}\nScripts from render_script have this. Or submit a short local job.",
+        message="It was not tried: no trainer of TRL or transformers is called with a model that its source names.",
+        fix="Name the model as text where it is loaded or passed to the trainer. Or name what it trains as constants "
+        f"at its top (MODEL, DATASET, LIMIT, HYPERPARAMETERS), and below them write:\n{SEAM}\nOr submit a short "
+        "local job.",
     )
 
 
@@ -312,6 +332,7 @@ def _program(script: Script) -> _Program:
 def _identity(script: Script, constants: Constants) -> str:
     """Names a run by the script and the local files that it reads, as they are now."""
     paths = [source.name for source in constants.data().values()] + [constants.model or ""]
+    paths += paths_in(script.text) if not has_seam(script.text) else []
     stamps = [(path, list(_stamps(Path(path)))) for path in paths if is_local(path)]
     content = json.dumps([script.sha256, stamps])
     return f"dry-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,52 @@ def _position(trainer: Call, argument: str) -> int | None:
     return taken.index(argument) if taken and argument in taken else None
 
 
+WRAPPERS = ("get_peft_model", "prepare_model_for_kbit_training")
+"""Functions that take a model first and return one."""
+
+
 def _model(code: Code, trainer: Call) -> str | None:
-    node = trainer.argument("model", 0)
+    """The model of a trainer; where its source does not lead to a name, the first model that is loaded by one."""
+    found = _named(code, trainer.argument("model", 0))
+    return found or next(
+        (
+            name
+            for call in code.calls()
+            if call.last == "from_pretrained" and "Tokenizer" not in call.name and (name := _loaded(code, call))
+        ),
+        _default_option(code),
+    )
+
+
+def _named(code: Code, node: ast.expr | None, depth: int = 8) -> str | None:
     made = code.called(node)
-    if made is not None and made.last in ("from_pretrained", "get_peft_model"):
-        first = made.node.args[0] if made.node.args else made.keywords.get("pretrained_model_name_or_path")
-        inner = code.called(first)
-        node = inner.node.args[0] if inner is not None and inner.node.args else first
+    if made is None or depth == 0:
+        value = code.literal(node)[1] if node is not None else None
+        return value if isinstance(value, str) else None
+    if made.last == "from_pretrained":
+        return _loaded(code, made)
+    if made.last in WRAPPERS:
+        return _named(code, made.node.args[0] if made.node.args else made.keywords.get("model"), depth - 1)
+    function = made.node.func
+    return _named(code, function.value, depth - 1) if isinstance(function, ast.Attribute) else None  # model.to(...)
+
+
+def _loaded(code: Code, call: Call) -> str | None:
+    node = call.argument("pretrained_model_name_or_path", 0) or call.argument("model_name")
     value = code.literal(node)[1] if node is not None else None
     return value if isinstance(value, str) else None
+
+
+def _default_option(code: Code) -> str | None:
+    """The default of a command-line option that names the model."""
+    for call in code.calls():
+        option = code.literal(call.node.args[0])[1] if call.last == "add_argument" and call.node.args else None
+        if isinstance(option, str) and "model" in option:
+            default = call.keywords.get("default")
+            value = code.literal(default)[1] if default is not None else None
+            if isinstance(value, str):
+                return value
+    return None
 
 
 def _literals(code: Code, call: Call | None) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _too_few(recipe: TrainingRecipe, head: Head, held: int) -> Iterator[Check]:
         )
         return
     left, together = left - recipe.validation_rows, prompts_at_once(recipe)
-    if left < together:
+    if left < together <= head.rows:
         yield _error(
             "few_prompts",
             f"{together} prompts are answered at once, and {left} are there: TRL leaves incomplete rounds out, so no "

@@ -1,6 +1,9 @@
-"""Makes a tiny random model of the same architecture as a real one, then runs a script in this process's place.
+"""Makes a tiny random model of the same architecture as a real one, then runs a script.
 
-    python tiny_model.py MODEL_FILES TINY_MODEL SCRIPT
+    python tiny_model.py MODEL_FILES TINY_MODEL SCRIPT [TRIAL]
+
+With TRIAL, the file `trial.py` in a folder with what it imports, that one runs the script in this process; else the
+script takes this process's place.
 
 ``MODEL_FILES`` holds the real model's config.json and tokenizer, no weights; ``TINY_MODEL`` is written. It runs in
 the environment of the script, where mlintern may be missing: it uses the standard library, and transformers.
@@ -8,6 +11,7 @@ the environment of the script, where mlintern may be missing: it uses the standa
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -106,8 +110,15 @@ def is_tokenizer_file(name: str) -> bool:
     )
 
 
-def main(source: str, target: str, script: str) -> None:
+def main(source: str, target: str, script: str, trial: str = "") -> None:
     make(Path(source), Path(target))
+    if trial:
+        folder = Path(trial).parent
+        sys.path.insert(0, str(folder.parent))
+        module = importlib.import_module(f"{folder.name}.trial")
+        sys.argv[:] = [script]
+        module.run(script)
+        return
     os.execv(sys.executable, [sys.executable, script])
 
 

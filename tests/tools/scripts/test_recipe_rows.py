@@ -59,9 +59,9 @@ def test_a_limit_leaves_rows_beside_validation() -> None:
         parse_recipe(given)
 
 
-@pytest.mark.parametrize(("count", "ok"), [(3, False), (4, True)])
-def test_prompts_for_one_round_of_answers_are_there(tmp_path: Path, store: ScriptStore, count: int, ok: bool) -> None:
-    result = store.render(recipe(tmp_path, "grpo", {"prompt": "a"}, count))
+@pytest.mark.parametrize(("held", "ok"), [(7, False), (6, True)])
+def test_prompts_for_one_round_of_answers_are_left(tmp_path: Path, store: ScriptStore, held: int, ok: bool) -> None:
+    result = store.render(recipe(tmp_path, "grpo", {"prompt": "a"}, 10, holdout={"rows": held}))
     assert result.ok is ok
     assert [check.rule for check in result.checks if check.severity == "error"] == ([] if ok else ["few_prompts"])
 
