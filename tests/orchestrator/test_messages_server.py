@@ -32,8 +32,10 @@ TOOL = {"name": "look", "description": "Looks.", "input_schema": {"type": "objec
 GO = [{"role": "user", "content": "go"}]
 
 
-async def ask(server: MessagesServer, **changes: Any) -> Any:
-    async with anthropic.AsyncAnthropic(base_url=server.url, api_key="test", max_retries=0, timeout=0.5) as client:
+async def ask(server: MessagesServer, *, patience: float = 30.0, **changes: Any) -> Any:
+    """``patience`` in seconds: how long nothing may come."""
+    address = {"base_url": server.url, "api_key": "test"}
+    async with anthropic.AsyncAnthropic(**address, max_retries=0, timeout=patience) as client:
         request = {"model": "claude-sonnet-5-5", "max_tokens": 500, "messages": GO, **changes}
         async with client.beta.messages.stream(**request) as stream:
             return await stream.get_final_message()
@@ -85,7 +87,7 @@ async def test_every_fault_reaches_the_client_as_the_sdk_reports_it(
 ) -> None:
     async with MessagesServer([answer]) as server:
         with pytest.raises(expected):
-            await ask(server)
+            await ask(server, patience=0.5 if expected is httpx2.ReadTimeout else 30.0)
 
 
 async def test_a_stream_that_ends_early_has_no_stop_reason() -> None:

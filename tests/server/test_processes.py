@@ -153,7 +153,7 @@ def serving_http(home: Path, host: str = "127.0.0.1") -> Iterator[str]:
         yield line.rpartition(" ")[2].strip()
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_no_web_page_reaches_the_http_server_whatever_its_address(tmp_path
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     with serving_http(tmp_path / "home", host) as address:
         async with httpx2.AsyncClient() as browser:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 foreign = await browser.post(address, json=body, headers={"Origin": "http://evil.example"})
                 neighbour = await browser.post(address, json=body, headers={"Origin": "http://localhost:3000"})
                 rebound = await browser.post(address, json=body, headers={"Host": "evil.example"})

@@ -152,7 +152,7 @@ async def test_files_that_take_long_to_hash_are_gone_on_with_by_the_next_call(
     def slowly(chunks: Any, size: int, known: Any) -> Any:
         read.append(size)
         if size == 1000:
-            held.wait(30)
+            held.wait(120)
         return real(chunks, size, known)
 
     monkeypatch.setattr(files, "_read", slowly)
@@ -161,9 +161,9 @@ async def test_files_that_take_long_to_hash_are_gone_on_with_by_the_next_call(
         hub.make("me/model")
         client = HubClient(environ={"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_good"})
         options: dict[str, Any] = {"workspace": workspace, "ledger": ledger, "clock": clock, "hub": client}
-        publisher = Publisher(**options, reading_seconds=0.3)
+        publisher = Publisher(**options, reading_seconds=2.0)
         for _ in range(2):
-            with anyio.fail_after(20), pytest.raises(Conflict, match="still being read: 1 files done") as caught:
+            with anyio.fail_after(60), pytest.raises(Conflict, match="still being read: 1 files done") as caught:
                 await publisher.plan("upload", "me/model", source=str(folder))
             assert "same arguments" in caught.value.next_step
         held.set()

@@ -547,7 +547,7 @@ async def test_two_submissions_at_once_cannot_together_pass_the_budget(lab: Dist
     barrier = threading.Barrier(len(specs))
 
     def record(spec: JobSpec) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         try:
             lab.jobs._submitter.record_intent(spec)
             outcomes.append("reserved")

@@ -150,7 +150,7 @@ async def test_accounts_that_do_not_answer_lose_no_job(cluster: Slurm, forgotten
         await backend.status(job.handle)
     assert "accounting does not answer" in await backend.examine()
     cluster.start_accounting()
-    with anyio.fail_after(20):
+    with anyio.fail_after(90):
         while "accounting answers" not in await backend.examine():
             await anyio.sleep(0.1)
     assert (await backend.status(job.handle)).state == "succeeded"
@@ -207,12 +207,13 @@ async def test_a_suspended_job_still_runs_and_its_suspension_is_not_paid_for(clu
     first = await backend.status(handle)
     assert first.state == "running" and first.detail == "SUSPENDED" and first.started_at is not None
     counted = cluster.run("squeue", "-h", f"--jobs={handle.reference}", "-o", "%M").strip()
-    with anyio.fail_after(10):
-        while time.time() - first.started_at < 5:
+    with anyio.fail_after(60):
+        minutes, seconds = map(int, counted.split(":"))
+        ran = 60 * minutes + seconds
+        while time.time() - first.started_at < ran + 5:
             await anyio.sleep(0.1)
     later = await backend.status(handle)
-    assert counted.startswith("0:0") and later.run_seconds is not None
-    assert later.run_seconds <= int(counted.split(":")[1]) + 1
+    assert later.run_seconds is not None and later.run_seconds <= ran + 1
     cluster.run("scontrol", "resume", handle.reference)
     await backend.cancel(handle, reason="")
     assert (await ended(backend, handle)).state == "cancelled"
@@ -228,7 +229,7 @@ async def test_a_number_that_a_new_cluster_gave_to_another_job_is_not_taken_for_
         assert (await ended(backend, old)).state == "failed"
         (Path(old.details["folder"]) / RECORD).unlink()
         if accounting:
-            with anyio.fail_after(20):
+            with anyio.fail_after(90):
                 while accounts_of(slurm, old, "State") != ["FAILED"]:
                     await anyio.sleep(0.1)
         slurm.forget_everything()
