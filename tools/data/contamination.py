@@ -14,6 +14,7 @@ import anyio.to_thread
 from mlintern.common.text import cut
 from mlintern.tools.data.contamination_inputs import Part, Side, check_columns, find_part, open_side
 from mlintern.tools.data.contamination_search import ContaminationSearch, Outcome
+from mlintern.tools.data.filters import numbers_text
 from mlintern.tools.data.inspection_results import ContaminationMatch, ContaminationResult
 from mlintern.tools.data.local_files import LocalSplit
 from mlintern.tools.data.ngram_index import Match
@@ -190,6 +191,7 @@ def _result(
         flagged=len(flagged),
         rate=round(len(flagged) / counts[1], 6),
         train_rows_flagged=len(found.train_rows),
+        filter=f"drop_rows={numbers_text(found.train_rows)}" if 0 < len(found.train_rows) <= MOST_NUMBERS else "",
         same_template=len(varied),
         matches=flagged[:MOST_MATCHES] + varied[:MOST_TEMPLATES],
         matches_left_out=max(0, len(flagged) - MOST_MATCHES) + max(0, len(varied) - MOST_TEMPLATES),

@@ -173,6 +173,9 @@ class ContaminationResult(BaseModel):
     flagged: int = Field(description="evaluation rows of which a text stands in the training data")
     rate: float = Field(description="flagged / evaluation_rows")
     train_rows_flagged: int = Field(description="training rows that hold a text of the evaluation set")
+    filter: str = Field(
+        default="", description="for a recipe's `filter`: drop_rows with these rows; empty if over 1,000"
+    )
     same_template: int = Field(
         default=0, description="further evaluation rows that differ from a row in numbers only"
     )

@@ -53,6 +53,7 @@ def findings(ended: Ended) -> Iterator[Check]:
     if ended.state == "succeeded":
         yield from _missing(ended)
         yield from _data(ended)
+        yield from _items(ended)
         yield _success(ended)
     elif ended.state == "timed_out":
         yield Check(
@@ -163,6 +164,14 @@ def _missing(ended: Ended) -> Iterator[Check]:
             message="It names an evaluation, but reported none.",
             fix="Is evaluate() still called?",
         )
+
+
+def _items(ended: Ended) -> Iterator[Check]:
+    """How many rows of an evaluation, or of prompts, its `prepare` left out."""
+    for row in _telemetry(ended.output):
+        if row.get("kind") == "items":
+            message = f"Of {row.get('loaded')} rows to ask, `prepare` left out {row.get('left_out')}."
+            yield Check(rule="items", severity="note", message=message)
 
 
 def _data(ended: Ended) -> Iterator[Check]:

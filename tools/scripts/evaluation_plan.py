@@ -177,7 +177,9 @@ class EvaluationPlan(Asking):
     id_column: str = Field(
         default="id", description="Column of a stable id; where absent, a hash of the item is the id."
     )
-    prepare: str | None = Field(default=None, description="Source of a function row -> row that is applied first.")
+    prepare: str | None = Field(
+        default=None, description="Source of a function row -> row, or None to leave it out; applied first."
+    )
     prompt: str | None = Field(
         default=None,
         description="What is asked. {question} and {choices} are replaced; with {choices} the options are shown as "

@@ -13,10 +13,17 @@ __all__ = ["FILTERS_HELP", "Filters", "read_filters"]
 
 @dataclass(frozen=True)
 class Filters:
-    """``own`` see rows as they were loaded, ``named`` see prepared ones."""
+    """``own`` see each row as it was loaded, ``named`` each prepared one; the others take all rows at once.
+
+    Attributes:
+        loaded: of all rows as they are loaded.
+        whole: of all prepared rows, after ``named``.
+    """
 
     own: tuple[Snippet, ...] = ()
     named: tuple[Snippet, ...] = ()
+    loaded: tuple[Snippet, ...] = ()
+    whole: tuple[Snippet, ...] = ()
 
 
 def read_filters(given: str | list[str] | None) -> Filters:
@@ -27,8 +34,14 @@ def read_filters(given: str | list[str] | None) -> Filters:
     """
     texts = [given] if isinstance(given, str) else given or []
     own = [text for text in texts if "def " in text]
-    named = [text for text in texts if "def " not in text]
+    named = [named_filter(text) for text in texts if "def " not in text]
+
+    def of(kind: str) -> tuple[Snippet, ...]:
+        return tuple(read_snippet(one.source, what="filter", parameters=1) for one in named if one.of == kind)
+
     return Filters(
-        tuple(read_snippet(text, what="filter", parameters=1, prefer="keep") for text in own),
-        tuple(read_snippet(named_filter(text), what="filter", parameters=1) for text in named),
+        own=tuple(read_snippet(text, what="filter", parameters=1, prefer="keep") for text in own),
+        named=of("row"),
+        loaded=of("loaded"),
+        whole=of("rows"),
     )

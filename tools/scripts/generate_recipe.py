@@ -51,7 +51,9 @@ class GenerateRecipe(Asking, RunRecipe):
     prompt_column: str = Field(default="prompt", description="Column of the prompt: text, or chat messages.")
     answer_column: str = Field(default="answer", description="Column of the right answer, for the verifier.")
     id_column: str = "id"
-    prepare: str | None = Field(default=None, description="Source of a function row -> row that is applied first.")
+    prepare: str | None = Field(
+        default=None, description="Source of a function row -> row, or None to leave it out; applied first."
+    )
     template: str | None = Field(
         default=None, description="What is asked; {prompt} is replaced. To rewrite prompts or make new ones of seeds."
     )

@@ -47,8 +47,21 @@ class DatasetPart(Strict):
                 raise BadInput(f"{self.dataset} has weight and rows.", next_step="Keep one of them.")
             if self.prepare is not None:
                 read_snippet(self.prepare, what="prepare", parameters=1, prefer="prepare")
-            read_filters(self.filter)
+            check_row_numbers(self.filter, held_out=self.holdout is not None)
         return self
+
+
+def check_row_numbers(given: str | list[str] | None, *, held_out: bool) -> None:
+    """Refuse filters that are none, and row numbers where the rows have lost theirs.
+
+    Raises:
+        BadInput: a filter is none, or `drop_rows` stands beside a `holdout`, which draws rows by chance.
+    """
+    if read_filters(given).loaded and held_out:
+        raise BadInput(
+            "`drop_rows` counts rows as the data has them, and `holdout` draws them by chance.",
+            next_step="Train on the copy without these rows: check_contamination writes it with write_filtered.",
+        )
 
 
 def check_renames(columns: dict[str, str]) -> None:

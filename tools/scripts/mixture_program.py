@@ -32,15 +32,19 @@ class LoadedPart:
     prepare: str | None
     own_filters: tuple[str, ...]
     named_filters: tuple[str, ...]
+    loaded_filters: tuple[str, ...]
+    whole_filters: tuple[str, ...]
 
     @property
     def changes_rows(self) -> bool:
-        return bool(self.prepare or self.own_filters or self.named_filters)
+        every = (self.own_filters, self.named_filters, self.loaded_filters, self.whole_filters)
+        return bool(self.prepare or any(every))
 
     @property
     def streams(self) -> bool:
         """Whether only some rows are drawn, by a loader that can read a stream."""
-        return bool(self.count) and not self.holdout and not self.source.kind.startswith("saved")
+        whole = self.holdout or self.loaded_filters or self.source.kind.startswith("saved")
+        return bool(self.count) and not whole
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ def training_data(parts: Sequence[DatasetPart], *, mixed: bool, limit: int | Non
                 prepare=prepare or None,
                 own_filters=tuple(own.add(snippet) for snippet in filters.own),
                 named_filters=tuple(own.add(snippet) for snippet in filters.named),
+                loaded_filters=tuple(own.add(snippet) for snippet in filters.loaded),
+                whole_filters=tuple(own.add(snippet) for snippet in filters.whole),
             )
         )
         constants |= _constants(part, prefix)

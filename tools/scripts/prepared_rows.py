@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlintern.tools.data.filters import named_filter
+from mlintern.tools.data.filters import first_of_each, named_filter
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.hand_written import kept_columns
 from mlintern.tools.scripts.script_ast import Code
 from mlintern.tools.scripts.snippet_process import is_plain, run_over
-from mlintern.tools.scripts.snippets import read_snippet
+from mlintern.tools.scripts.snippets import Snippet, read_snippet
 from mlintern.tools.scripts.store import Script
 
 Row = dict[str, Any]
@@ -65,6 +65,10 @@ def prepared(
     except BadInput:
         return None
     for field, source, function in steps:
+        if not function:  # a filter of ours over all rows
+            at_once = _kept_at_once(source, made, numbers)
+            numbers, made = [numbers[at] for at in at_once], [made[at] for at in at_once]
+            continue
         if not is_plain(source):
             return None
         outcomes = run_over(source, function, rows=made)
@@ -85,21 +89,37 @@ def prepared(
 
 
 def _steps(recipe: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(field, source, function) in the order of the script: own filters, `prepare`, named filters."""
+    """(field, source, function) in the order of the script: own filters, `prepare`, named filters.
+
+    A named filter over all rows has its name in place of its source, and no function.
+    """
     given = recipe.get("filter") or []
     texts = [given] if isinstance(given, str) else list(given)
-    steps = [
+    named = [(text, named_filter(text)) for text in texts if "def " not in text]
+    at_once = {kind: [("filter", text, None) for text, one in named if one.of == kind] for kind in ("loaded", "rows")}
+    steps: list[tuple[str, str, Snippet | None]] = [*at_once["loaded"]]
+    steps += [
         ("filter", text, read_snippet(text, what="filter", parameters=1, prefer="keep"))
         for text in texts
         if "def " in text
     ]
     if isinstance(source := recipe.get("prepare"), str):
         steps.append(("prepare", source, read_snippet(source, what="prepare", parameters=1, prefer="prepare")))
-    for text in texts:
-        if "def " not in text:
-            source = named_filter(text)
-            steps.append(("filter", source, read_snippet(source, what="filter", parameters=1)))
-    return [(field, text, snippet.function) for field, text, snippet in steps]
+    steps += [
+        ("filter", one.source, read_snippet(one.source, what="filter", parameters=1))
+        for _, one in named
+        if one.of == "row"
+    ]
+    steps += at_once["rows"]
+    return [(field, text, snippet.function if snippet else "") for field, text, snippet in steps]
+
+
+def _kept_at_once(text: str, rows: Sequence[Row], numbers: Sequence[int]) -> list[int]:
+    """Which of ``rows``, numbered so in the data, a filter over all rows keeps."""
+    named = named_filter(text)
+    if named.of == "rows":
+        return first_of_each(rows)
+    return [at for at, number in enumerate(numbers) if number not in named.dropped]
 
 
 def _renamed(row: Row, columns: Any, *, keeps_all: bool) -> Row:

@@ -30,7 +30,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
     mixed = bool(recipe.datasets)
     data = training_data(recipe.parts, mixed=mixed, limit=recipe.limit)
     filters = read_filters(recipe.filter if mixed else None)
-    over_all = (*filters.own, *filters.named)
+    over_all = (*filters.own, *filters.named, *filters.whole)
     rewards = reward_functions(recipe.rewards if isinstance(recipe, WithRewards) else ())
     lora = recipe.lora is not None
     adapter = is_local(recipe.model) and (Path(recipe.model) / "adapter_config.json").is_file()
@@ -54,7 +54,8 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "parts": data.parts,
             "mixed": mixed,
             "interleaves": recipe.mix == "interleave",
-            "mixture_filters": [snippet.function for snippet in over_all],
+            "mixture_filters": [snippet.function for snippet in (*filters.own, *filters.named)],
+            "mixture_whole_filters": [snippet.function for snippet in filters.whole],
             "rewarded": isinstance(recipe, WithRewards),
             "reward_list": rewards.argument,
             "teacher": isinstance(recipe, WithTeacher),

@@ -12,7 +12,14 @@ from mlintern.tools.scripts.data_sources import normalise_source, splits_overlap
 from mlintern.tools.scripts.evaluation_plan import EvaluationPlan
 from mlintern.tools.scripts.filter_snippets import FILTERS_HELP, read_filters
 from mlintern.tools.scripts.hyperparameters import check_hyperparameters, hoist_recipe_fields
-from mlintern.tools.scripts.mixture import MOST_PARTS, OF_A_PART, DatasetPart, check_mixture, check_renames
+from mlintern.tools.scripts.mixture import (
+    MOST_PARTS,
+    OF_A_PART,
+    DatasetPart,
+    check_mixture,
+    check_renames,
+    check_row_numbers,
+)
 from mlintern.tools.scripts.recipe_parts import Holdout, Lora, Source, read_dataset_fields, validation_errors
 from mlintern.tools.scripts.rewards import Reward, named_rewards
 from mlintern.tools.scripts.run_recipe import Dtype, RunRecipe
@@ -144,7 +151,12 @@ class TrainingFields(RunRecipe):
                 self.resume_from_checkpoint = normalise_source(self.resume_from_checkpoint, kind="model")
             if self.prepare is not None:
                 read_snippet(self.prepare, what="prepare", parameters=1, prefer="prepare")
-            read_filters(self.filter)
+            check_row_numbers(self.filter, held_out=self.holdout is not None)
+            if self.datasets and read_filters(self.filter).loaded:
+                raise BadInput(
+                    "`drop_rows` counts the rows of one dataset, and the filter of a mixture sees those of all.",
+                    next_step="Give it to the one of `datasets` that it is meant for.",
+                )
             if self.save_steps > 1 and self.save_steps != int(self.save_steps):
                 raise BadInput(
                     f"save_steps {self.save_steps} is no whole number.", next_step="Use one, or a share below 1."

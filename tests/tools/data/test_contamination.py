@@ -92,6 +92,7 @@ async def test_the_filtered_copy_lacks_the_flagged_rows_and_nothing_else(
     target = tmp_path / f"clean.{form}"
     result = await checker.check(str(train), str(evaluation), filtered=str(target))
     assert (result.train_rows_flagged, result.filtered) == (1, str(target))
+    assert result.filter == "drop_rows=5"
     if form == "parquet":
         kept: list[Any] = pq.read_table(target)["n"].to_pylist()
     elif form == "jsonl":

@@ -445,4 +445,20 @@ def test_a_stopped_evaluation_goes_on_where_it_stood_and_one_of_other_settings_s
     assert len(asked) == 40
 
 
+def test_rows_for_which_prepare_returns_nothing_are_not_asked_and_counted(
+    script: Callable[..., tuple[ModuleType, Path]],
+) -> None:
+    few = "def prepare(row):\n    return None if row['answer'] > 6 else {'mark': row['answer']}\n"
+    module, output = script(prepare=few, limit=None)
+    output.mkdir()
+    items, _ = module.read_items()
+    told = json.loads((output / "metrics.jsonl").read_text().splitlines()[0])
+    assert told["kind"] == "items" and told["loaded"] == 200
+    assert len(items) == told["kept"] == 200 - told["left_out"] < 200
+    module, output = script(prepare="def prepare(row):\n    return None\n")
+    output.mkdir()
+    with pytest.raises(SystemExit, match="leaves out all of 200 rows"):
+        module.read_items()
+
+
 LETTER = "def prepare(row):\n    return {**row, 'answer': 'ABCDEFGHIJ'[row['answer']]}\n"

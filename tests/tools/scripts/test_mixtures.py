@@ -218,3 +218,41 @@ def test_of_a_dataset_far_larger_than_the_limit_only_a_stream_is_read(tmp_path: 
     assert len(small) == len(streamed) == 20
     assert len({row["text"] for row in streamed}) == 20
     assert [row["text"].split()[1] for row in streamed] != [str(number) for number in range(20)]
+
+
+def test_a_set_drops_its_own_repeats_and_remembers_nothing_of_another(sets: Any, load: Any) -> None:
+    twice = {"dataset": str(sets[1]), "prepare": TALKED, "filter": "deduplicate"}
+    rows, told = load({"datasets": [twice, dict(twice)]})
+    assert [part["kept"] for part in told["parts"]] == [41, 41]
+    again, _ = load({"datasets": [twice, dict(twice)]})
+    assert len(again) == len(rows) == 82
+    _, told = load({"datasets": [twice, twice], "filter": "deduplicate"})
+    assert told["kept"] == 41
+
+
+def test_rows_are_left_out_by_their_numbers_in_the_data(sets: Any, load: Any) -> None:
+    rows, told = load({"dataset": str(sets[0]), "prepare": ASKED, "filter": "drop_rows=0,2-3"})
+    assert [said(row) for row in rows[:3]] == [f"What is {n} plus 1?" for n in (1, 4, 6)]
+    assert (told["loaded"], told["left_out"]) == (91, 4)
+    held = {"dataset": str(sets[0]), "filter": "drop_rows=1", "holdout": {"rows": 5, "seed": 0}}
+    for wrong in (held, {"datasets": [held]}, {"datasets": [{"dataset": str(sets[0])}], "filter": "drop_rows=1"}):
+        with pytest.raises(BadInput, match="drop_rows"):
+            parse_recipe({"trainer": "sft", "model": "a/b", **wrong})
+
+
+def test_prepare_sees_each_row_once_and_columns_may_begin_with_rows_without_them(tmp_path: Path, load: Any) -> None:
+    """Of 2,500 rows the first 2,000 have no tools; `datasets` would take the column for one of nulls."""
+    data = tiny_model.write_rows(tmp_path / "many.jsonl", ({"n": number} for number in range(2500)))
+    prepare = """
+def prepare(row):
+    with open(CALLS, "a") as file:
+        file.write("x")
+    if row["n"] % 5 == 1:
+        return None
+    return {"text": str(row["n"]), **({"tools": "[]"} if row["n"] >= 2000 else {})}
+"""
+    calls = tmp_path / "calls"
+    rows, told = load({"dataset": str(data), "prepare": prepare.replace("CALLS", repr(str(calls)))})
+    assert (len(rows), told["left_out"]) == (2000, 500)
+    assert (rows[0]["tools"], rows[-1]["tools"]) == (None, "[]")
+    assert len(calls.read_text()) == 2500

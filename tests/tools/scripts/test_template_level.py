@@ -143,10 +143,10 @@ def rules(result: CheckResult) -> set[str]:
 async def test_sound_rows_pass_and_it_is_said_how_many_were_seen(
     desk: Desk, trainer: str, row: dict[str, Any]
 ) -> None:
-    result = await desk.check([row, row], trainer=trainer)
+    result = await desk.check([row] * 4, trainer=trainer)
     assert result.ok and rules(result) == {"template"}, result.checks
     note = found(result, "template").message
-    assert "first 2 rows" in note and "longest" in note
+    assert "first 4 rows" in note and "longest" in note
 
 
 async def test_a_row_that_the_template_refuses_is_named(desk: Desk) -> None:
@@ -179,9 +179,9 @@ async def test_a_prompt_that_is_rendered_otherwise_when_alone_is_shown_where_it_
     ],
 )
 async def test_every_trainer_has_an_account_of_content(desk: Desk, trainer: str, row: dict[str, Any]) -> None:
-    result = await desk.check([row, row], trainer=trainer)
+    result = await desk.check([row] * 4, trainer=trainer)
     lost = found(result, "content_lost")
-    assert "2 of 2 rows" in lost.message and "say what is good" in lost.message
+    assert "4 of 4 rows" in lost.message and "say what is good" in lost.message
     assert not result.ok
 
 
@@ -281,7 +281,7 @@ async def test_rows_whose_prompt_alone_is_too_long_are_found(desk: Desk) -> None
 
 
 async def test_grpo_prompts_must_leave_room_for_a_completion(desk: Desk) -> None:
-    rows = [{"prompt": [user("hello")]}, {"prompt": [user("hello " * 90)]}]
+    rows = [{"prompt": [user("hello")]}, *[{"prompt": [user("hello " * 90)]}] * 3]
     model = desk.model(context=128)
     result = await desk.check(rows, trainer="grpo", model=model, hyperparameters={"max_completion_length": 64})
     check = found(result, "prompt_too_long")
@@ -355,6 +355,12 @@ async def test_a_preparation_that_we_offered_ourselves_is_run(desk: Desk, worksp
     assert offered
     result = await desk.check(rows, prepare=offered)
     assert "1 of the first 2 rows are left out" in found(result, "rows_left_out").message
+
+
+async def test_filters_over_all_rows_are_counted_as_the_script_counts_them(desk: Desk) -> None:
+    rows = [TALK, {"messages": [user("hello"), assistant("day")]}, TALK, {"messages": [user("good"), assistant("a")]}]
+    result = await desk.check(rows, filter=["deduplicate", "drop_rows=1"])
+    assert "2 of the first 4 rows are left out" in found(result, "rows_left_out").message
 
 
 async def test_an_edited_script_is_checked_by_what_stands_at_its_top(desk: Desk) -> None:
