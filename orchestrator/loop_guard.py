@@ -18,14 +18,16 @@ third time within `MEMORY` calls.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlintern.common.text import cut
-from mlintern.orchestrator.result_reading import cause_of_failure, facts_of, is_over, waits
+from mlintern.orchestrator.result_reading import causes_of_failure, facts_of
 from mlintern.orchestrator.signatures import call_key, masked, result_key, text_of
+from mlintern.orchestrator.states import is_over, waits
 
 Level = Literal["hint", "refuse", "stop"]
 LEVELS: tuple[Level, ...] = ("hint", "refuse", "stop")
@@ -77,9 +79,9 @@ class _Seen:
 
 @dataclass
 class _ErrorStreak:
-    """The same error of one tool: ``times`` in a row for this tool, ``together`` without another tool in between."""
+    """The same cause of one tool: ``times`` in a row for this tool, ``together`` without another tool in between."""
 
-    error: str
+    causes: frozenset[str]
     times: int = 1
     together: int = 1
 
@@ -256,17 +258,19 @@ class LoopGuard:
 
     def _same_error(self, seen: _Seen, arguments: Mapping[str, Any], result: Any, is_error: bool) -> Iterator[Nudge]:
         previous, self._last_name = self._last_name, seen.name
-        streak = self._errors.get(seen.name)
+        work = _work(seen.name, arguments)
+        streak = self._errors.get(work)
         if seen.key in self._refused:
             return  # counted as a circle
-        error = cause_of_failure(result, is_error=is_error, arguments=arguments)
-        if error is None:
+        causes = causes_of_failure(result, is_error=is_error, arguments=arguments)
+        if not causes:
             if not seen.waits:  # a job that runs has not succeeded yet
-                self._errors.pop(seen.name, None)
+                self._errors.pop(work, None)
             return
-        if streak is None or streak.error != error:
-            self._errors[seen.name] = _ErrorStreak(error)
+        if streak is None or not streak.causes & causes:
+            self._errors[work] = _ErrorStreak(causes)
             return
+        streak.causes |= causes
         streak.times += 1
         streak.together = streak.together + 1 if previous == seen.name else 1
         level: Level | None = "hint" if streak.times == ERROR_REPEATS else None
@@ -315,6 +319,13 @@ ADVICE: dict[Level, str] = {
     "refuse": "It will not be executed again now: write a new plan first.",
     "stop": "The run stops here.",
 }
+
+
+def _work(name: str, arguments: Mapping[str, Any]) -> str:
+    """What a tool is used for: of a shell, the program. That ``sbatch`` took a job does not mean that the job ran."""
+    command = next((arguments[key] for key in ("command", "cmd") if isinstance(arguments.get(key), str)), "")
+    program = re.sub(r"^(?:\w+=\S*\s+)*", "", command.strip()).split(maxsplit=1)[:1]
+    return " ".join([name, *program])
 
 
 def _similar(one: str, other: str) -> bool:

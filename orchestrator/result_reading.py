@@ -1,7 +1,6 @@
-"""What a result says to the loop guard: does it wait for something, did it fail and of what, what facts are in it.
+"""What a result says to the loop guard: did it fail and of what, and what facts are in it.
 
-Servers are other people's, so nothing is taken for granted about the form: states are found nested in JSON, in tables
-such as ``squeue`` prints and in sentences; failures also where the call itself succeeded.
+A failure is found also where the call itself succeeded: a check that did not pass, a job that failed.
 """
 
 from __future__ import annotations
@@ -11,136 +10,79 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlintern.orchestrator.signatures import (
-    VOLATILE_KEY,
-    call_key,
-    error_key,
-    masked,
-    parsed,
-    scalars_of,
-    text_of,
-)
+from mlintern.orchestrator.signatures import VOLATILE_KEY, call_key, error_key, masked, parsed, scalars_of, text_of
+from mlintern.orchestrator.states import LONGEST_TEXT, fails_in_table, fields, has_failed, is_state
 
-DEPTH = 6
-LONGEST_TEXT = 4_000
-"""Characters of a text that is read for a state or a failure: a long document is about something else."""
-
-_WAITING_WORDS = (
-    r"queued|pending|running|starting|started|schedul(?:ed|ing)|waiting|in[ _-]progress|processing|configuring|"
-    r"completing|requeued|suspended|provisioning|initiali[sz]ing|building|not[ _]ready|containercreating|"
-    r"job_state_(?:queued|pending|running)|active|working"
-)
-_OVER_WORDS = (
-    r"succeeded|success|completed?|done|finished|failed|failure|error|cancell?ed|timed?_?out|lost|deleted|"
-    r"out_of_memory|node_fail|preempted|job_state_(?:succeeded|failed|cancelled)|stopped|terminated|crashed"
-)
-WAITING = re.compile(_WAITING_WORDS, re.IGNORECASE)
-OVER = re.compile(_OVER_WORDS, re.IGNORECASE)
-_STATE_KEY = re.compile(r"(?:^|_)(?:state|status|phase|stage)$|^st$", re.IGNORECASE)
-_SCHEDULER_CODES = frozenset({"PD", "R", "CF", "CG", "RQ", "S", "RD", "SO"})
-_STATE_COLUMN = frozenset({"st", "state", "status", "phase"})
-_SAID_WAITING = re.compile(
-    rf"\b(?:state|status|phase)\b[^\w\n]{{1,4}}(?:{_WAITING_WORDS})\b"
-    rf"|\b(?:is|are)(?: still| now| currently)? (?:{_WAITING_WORDS})\b"
-    rf"|\bstill (?:{_WAITING_WORDS})\b|^\W*(?:{_WAITING_WORDS})\W*$",
-    re.IGNORECASE,
-)
-
-_FAILED_STATE = re.compile(
-    r"failed|failure|error|errored|invalid|rejected|denied|crashed|timed?_?out|out_of_memory|lost|job_state_failed",
-    re.IGNORECASE,
-)
 _VERDICT_KEY = re.compile(r"^(?:ok|success|succeeded|passed|valid)$", re.IGNORECASE)
 _CAUSE_KEY = re.compile(
     r"(?:^|_)(?:error|errors|message|reason|cause|detail|details|stderr|exception|traceback|failures?|rule|problem)$",
     re.IGNORECASE,
 )
 _EXIT_KEY = re.compile(r"^(?:exit_?code|return_?code|exit_?status)$", re.IGNORECASE)
+_OUTPUT_KEY = re.compile(r"(?:^|_)(?:logs?|tail|output|stdout)$", re.IGNORECASE)
+_EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit)\b(?::.*)?$", re.MULTILINE
+)
 _FAILED_TEXT = re.compile(
     r"\A\W*(?:error|failed|failure|fatal|exception|traceback)\b|\bexit(?:ed with)?[ _](?:code|status)\W{0,3}[1-9]"
-    r"|^\w*(?:Error|Exception): ",
+    r"|^\w*(?:Error|Exception): |^[\w./-]+: (?:fatal )?error: ",
     re.IGNORECASE | re.MULTILINE,
 )
 _FLOAT = re.compile(r"(?<![\w.])[-+]?\d+\.\d+(?:e[-+]?\d+)?|(?<![\w.])[-+]?\d+e[-+]?\d+", re.IGNORECASE)
+_LONG_NUMBER = re.compile(r"(?<![\w.])\d{4,}(?![\w])")
 _NAME_WITH_COUNTER = re.compile(r"(?<=[a-z])([_-]?)v?\d+\b", re.IGNORECASE)
 
-_RANKING_KEY = re.compile(r"(?:^|_)(?:score|similarity|relevance|rank|distance|took|query|limit|offset)$", re.I)
+_RANKING_KEY = re.compile(
+    r"(?:^|_)(?:score|similarity|relevance|rank|distance|took|query|search|limit|offset|cursor|next|token)$",
+    re.IGNORECASE,
+)
 _PAGE_SIZE = re.compile(r"(?:^|_)(?:limit|max|size|top_?k|count|results|chars|n|timeout)(?:$|_)", re.IGNORECASE)
 _NOTHING_FOUND = re.compile(
     r"\W*|(?:there (?:are|is) )?no (?:\w+ )?(?:results?|matches|items?|papers?|files?|entries|hits)\b.{0,60}|"
     r"nothing(?: was)? found\b.{0,60}|none|null|0 (?:results?|matches|items?)\b.{0,60}",
     re.IGNORECASE,
 )
+_AROUND = ",:;'\"()[]{}│├└─"
 _WORDS_OF_A_SHORT_LINE = 12
 _FEW_FACTS = 4
 _MOST_LINES = 3_000
 
 
-def waits(result: Any) -> bool:
-    """Whether it names a state that lawfully stays as it is, or asks to come again later."""
-    value = parsed(result)
-    if not isinstance(value, str):
-        return any(
-            (_STATE_KEY.search(key) and isinstance(each, str) and _is_waiting(each))
-            or (key.startswith("retry_after") and bool(each))
-            for key, each in _fields(value)
-        )
-    return len(value) <= LONGEST_TEXT and (bool(_SAID_WAITING.search(value)) or _waits_in_table(value))
+def causes_of_failure(result: Any, *, is_error: bool, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """Keys of what went wrong: two failures with a key in common have the same cause. Empty if nothing went wrong.
 
-
-def is_over(result: Any) -> bool:
-    """Whether it names a final state: asking for that again brings nothing."""
-    value = parsed(result)
-    if isinstance(value, str):
-        return bool(OVER.fullmatch(value.strip().strip(".!")))
-    states = [each for key, each in _fields(value) if _STATE_KEY.search(key) and isinstance(each, str)]
-    return any(OVER.fullmatch(state.strip()) for state in states)
-
-
-def _is_waiting(state: str) -> bool:
-    state = state.strip()
-    return bool(WAITING.fullmatch(state)) or state in _SCHEDULER_CODES - {"S"}
-
-
-def _waits_in_table(text: str) -> bool:
-    """A line under a heading with a column of states, as ``squeue``, ``sacct`` or ``kubectl get`` print it."""
-    column: int | None = None
-    for line in text.splitlines():
-        words = line.split()
-        heading = [place for place, word in enumerate(words) if word.lower() in _STATE_COLUMN]
-        if heading and len(words) > 1:
-            column = heading[0]
-        elif column is not None and len(words) > column:
-            nearby = words[max(0, column - 1) : column + 2]  # names with spaces shift the columns
-            if any(word in _SCHEDULER_CODES or WAITING.fullmatch(word) for word in nearby):
-                return True
-        elif column is None and len(words) >= 5 and {"PD", "CF", "CG"} & set(words):
-            return True  # squeue without its heading
-    return False
-
-
-def cause_of_failure(result: Any, *, is_error: bool, arguments: Mapping[str, Any]) -> str | None:
-    """A key of what went wrong, the same for the same cause; None if nothing did.
-
-    Echoes of the arguments, numbers with a decimal point and counters in names are no part of the cause.
+    Numbers with a decimal point, long numbers and counters in names are no part of a cause, and of a traceback only
+    its exception is. One key leaves out the echoes of the arguments as well; the other does not, as a small number
+    among the arguments may stand in the text for something else.
     """
     value = parsed(result)
     if not (is_error or _failed(value)):
-        return None
-    said = value if isinstance(value, str) else _causes(value)
+        return frozenset()
+    said = _exception(value) if isinstance(value, str) else _causes(value)
     text = said if isinstance(said, str) else "\n".join(sorted(set(said))) or text_of(result)
-    text = _NAME_WITH_COUNTER.sub(r"\1<n>", _FLOAT.sub("<x>", text))
-    plain = {key: _NAME_WITH_COUNTER.sub(r"\1<n>", v) if isinstance(v, str) else v for key, v in arguments.items()}
-    return error_key(text, plain)
+    text = _without_counts(_FLOAT.sub("<x>", text))
+    plain = {key: _without_counts(v) if isinstance(v, str) else v for key, v in arguments.items()}
+    return frozenset({error_key(text, {}), error_key(text, plain)})
+
+
+def _without_counts(text: str) -> str:
+    return _LONG_NUMBER.sub("<n>", _NAME_WITH_COUNTER.sub(r"\1<n>", text))
+
+
+def _exception(text: str) -> str:
+    """The exceptions of a text that holds a traceback, which stands at other lines each time; else the text."""
+    if "Traceback" not in text:
+        return text
+    return "\n".join(match.group() for match in _EXCEPTION.finditer(text)) or text
 
 
 def _failed(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= LONGEST_TEXT and bool(_FAILED_TEXT.search(value))
-    for key, each in _fields(value, depth=3):
+        return len(value) <= LONGEST_TEXT and (bool(_FAILED_TEXT.search(value)) or fails_in_table(value))
+    for key, each in fields(value, depth=3):
         if _VERDICT_KEY.match(key) and each is False:
             return True
-        if _STATE_KEY.search(key) and isinstance(each, str) and _FAILED_STATE.fullmatch(each.strip()):
+        if is_state(key) and isinstance(each, str) and has_failed(each):
             return True
         if _EXIT_KEY.match(key) and isinstance(each, int) and each != 0:
             return True
@@ -150,27 +92,12 @@ def _failed(value: Any) -> bool:
 def _causes(value: Any) -> list[str]:
     """The texts that say why, nested ones too; of a traceback its last line."""
     found = []
-    for key, each in _fields(value):
+    for key, each in fields(value):
         if _CAUSE_KEY.search(key) and isinstance(each, str | int) and str(each).strip():
-            found.append(str(each).strip().splitlines()[-1])
+            found.append(_exception(str(each)).strip().splitlines()[-1])
+        elif _OUTPUT_KEY.search(key) and isinstance(each, str):
+            found += [match.group() for match in _EXCEPTION.finditer(each)]
     return found
-
-
-def _fields(value: Any, depth: int = DEPTH) -> Iterator[tuple[str, Any]]:
-    """Every (key, value) in a JSON value whose value is no container; items of a list under the key of the list."""
-    if depth < 0:
-        return
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            if isinstance(each, Mapping):
-                yield from _fields(each, depth - 1)
-            elif isinstance(each, list):
-                yield from _fields([{key: item} if not isinstance(item, Mapping) else item for item in each], depth)
-            else:
-                yield str(key), each
-    elif isinstance(value, list):
-        for each in value[:500]:
-            yield from _fields(each, depth - 1)
 
 
 @dataclass(frozen=True)
@@ -202,11 +129,12 @@ def _facts_of_text(text: str, echoes: set[str]) -> Iterator[str]:
         if len(words) > _WORDS_OF_A_SHORT_LINE:
             yield " ".join(words)
         else:
-            yield from (word for word in words if word not in echoes and word.strip(".,:;'\"()[]") not in echoes)
+            plain = (word.strip(_AROUND).removeprefix("./") for word in words if word not in echoes)
+            yield from (word for word in plain if word and word not in echoes)
 
 
 def _facts_of_json(value: Any, echoes: set[str]) -> Iterator[str]:
-    for key, each in _fields(value):
+    for key, each in fields(value):
         if VOLATILE_KEY.search(key) or _RANKING_KEY.search(key) or each is None or each in ("", 0, False):
             continue
         text = str(each)
