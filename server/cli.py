@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "host",
         metavar="HOST",
         help="claude-desktop, claude-code (this project), claude-code-user, cursor, vscode, codex, gemini, opencode,"
-        " zed, windsurf or lm-studio",
+        " zed, windsurf, cline or lm-studio",
     )
     install.add_argument("--print", action="store_true", dest="print_only", help="show the entry, write nothing")
     install.set_defaults(run=_install)

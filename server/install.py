@@ -51,6 +51,15 @@ def _opencode(server: dict[str, Any]) -> dict[str, Any]:
     return {"type": "local", "command": [server["command"], *server["args"]], "enabled": True}
 
 
+def _cline(server: dict[str, Any]) -> dict[str, Any]:
+    return {"transport": _named(server)}
+
+
+def _cline_file() -> Path:
+    named = os.environ.get("CLINE_MCP_SETTINGS_PATH", "").strip()
+    return Path(named) if named else Path.home() / ".cline" / "data" / "settings" / "cline_mcp_settings.json"
+
+
 def _at_home(*parts: str) -> Callable[[], Path]:
     return lambda: Path.home().joinpath(*parts)
 
@@ -95,6 +104,7 @@ HOSTS = {
     ),
     "zed": Host("Zed", _configured("zed", "settings.json"), key="context_servers", afterwards="It starts at once."),
     "windsurf": Host("Windsurf", _at_home(".codeium", "windsurf", "mcp_config.json")),
+    "cline": Host("Cline", _cline_file, entry=_cline, afterwards="Start `cline` again."),
     "lm-studio": Host("LM Studio", _at_home(".lmstudio", "mcp.json")),
 }
 
