@@ -1,4 +1,5 @@
 # make rehearse   the whole job on this machine, without an account: measure, train, evaluate, report
+# make rehearse-campaign  the same task as an experiment: baselines, four trials, a confirmation, a certificate (6 to 10 minutes)
 # make test       every test (make test-fast leaves out what trains a model or starts a cluster)
 # make check      formatting, lint, types, architecture, tests
 # make live       one small question to each real service that a key is set for; costs at most 3 US cents, and says so
@@ -22,7 +23,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 CONSTRAINTS := -c constraints/cpu.txt -c constraints/tested.txt
 
-.PHONY: install release map rehearse test test-fast live check format wheel-check bench mutants peers ray harness clean
+.PHONY: install release map rehearse rehearse-campaign test test-fast live check format wheel-check bench mutants peers ray harness clean
 
 $(READY): pyproject.toml constraints/cpu.txt constraints/tested.txt
 	@test -n "$(PYTHON)" || { echo "mlintern needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
@@ -36,6 +37,9 @@ install: $(READY)
 
 rehearse: $(READY)
 	$(BIN)/mlintern-orchestrate --rehearse --yes
+
+rehearse-campaign: $(READY)
+	$(BIN)/mlintern-orchestrate --rehearse=campaign --yes
 
 test: $(READY)
 	$(PYTEST)

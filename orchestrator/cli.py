@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rehearse",
         nargs="?",
         const="short",
-        choices=("short", "long"),
+        choices=("short", "campaign", "long"),
         help="run the whole loop on this machine with a fixed plan in the model's place",
     )
     return parser
@@ -187,9 +187,7 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.rehearse:
         from mlintern.orchestrator import rehearsal
 
-        return rehearsal.rehearse(
-            long=chosen.rehearse == "long", yes=chosen.yes, frontend=_frontend(chosen, interactive)
-        )
+        return rehearsal.rehearse(kind=chosen.rehearse, yes=chosen.yes, frontend=_frontend(chosen, interactive))
     if chosen.output is not None and not chosen.headless:
         raise UsageError(f"--output {chosen.output} belongs to -p: a terminal shows text")
     if chosen.goal is not None and not chosen.goal.strip():

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from mlintern.orchestrator.frontend import Frontend
 
 
-def rehearse(*, long: bool, yes: bool, frontend: Frontend) -> int:
+def rehearse(*, kind: str, yes: bool, frontend: Frontend) -> int:
     """Run the rehearsal; returns the exit code, 0 only if the target was reached and every step was real.
 
-    ``long``: three hundred turns with compactions, a doom loop, failures, a kill and a resume instead of training.
+    ``kind``: ``short``; ``campaign``, the same task as an experiment of four trials with a certificate; ``long``,
+    three hundred turns with compactions, a doom loop, failures, a kill and a resume instead of training.
     """
-    if long:
+    if kind == "long":
         from mlintern.orchestrator.rehearsal.long import run_long
 
         return run_long(frontend=frontend)
     from mlintern.orchestrator.rehearsal.run import run_first_light
 
-    return run_first_light(yes=yes, frontend=frontend)
+    return run_first_light(yes=yes, frontend=frontend, as_campaign=kind == "campaign")

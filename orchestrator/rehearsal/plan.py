@@ -70,9 +70,9 @@ def _first_light(inputs: Inputs) -> Plan:
             Call("list_hardware", {"backend": "local"}),
         ],
     )
-    verdict = _ok(data)["formats"]["sft"]
-    _ok(trainer)
-    _ok(hardware)
+    verdict = ok(data)["formats"]["sft"]
+    ok(trainer)
+    ok(hardware)
     if not verdict["ok"]:
         raise Stopped(f"the trainer does not take the data: {verdict['reason']}")
 
@@ -98,8 +98,8 @@ def _first_light(inputs: Inputs) -> Plan:
         f"{scored}I write the report.",
         [Call("list_runs", {"experiment": EXPERIMENT}), Call("write_report", {"experiment": EXPERIMENT})],
     )
-    _ok(runs)
-    _ok(report)
+    ok(runs)
+    ok(report)
     assert best is not None
     reached = "reached" if best.accuracy >= TARGET else "missed"
     yield Say(
@@ -129,7 +129,7 @@ def _evaluate(inputs: Inputs, *, model: Path | str, name: str, why: str) -> Gene
     }
     job_id, _ = yield from _run(recipe, why=why, timeout="10m")
     (rows,) = yield Say("", [Call("read_eval", {"source": job_id})])
-    accuracy = next((row["value"] for row in _ok(rows)["rows"] if row["metric"] == "accuracy"), None)
+    accuracy = next((row["value"] for row in ok(rows)["rows"] if row["metric"] == "accuracy"), None)
     if accuracy is None:
         raise Stopped(f"{job_id} left no accuracy")
     return _Measured(job_id, accuracy)
@@ -158,24 +158,24 @@ def _run(
 ) -> Generator[Say, list[Outcome], tuple[str, dict[str, Any]]]:
     """Render, check, estimate, submit (which asks for approval) and wait. Returns the job's id and last status."""
     (rendered,) = yield Say(why, [Call("render_script", {"recipe": recipe})])
-    script = _ok(rendered)
+    script = ok(rendered)
     if not script["ok"]:
         raise Stopped(f"the script has errors: {json.dumps(script['checks'])}")
     where = {"script_id": script["script_id"], "backend": "local", "timeout": timeout}
     checked, estimate = yield Say(
         "", [Call("check_script", {"script_id": script["script_id"]}), Call("estimate_job", where)]
     )
-    if not _ok(checked)["ok"] or _ok(estimate)["fits"] is False:
+    if not ok(checked)["ok"] or ok(estimate)["fits"] is False:
         raise Stopped("the script does not pass its checks, or does not fit this machine")
     (answer,) = yield Say("", [Call("submit_job", {**where, "experiment": EXPERIMENT, "run_name": recipe["name"]})])
-    submitted = _ok(answer)
+    submitted = ok(answer)
     if submitted["status"] not in ("submitted", "already_submitted"):
         raise Stopped(f"{recipe['name']} was not approved: {submitted['status']}. {submitted['note']}")
     job_id = submitted["job_id"]
     news = ""
     for _ in range(MAX_POLLS):
         (polled,) = yield Say(news, [Call("poll_job", {"job_id": job_id, "wait_seconds": POLL_SECONDS})])
-        status = _ok(polled)
+        status = ok(polled)
         news = _progress(status)
         if status["state"] in FINAL_STATES:
             if status["state"] != "succeeded":
@@ -204,11 +204,16 @@ def _compare(baseline: _Measured, candidate: _Measured) -> Generator[Say, list[O
             )
         ],
     )
-    row = next(row for row in _ok(compared)["rows"] if row["metric"] == "accuracy")
+    row = next(row for row in ok(compared)["rows"] if row["metric"] == "accuracy")
     return f"{row['verdict']} by {row['delta']:+.1%} (95 % CI {row['ci_low']:+.1%} to {row['ci_high']:+.1%})"
 
 
-def _ok(outcome: Outcome) -> dict[str, Any]:
+def ok(outcome: Outcome) -> dict[str, Any]:
+    """What a tool answered.
+
+    Raises:
+        Stopped: it failed; with its words.
+    """
     if outcome.is_error:
         raise Stopped(outcome.text)
     return outcome.data

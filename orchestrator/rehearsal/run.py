@@ -19,8 +19,10 @@ from mlintern.orchestrator.frontend import Frontend
 from mlintern.orchestrator.mcp_config import own_server
 from mlintern.orchestrator.options import Options
 from mlintern.orchestrator.prices import PRICES
+from mlintern.orchestrator.rehearsal.campaign_plan import campaign
+from mlintern.orchestrator.rehearsal.campaign_verify import CERTIFICATE, verify_campaign
 from mlintern.orchestrator.rehearsal.messages_server import MessagesServer
-from mlintern.orchestrator.rehearsal.plan import TARGET, Inputs, first_light
+from mlintern.orchestrator.rehearsal.plan import EXPERIMENT, TARGET, Inputs, first_light
 from mlintern.orchestrator.rehearsal.script import replay
 from mlintern.orchestrator.rehearsal.verify import Unproven, verify
 from mlintern.orchestrator.run import run_agent
@@ -31,6 +33,13 @@ INPUTS_SECONDS = 300
 MODEL = "fixed-plan"
 """What stands where a model's name would: nobody shall take it for one."""
 
+ALLOWED = ("local", "run_trials:local", "confirm:local")
+"""What ``--yes`` agrees to: free jobs on this machine."""
+
+SLOTS = 2
+"""Jobs that run side by side: as many as the experiment's limit on parallel ones."""
+
+VERIFY_SECONDS = 300
 FAILED = 1
 USAGE = 2
 
@@ -44,9 +53,11 @@ GOAL = (
 )
 
 
-def run_first_light(*, yes: bool, frontend: Frontend, folder: Path | None = None) -> int:
+def run_first_light(*, yes: bool, frontend: Frontend, folder: Path | None = None, as_campaign: bool = False) -> int:
     """Measure, train, measure, report on this machine. Everything is kept in ``folder`` (default: a new one below
     ``./mlintern-rehearsal``).
+
+    ``as_campaign``: baselines, four trials, a confirmation and a certificate that another process recounts.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -74,16 +85,25 @@ def run_first_light(*, yes: bool, frontend: Frontend, folder: Path | None = None
         say(f"The rehearsal failed: its model could not be made ({error}).", level="error")
         return FAILED
     stopped: list[str] = []
-    stop = anyio.run(functools.partial(_run, folder, inputs, stopped, yes=yes, frontend=frontend))
+    stop = anyio.run(
+        functools.partial(_run, folder, inputs, stopped, yes=yes, frontend=frontend, as_campaign=as_campaign)
+    )
     if stop.exit_code or stopped:
         return stop.exit_code or FAILED
     try:
-        proof = verify(folder / "home", inputs)
+        proof = (verify_campaign if as_campaign else verify)(folder / "home", inputs)
     except Unproven as doubt:
         say(f"The rehearsal failed: {doubt}", level="error")
         return FAILED
     say(f"Verified from the files: {proof}")
-    say(f"Report: {folder / 'home' / 'reports' / 'rehearsal' / 'report.md'}")
+    report = folder / "home" / "reports" / EXPERIMENT
+    if as_campaign:
+        holds, printed = verify_certificate(report / CERTIFICATE)
+        say(f"$ mlintern-server verify {report / CERTIFICATE}\n{printed.rstrip()}")
+        if not holds:
+            say("The rehearsal failed: its certificate does not hold.", level="error")
+            return FAILED
+    say(f"Report: {report / 'report.md'}")
     say(f"The rehearsal took {time.monotonic() - started:.0f} s.")
     return 0
 
@@ -100,18 +120,36 @@ def make_inputs(folder: Path) -> Inputs:
     return Inputs(base=folder / "base", train=folder / "train.jsonl", held_out=folder / "held_out.jsonl")
 
 
-async def _run(folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, frontend: Frontend) -> Stop:
+def verify_certificate(path: Path) -> tuple[bool, str]:
+    """Have `mlintern-server verify` recount the certificate, as a user would: whether it holds, what it printed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlintern.server", "verify", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=VERIFY_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"It took longer than {VERIFY_SECONDS} s."
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+async def _run(
+    folder: Path, inputs: Inputs, stopped: list[str], *, yes: bool, frontend: Frontend, as_campaign: bool
+) -> Stop:
     environment = {**os.environ, "MLINTERN_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
-    plan = functools.partial(first_light, inputs, on_stop=stopped.append)
+    plan = functools.partial(campaign if as_campaign else first_light, inputs, on_stop=stopped.append)
+    slots = ("--slots", str(SLOTS)) if as_campaign else ()
     with MessagesServer(functools.partial(replay, plan)) as model:
         options = Options(
-            entries=(own_server(environment, args=("serve", "--data", str(folder))),),
+            entries=(own_server(environment, args=("serve", "--data", str(folder), *slots)),),
             model=MODEL,
             prices=PRICES.with_price(MODEL, input=0.0, output=0.0),
             base_url=model.url,
             api_key="rehearsal",
             endpoint_profile="anthropic",
-            allow=(Rule.parse("local"),) if yes else (),
+            allow=tuple(map(Rule.parse, ALLOWED if as_campaign else ALLOWED[:1])) if yes else (),
             sessions=folder / "sessions",
         )
         goal = GOAL.format(base=inputs.base, train=inputs.train, held_out=inputs.held_out)

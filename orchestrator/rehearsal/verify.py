@@ -24,7 +24,7 @@ def verify(home: Path, inputs: Inputs) -> str:
     Raises:
         Unproven: a step is missing, a number is not what its samples give, or the target was not reached.
     """
-    items = {item["id"]: item["answer"] for item in _rows(inputs.held_out)}
+    items = {item["id"]: item["answer"] for item in rows_of(inputs.held_out)}
     scores: dict[str, float] = {}
     for path in sorted(home.glob("jobs/*/output/evaluation.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -35,10 +35,10 @@ def verify(home: Path, inputs: Inputs) -> str:
     error = math.sqrt(CHANCE * (1 - CHANCE) / len(items))
     if abs(baseline - CHANCE) > 4 * error:
         raise Unproven(f"the untrained model scores {baseline:.1%}, which is not chance")
-    untrained = _content(inputs.base / "model.safetensors")
+    untrained = content_of(inputs.base / "model.safetensors")
     for model in scores:
-        _trained(Path(model), untrained)
-    _reported(home / "reports" / EXPERIMENT)
+        check_trained(Path(model), untrained)
+    check_report(home / "reports" / EXPERIMENT)
     best = max(scores.values())
     if best < TARGET:
         raise Unproven(f"the best model scores {best:.1%}; the target was {TARGET:.0%}")
@@ -50,7 +50,7 @@ def verify(home: Path, inputs: Inputs) -> str:
 
 def _recounted(output: Path, document: dict[str, Any], items: dict[str, str]) -> float:
     """The accuracy that the samples give, which must be the one in the result file."""
-    samples = {row["id"]: row for row in _rows(output / document["samples"])}
+    samples = {row["id"]: row for row in rows_of(output / document["samples"])}
     if samples.keys() != items.keys():
         raise Unproven(f"{output} did not score just the held-out items")
     right = len([key for key, row in samples.items() if row["prediction"] == items[key]])
@@ -60,18 +60,18 @@ def _recounted(output: Path, document: dict[str, Any], items: dict[str, str]) ->
     return right / len(items)
 
 
-def _trained(model: Path, untrained: bytes) -> None:
-    weights = _content(model / "model.safetensors")
+def check_trained(model: Path, untrained: bytes) -> None:
+    weights = content_of(model / "model.safetensors")
     if weights == untrained or len(weights) != len(untrained):
         raise Unproven(f"{model} is not the base model, trained")
     steps = [
-        row for row in _rows(model.parent / "metrics.jsonl") if row["kind"] == "metrics" and "loss" in row["values"]
+        row for row in rows_of(model.parent / "metrics.jsonl") if row["kind"] == "metrics" and "loss" in row["values"]
     ]
     if len(steps) < 3 or not steps[-1]["values"]["loss"] < steps[0]["values"]["loss"]:
         raise Unproven(f"{model.parent} shows no training")
 
 
-def _reported(folder: Path) -> None:
+def check_report(folder: Path) -> None:
     report = folder / "report.md"
     pictures = sorted(folder.glob("*.png"))
     if not report.is_file() or len(pictures) < 2:
@@ -81,14 +81,14 @@ def _reported(folder: Path) -> None:
             raise Unproven(f"{picture} is not a picture of the report")
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in _content(path).splitlines()]
+        return [json.loads(line) for line in content_of(path).splitlines()]
     except ValueError as error:
         raise Unproven(f"{path} is not what a job writes: {error}") from error
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
