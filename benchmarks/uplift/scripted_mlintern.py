@@ -1,14 +1,15 @@
 """The scripted agent of the mlintern arm: an experiment through the MCP server in mcp.json, its best model handed in.
 
 Like the one of the bare arm it decides nothing by understanding: two learning rates side by side for the time there
-is, chosen by measurement on practice items. Whatever is best so far is copied to final_model while the experiment
-goes on.
+is, chosen by measurement on practice items. Trials that are refused because they do not fit are asked for again at
+the size that is said to fit. Whatever is best so far is copied to final_model while the experiment goes on.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -27,8 +28,9 @@ SAVING_SECONDS = 20.0
 ITEMS_A_MINUTE = 20
 """Items to decide by, for each minute of the clock: measuring shall not take the time that training needs."""
 FEWEST = 40
-SHARE_OF_MEASURING = 0.4
-"""Part of a short clock that loading and measuring take, beside training."""
+SHARE_OF_TRAINING = 0.5
+"""Part of the clock that is asked for at first; the rest is for loading and measuring."""
+MOST_TRIES = 4
 
 
 async def main() -> int:
@@ -72,36 +74,54 @@ async def work(use: Any) -> None:
         confirm_rows=min(FEWEST, practice - decide),
     )
     say(f"opened: {opened['decide_rows']} items to decide by; {opened['detectable']}")
-    length: dict[str, Any] = (
-        {"max_steps": int(steps)} if steps else {"max_minutes": round(minutes * (1 - SHARE_OF_MEASURING), 2)}
-    )
     first = {
         "trainer": "sft",
         "dataset": str(folder / "train.jsonl"),
-        **length,
         "save_steps": 0,
         "use_cpu": True,
         "hyperparameters": {
             "learning_rate": RATES[0],
-            "per_device_train_batch_size": 16,
+            "per_device_train_batch_size": 4,
             "gradient_accumulation_steps": 1,
             "gradient_checkpointing": False,
             "max_length": 128,
         },
     }
-    seed = int(os.environ["UPLIFT_SEED"])
-    trials: list[dict[str, Any]] = [{"name": "sft", "recipe": first, "seeds": [seed]}]
+    length: dict[str, Any] = (
+        {"max_steps": int(steps)} if steps else {"max_minutes": round(minutes * SHARE_OF_TRAINING, 2)}
+    )
+    for attempt in range(MOST_TRIES):
+        await queue(use, first | length, attempt)
+        best, fits = await follow(use)
+        say(f"best: {best}; fits: {fits}")
+        if best is not None or fits is None:
+            return
+        length = {"max_minutes": fits}
+
+
+async def queue(use: Any, recipe: dict[str, Any], attempt: int) -> None:
+    """Both learning rates, of one length, as one batch."""
+    seeds = [int(os.environ["UPLIFT_SEED"])]
+    name = f"sft {attempt + 1}"
+    trials: list[dict[str, Any]] = [{"name": name, "recipe": recipe, "seeds": seeds}]
     trials += [
-        {"base": "sft", "change": {"hyperparameters.learning_rate": rate}, "seeds": [seed]} for rate in RATES[1:]
+        {
+            "name": f"{name}, rate {rate:g}",
+            "base": name,
+            "change": {"hyperparameters.learning_rate": rate},
+            "seeds": seeds,
+        }
+        for rate in RATES[1:]
     ]
     started = await use("run_trials", experiment=NAME, trials=trials)
     say(f"{started['status']}: {', '.join(started.get('trials', []))} {started.get('note', '')}")
-    best = await follow(use)
-    say(f"best: {best}")
 
 
-async def follow(use: Any) -> str | None:
-    """Keep the best model so far as final_model until nothing runs any more."""
+async def follow(use: Any) -> tuple[str | None, float | None]:
+    """Keep the best model so far as final_model until nothing runs any more.
+
+    Returns the best trial, and the minutes of training that were said to fit where trials were refused.
+    """
     kept: str | None = None
     while True:
         status = await use("poll_experiment", experiment=NAME, wait_seconds=15)
@@ -112,7 +132,8 @@ async def follow(use: Any) -> str | None:
             hand_in(Path(status["best_model"]))
         if status["state"] != "running":
             say(status["next_step"])
-            return kept
+            said = re.findall(r"max_minutes=([0-9.]+[0-9])", " ".join(row["reason"] for row in status["leaderboard"]))
+            return kept, min(map(float, said)) if said else None
 
 
 def hand_in(model: Path) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-BATCH = 16
+BATCH = 4
 RATE = 5e-5
 LONGEST = 128
 SAVING_SECONDS = 20.0
