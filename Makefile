@@ -1,5 +1,5 @@
 # make rehearse   the whole job on this machine, without an account: measure, train, evaluate, report
-# make rehearse-campaign  the same task as an experiment: baselines, four trials, a confirmation, a certificate (6 to 10 minutes)
+# make rehearse-campaign  the same task as an experiment: baselines, four trials, a confirmation, a certificate
 # make test       every test (make test-fast leaves out what trains a model or starts a cluster)
 # make check      formatting, lint, types, architecture, tests
 # make live       one small question to each real service that a key is set for; costs at most 3 US cents, and says so

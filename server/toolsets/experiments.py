@@ -184,7 +184,9 @@ def register(registry: Registry, lab: Lab) -> None:
                 digest=action.consent_digest,
                 trials=[trial.name for trial in plan.trials],
                 usd_worst=plan.usd_worst,
-                note=settled.with_note("poll_experiment follows them; they go on whether or not anybody looks."),
+                note=settled.with_note(
+                    f"poll_experiment follows them; they go on whether or not anybody looks. {plan.note}".rstrip()
+                ),
                 remaining=await lab.campaigns.remaining(experiment),
             )
         )

@@ -30,6 +30,7 @@ class Batch:
         usd_worst: what they cost if every one of them runs until its time-out and spends all it may at served models.
         served: the served models that cost money which the jobs ask, each with its cap.
         seconds_worst: run time of all of them together.
+        note: what of it will go otherwise than one may expect.
     """
 
     experiment: str
@@ -40,6 +41,7 @@ class Batch:
     jobs: int
     usd_worst: float
     seconds_worst: float
+    note: str = ""
     served: tuple[str, ...] = ()
 
     @property

@@ -253,6 +253,8 @@ class Runner:
                     change=change,
                     seeds=tuple(request.seeds),
                     rungs=tuple(batch["body"].get("rungs", (1.0,))),
+                    data=base.data,
+                    place=base.place,
                 )
             )
         if found:

@@ -26,6 +26,7 @@ from mlintern.tools.errors import BadInput, Conflict, NotFound
 from mlintern.tools.hub.client import HubClient
 from mlintern.tools.jobs import job_rows, money
 from mlintern.tools.jobs.detectable import detectable
+from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.served_models import most_usd, paid_endpoints
 from mlintern.tools.jobs.service import JobService
 from mlintern.tools.ledger import Ledger
@@ -187,6 +188,7 @@ class CampaignService:
             jobs=making + measuring,
             usd_worst=round(usd, 6),
             seconds_worst=sum(each * jobs for each, jobs in worst.items()),
+            note=serially(plan.parallel, chosen),
             served=tuple(dict.fromkeys(paid_endpoints([plan.evaluation, *(trial.data for trial in found)]))),
         )
 
@@ -378,3 +380,13 @@ def _mark(situation: Situation, confirmations: Sequence[store.Confirmation]) -> 
     )
     openings = [(one.opening, one.verdict is None) for one in confirmations]
     return repr(([(trial.number, trial.state) for trial in situation.trials], stages, openings))
+
+
+def serially(parallel: int, hardware: Hardware) -> str:
+    """What to know where fewer jobs run at once than the experiment allows; empty where as many do."""
+    if hardware.slots is None or hardware.slots >= parallel:
+        return ""
+    return (
+        f"The experiment allows {parallel} jobs at once and {hardware.name} runs {hardware.slots}: the others queue. "
+        "The server's --slots, or `slots` of [local] in config.toml, sets how many."
+    )

@@ -113,7 +113,7 @@ class SimulatedWork:
             timeout_seconds=3600.0,
             experiment=experiment,
             run_name=name,
-            args=(trial.name, str(budget), inputs.get("model", "base")),
+            args=(trial.name, str(budget), inputs.get("model", "base"), inputs.get("dataset", "")),
             usd_per_hour=1.0,
             usd_worst=1.0,
         )
@@ -162,7 +162,7 @@ class SimulatedWork:
 
     def _job(self, spec: JobSpec) -> Job:
         cluster = self.cluster
-        name, budget, model = spec.args
+        name, budget, model, _ = spec.args
         number, kind, _rung, seed, _attempt = str(spec.run_name).split("/")
         fates = ["failed"] * (cluster.draw.random() < cluster.crash) + ["lost"] * (
             cluster.draw.random() < cluster.lose
@@ -178,6 +178,8 @@ class SimulatedWork:
         if kind == "train":
             # A learning curve: the share of the whole gain that a budget brings, and a little luck of the seed.
             made = f"{number}|{budget}|{seed}"
+        elif kind == "generate":
+            made = f"data of {number}"
         elif kind in ("measure", "confirm"):
             scores = self._scores(name, model, kind)
         cluster.clock.ends.append(cluster.clock.time + seconds)

@@ -270,3 +270,37 @@ def test_a_probe_that_fails_ends_its_trial_with_the_reason(tmp_path: Path) -> No
     cluster.crash = 1.0
     situation = anyio.run(run, open_campaign(tmp_path, cluster.clock, long_trials(1000)), cluster)
     assert situation.trials[1].state == "failed" and "probe of rung 0" in situation.trials[1].reason
+
+
+def test_data_is_generated_once_before_a_trial_and_every_training_of_it_takes_that(tmp_path: Path) -> None:
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "made": 0.5}, items=60, draw=random.Random(1))
+    made = Trial(
+        number=2,
+        name="made",
+        state="waiting",
+        recipe={name: value for name, value in recipe(1000).items() if name != "dataset"},
+        data={"trainer": "generate", "model": "m", "prompts": "p"},
+        seeds=(0, 1),
+        rungs=(0.5, 1.0),
+        place=PLACE,
+    )
+    trials = [Trial(number=1, name="baseline", state="waiting", recipe=None, place=PLACE), made]
+    ledger = open_campaign(tmp_path, cluster.clock, trials, parallel=2)
+    situation = anyio.run(run, ledger, cluster)
+    assert situation.trials[1].state == "done"
+    kinds = kinds_of(cluster, 2)
+    assert kinds[:2] == ["generate", "probe"] and Counter(kinds) == Counter(generate=1, probe=1, train=3, measure=3)
+    took = {job.spec.args[3] for job in cluster.jobs.values() if job.kind in ("train", "probe")}
+    assert took == {"data of 2"}
+
+
+def test_a_search_runs_its_trials_where_and_on_the_data_that_its_base_has(tmp_path: Path) -> None:
+    names = {f"base: limit={limit}": 0.4 for limit in (10, 20, 30)}
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "base": 0.5, **names}, items=60, draw=random.Random(1))
+    base = Trial(number=2, name="base", state="waiting", recipe=recipe(100), rungs=(1.0,), place=PLACE)
+    trials = [Trial(number=1, name="baseline", state="waiting", recipe=None, place=PLACE), base]
+    search = {"kind": "grid", "base": "base", "space": {"limit": [10, 20, 30]}, "trials": 3}
+    ledger = open_campaign(tmp_path, cluster.clock, trials, search=search)
+    situation = anyio.run(run, ledger, cluster)
+    found = [trial for trial in situation.trials if trial.parent == 2]
+    assert len(found) == 3 and all(trial.place == PLACE and trial.state == "done" for trial in found)
