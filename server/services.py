@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mlintern.tools.reference.docs import Docs
     from mlintern.tools.runs.job_service import JobOptions
     from mlintern.tools.runs.service import RunService
+    from mlintern.tools.scripts.chat import Chat
     from mlintern.tools.scripts.checking import ScriptChecker
     from mlintern.tools.scripts.store import ScriptStore
     from mlintern.tools.web import Web
@@ -159,6 +160,25 @@ class Lab:
         )
         template = TemplateChecker(materials=materials)
         return ScriptChecker(store=self.scripts, template=template, runner=runner)
+
+    @cached_property
+    def chat(self) -> Chat:
+        from mlintern.tools.jobs.backends.configured import isolation_of
+        from mlintern.tools.jobs.backends.local.backend import LocalBackend
+        from mlintern.tools.scripts.chat import MEMORY_GIB, Chat
+        from mlintern.tools.workspace import Workspace
+
+        backend = LocalBackend(
+            workspace=Workspace(self.workspace.folder("chats")),
+            clock=self.clock,
+            python=self.settings.python,
+            memory_limit_gib=MEMORY_GIB,
+            grace_seconds=2.0,
+            environments=self.workspace.folder("environments"),
+            isolation=partial(isolation_of, unsandboxed=self.settings.unsandboxed),
+            protected=self.workspace.root,
+        )
+        return Chat(workspace=self.workspace, ledger=self.ledger, clock=self.clock, backend=backend)
 
     @cached_property
     def job_options(self) -> JobOptions:

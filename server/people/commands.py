@@ -32,6 +32,12 @@ def add_commands(add: AddParser, *, workspace: argparse.ArgumentParser) -> None:
     logs.add_argument("--grep", metavar="PATTERN", help="only lines that match this regular expression")
     logs.set_defaults(run=_later("logs"))
 
+    chat = add("chat", parents=common, help="ask a job's model a few prompts, beside the model it began with")
+    _name_job(chat)
+    chat.add_argument("prompts", nargs="+", metavar="PROMPT", help="what to ask; at most 8")
+    chat.add_argument("--max-tokens", type=int, default=200, metavar="N", help="per answer (default: %(default)s)")
+    chat.set_defaults(run=_later("chat"))
+
     watch = add("watch", parents=common, help="follow a job: progress, metrics and findings as they come")
     _name_job(watch)
     watch.set_defaults(run=_later("watch"))

@@ -53,6 +53,22 @@ async def show(lab: Lab, options: argparse.Namespace) -> int:
     return 0
 
 
+async def chat(lab: Lab, options: argparse.Namespace) -> int:
+    job_id = lab.jobs.named(options.job)
+    while True:
+        found = await lab.chat.before_and_after(job_id, options.prompts, max_tokens=options.max_tokens)
+        if found.status == "ok":
+            break
+    if options.json:
+        return _as_json(found)
+    for exchange in found.exchanges:
+        print(f"> {printable(exchange.prompt)}")
+        for reply in exchange.replies:
+            cut = " (cut off)" if reply.cut else ""
+            print(f"{printable(reply.model)}{cut}:\n{printable(reply.answer)}\n")
+    return 0
+
+
 async def logs(lab: Lab, options: argparse.Namespace) -> int:
     job_id = lab.jobs.named(options.job)
     first = await lab.jobs.read_logs(job_id, tail=options.lines, grep=options.grep, max_chars=PAGE_CHARS)
@@ -170,6 +186,7 @@ COMMANDS: dict[str, Callable[[Lab, argparse.Namespace], Awaitable[int]]] = {
     "jobs": jobs,
     "show": show,
     "logs": logs,
+    "chat": chat,
     "watch": watch,
     "cancel": cancel,
     "runs": runs,

@@ -87,7 +87,7 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> TrainerDescription:
         """Describe a trainer: the recipe's fields, hyperparameters with type, default and help, the data it takes.
 
-        Also traps, and what was renamed or removed. search or fields keep the answer short.
+        Also traps, renamed and removed ones. search or fields keep it short.
         """
         return describe(trainer, search=search or None, fields=fields)
 

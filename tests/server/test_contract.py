@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 PROMISED = {
     "scripts": ["describe_trainer", "render_script", "edit_script", "check_script"],
     "jobs": ["list_hardware", "estimate_job", "submit_job", "poll_job", "read_job_logs", "list_jobs", "cancel_job"],
-    "evals": ["read_eval", "compare_evals", "diagnose_run"],
+    "evals": ["read_eval", "compare_evals", "chat", "diagnose_run"],
     "experiments": ["open_experiment", "run_trials", "poll_experiment", "confirm"],
     "ledger": ["list_runs", "plot_run", "write_report"],
     "papers": ["search_papers", "read_paper", "ask_papers", "walk_citations"],
@@ -142,6 +142,7 @@ OUTSIDE = [
     "read_job_logs",
     "read_eval",
     "compare_evals",
+    "chat",
     "check_script",
 ]
 """Tools whose results hold text that others wrote."""

@@ -10,7 +10,7 @@ from typing import Any
 from mlintern.tools.errors import NotFound
 from mlintern.tools.workspace import Workspace
 
-_JOB = re.compile(r"job-[0-9a-f]{6,64}")
+JOB = re.compile(r"job-[0-9a-f]{6,64}")
 MADE = {"model": ("model",), "reward_model": ("model",), "dataset": ("dataset", "data", "samples.jsonl")}
 """Where in a job's output each of these lies, the first that is there."""
 
@@ -23,7 +23,7 @@ def with_job_paths(recipe: Mapping[str, Any], workspace: Workspace) -> dict[str,
     """
     found: dict[str, Any] = {}
     for name, value in recipe.items():
-        if name in MADE and isinstance(value, str) and _JOB.fullmatch(value.strip()):
+        if name in MADE and isinstance(value, str) and JOB.fullmatch(value.strip()):
             found[name] = str(_made_by(value.strip(), name, workspace))
         elif isinstance(value, Mapping) and name != "hyperparameters":
             found[name] = with_job_paths(value, workspace)
@@ -34,6 +34,15 @@ def with_job_paths(recipe: Mapping[str, Any], workspace: Workspace) -> dict[str,
         else:
             found[name] = value
     return found
+
+
+def model_of(job_id: str, workspace: Workspace) -> Path:
+    """The folder of the model that a job made.
+
+    Raises:
+        NotFound: there is no such job, or it has made none.
+    """
+    return _made_by(job_id, "model", workspace)
 
 
 def _made_by(job_id: str, what: str, workspace: Workspace) -> Path:

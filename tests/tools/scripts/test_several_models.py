@@ -46,13 +46,13 @@ def adapter(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def workspace_with(job: str, output: Path, folder: Path) -> EvalService:
-    """A workspace in which a job has left ``output``."""
-    folder.mkdir()
-    workspace = Workspace(folder)
-    ledger = Ledger(workspace.ledger)
+def record_job(ledger: Ledger, job: str, *, recipe: Mapping[str, Any] | None = None) -> None:
+    """A job that has succeeded, as the ledger knows it."""
     with ledger.transaction() as connection:
-        connection.execute("INSERT INTO scripts (script_id, sha256, name, created_at) VALUES ('s', 's', 's', 0)")
+        connection.execute(
+            "INSERT INTO scripts (script_id, sha256, name, created_at, recipe) VALUES ('s', 's', 's', 0, ?)",
+            (json.dumps(recipe) if recipe is not None else None,),
+        )
         columns = {row["name"]: row for row in connection.execute("PRAGMA table_info(jobs)")}
         known = {"job_id": job, "script_id": "s", "state": "succeeded"}
         filled = {
@@ -62,6 +62,14 @@ def workspace_with(job: str, output: Path, folder: Path) -> EvalService:
         }
         marks = ", ".join("?" * len(filled))
         connection.execute(f"INSERT INTO jobs ({', '.join(filled)}) VALUES ({marks})", list(filled.values()))
+
+
+def workspace_with(job: str, output: Path, folder: Path) -> EvalService:
+    """A workspace in which a job has left ``output``."""
+    folder.mkdir()
+    workspace = Workspace(folder)
+    ledger = Ledger(workspace.ledger)
+    record_job(ledger, job)
     workspace.job(job).mkdir(parents=True)
     output.rename(workspace.job(job) / "output")
     return EvalService(workspace=workspace, ledger=ledger, clock=SystemClock())
