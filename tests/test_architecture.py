@@ -151,6 +151,20 @@ def test_more_than_two_parameters_are_taken_by_keyword() -> None:
     assert sorted(NOT_YET - found) == [], "take what is done out of NOT_YET"
 
 
+def test_what_make_mutants_names_is_there() -> None:
+    """The tool itself needs a package that is not installed for the tests."""
+    source = (ROOT / "tests" / "house" / "mutants.py").read_text(encoding="utf-8")
+    [covered] = [
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "COVERED_BY"
+    ]
+    assert covered is not None
+    for module, tests in ast.literal_eval(covered).items():
+        assert (ROOT / f"{module}.py").is_file(), module
+        assert tests and all((ROOT / "tests" / test).is_file() for test in tests), module
+
+
 def _is_public(name: str) -> bool:
     return not name.startswith("_") or name == "__init__"
 

@@ -254,3 +254,54 @@ def test_in_bytes_a_token_is_found_at_the_very_beginning_and_however_long() -> N
     assert list(tokens_in_bytes(token.encode())) == [("Hugging Face", 0)]
     web_token = b"eyJ" + b"a1" * 20 + b"." + b"b2" * 1500 + b"." + b"c3" * 20
     assert list(tokens_in_bytes(b"x " + web_token)) == [("JSON Web Token", 2)]
+
+
+# Exact limits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ('api_key = "ab1cd2ef"', True),
+        ('api_key = "ab1cd2e"', False),  # 7 characters of a quoted value
+        ("api_key: ab1cd2efab1cd2ef", True),
+        ("api_key: ab1cd2efab1cd2e", False),  # 15 of a bare one
+        ("API_KEY=abcdefgh", True),
+        ("API_KEY=abcdefg", False),  # 7 of a line of an environment file
+        ("API_KEY=1.5000000", False),  # a number
+        ("API_KEY=settings.api_key", False),  # a name
+        ('api_key = "abcdefghijklmnopqr12"', True),
+        ('api_key = "abcdefghijklmnopq12"', False),  # 19: a word with a number
+        ("Authorization: Bearer abcdefghijklmnopqrstuvwx", True),
+        ("Authorization: Bearer abcdefghijklmnopqrstuvw", False),  # 23 letters
+        ('api_key = "your_key_1a2b3c4d5e"', False),
+        ('PAD_TOKEN = "ab1cd2efgh3"', False),
+        ("pad_token: ab1cd2efab1cd2ef", False),
+        ("API_KEY=your_key_1a2b3c4d", False),
+        ("PAD_TOKEN=ab1cd2efab1cd2ef", False),
+        ("API_KEY=f(ab1cd2efab1cd2ef", False),
+        ('api_key = "ab1cd2ef gh3ij4kl"', False),  # a token has no space
+        ('password = "correct horse battery"', True),
+    ],
+)
+def test_a_named_value_is_hidden_from_its_limit_on(text: str, hidden: bool) -> None:
+    assert (redact(text) != text) is hidden, redact(text)
+
+
+def test_known_values_are_hidden_from_six_characters_on_wherever_they_stand() -> None:
+    assert redact("abcdef and abcdefabcdef", known=["abcdef"]) == f"{MARK} and {MARK}"
+    assert redact("abcde and more", known=["abcde"]) == "abcde and more"
+    assert secrets_of({"A_TOKEN": "abcdef", "B_TOKEN": "abcde", "C": "abcdefgh"}) == ("abcdef",)
+    assert list(tokens_in_bytes(b"abcdef .. abcdef", known=["abcdef"])) == [("known secret", 0), ("known secret", 10)]
+    assert list(tokens_in_bytes(b"abcde", known=["abcde"])) == []
+
+
+def test_of_a_page_only_what_is_asked_for_comes_back() -> None:
+    text = "one api_key = 'ab1cd2ef' two"
+    for first in range(len(text) + 1):
+        for last in range(first, len(text) + 1):
+            shown = redact(text, start=first, end=last)
+            assert shown.replace(MARK, "") in text.replace("ab1cd2ef", "") and "ab1cd2ef" not in shown
+            kept = [text[place] for place in range(first, last) if not 15 <= place < 23]
+            assert shown.replace(MARK, "") == "".join(kept)
+            assert (MARK in shown) == (first < 23 and last > 15)

@@ -34,12 +34,17 @@ from cosmic_ray.plugins import get_operator
 ROOT = Path(__file__).parents[2]
 
 COVERED_BY: dict[str, tuple[str, ...]] = {
-    "common/consent": ("server/test_approvals.py", "server/test_job_question.py", "orchestrator/test_approvals.py"),
+    "common/consent": ("server/test_questions.py", "orchestrator/test_approvals.py", "tools/test_approvals.py"),
     "common/redact": ("common/test_redact.py",),
     "tools/allowances": ("tools/test_approvals.py",),
     "tools/approvals": ("tools/test_approvals.py",),
-    "tools/jobs/money": ("tools/jobs/test_laws.py", "tools/jobs/test_service.py", "tools/jobs/test_schedules.py"),
-    "tools/jobs/submission": ("tools/jobs/test_service.py", "tools/jobs/test_local_jobs.py"),
+    "tools/jobs/money": (
+        "tools/jobs/test_submission.py",
+        "tools/jobs/test_laws.py",
+        "tools/jobs/test_service.py",
+        "tools/jobs/test_schedules.py",
+    ),
+    "tools/jobs/submission": ("tools/jobs/test_submission.py", "tools/jobs/test_service.py"),
     "tools/web/private_networks": ("tools/test_web_guard.py",),
     "tools/data/row_issues": ("tools/data/test_formats.py", "tools/data/test_corpus.py"),
     "tools/data/trl_rules": ("tools/data/test_formats.py", "tools/data/test_corpus.py"),
@@ -50,7 +55,8 @@ COVERED_BY: dict[str, tuple[str, ...]] = {
     "tools/health/rules/reward_signal": ("tools/health/test_limits_of_rewards.py", "tools/health/test_judgement.py"),
     "tools/health/rules/loss": ("tools/health/test_limits_of_losses.py", "tools/health/test_judgement.py"),
     "tools/health/rules/overfitting": (
-        *("tools/health/test_limits_of_overfitting.py", "tools/health/test_judgement.py"),
+        "tools/health/test_limits_of_overfitting.py",
+        "tools/health/test_judgement.py",
     ),
     "tools/papers/latexml": ("tools/papers/test_reader.py", "tools/papers/test_tables.py"),
     "orchestrator/loop_guard": ("orchestrator/test_loop_guard.py",),
