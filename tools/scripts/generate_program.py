@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlintern.tools.scripts.evaluation_program import (
     ENGINES,
     PACKAGES,
+    TRANSFORMERS,
     VLLM,
     endpoint_settings,
     engine_form,
@@ -35,6 +36,7 @@ def generate_program(recipe: GenerateRecipe) -> Program:
             "prompts_prepare": prepare.function if prepare else None,
             "fills_prompt": recipe.template is not None,
             "needs_gold": recipe.needs_gold,
+            "by_reward": recipe.reward_model is not None,
             "held_out": [SourceNames(kind, name, "None", "None", "None") for name, kind in held_out],
             "keep": recipe.keep,
             "format": recipe.format,
@@ -56,7 +58,8 @@ def generate_program(recipe: GenerateRecipe) -> Program:
             "ENDPOINT": endpoint_settings(recipe.endpoint, recipe, model=recipe.model),
             "TERMS": recipe.terms,
             "DTYPE": recipe.dtype,
-            "GPU_MEMORY": 0.9,
+            "GPU_MEMORY": 0.9 if recipe.reward_model is None else 0.6,
+            "REWARD_MODEL": recipe.reward_model,
             "SEED": recipe.seed,
             "USE_CPU": recipe.device_expression,
             "PROMPTS": recipe.prompts if listed else None,
@@ -86,7 +89,7 @@ def generate_program(recipe: GenerateRecipe) -> Program:
         },
         snippets=(prepare,) if prepare else (),
         packages=frozenset({"peft"} if adapter and engine != "endpoint" else ()),
-        base=ENGINES[engine],
+        base=ENGINES[engine] if recipe.reward_model is None or engine == "vllm" else TRANSFORMERS,
         requirements=(*(VLLM if engine == "vllm" else ()), *recipe.requirements),
     )
     scoring = scorer_program(recipe, recipe.verified_by or "none", source=recipe.verifier)

@@ -22,6 +22,7 @@ from mlintern.tools.scripts.run_recipe import Dtype, RunRecipe
 from mlintern.tools.scripts.snippets import read_snippet
 
 Keep = Literal["correct", "best", "all", "pairs", "labels"]
+REWARD_MODEL = "reward_model"
 NEEDS_A_VERIFIER = ("correct", "best", "pairs", "labels")
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -63,7 +64,13 @@ class GenerateRecipe(Asking, RunRecipe):
     verifier: str | None = Field(
         default=None,
         max_length=100_000,
-        description=f"{', '.join(SCORERS)}, or the source of a function (answer, gold) -> number from 0 to 1.",
+        description=f"{', '.join(SCORERS)}, reward_model, or the source of a function (answer, gold) -> number from "
+        "0 to 1.",
+    )
+    reward_model: Source | None = Field(
+        default=None,
+        description="Verifier reward_model: Hub id, folder or job of a reward model whose score orders the answers "
+        "to a prompt. keep best: the highest; pairs: high against low; all, with scores in samples.jsonl.",
     )
     threshold: float = Field(default=1.0, gt=0, le=1, description="Score from which an answer counts as right.")
     keep: Keep = Field(
@@ -93,11 +100,11 @@ class GenerateRecipe(Asking, RunRecipe):
     @property
     def verified_by(self) -> str | None:
         """Name of the verifier; ``python`` for a function."""
-        return self.verifier if self.verifier in (None, *SCORERS) else "python"
+        return self.verifier if self.verifier in (None, *SCORERS, REWARD_MODEL) else "python"
 
     @property
     def needs_gold(self) -> bool:
-        return self.verified_by is not None and self.verified_by not in WITHOUT_GOLD
+        return self.verified_by is not None and self.verified_by not in (*WITHOUT_GOLD, REWARD_MODEL)
 
     @model_validator(mode="after")
     def _generation_fits(self) -> Self:
@@ -110,10 +117,26 @@ class GenerateRecipe(Asking, RunRecipe):
                 read_snippet(self.prepare, what="prepare", parameters=1, prefer="prepare")
             if self.template is not None and "{prompt}" not in self.template:
                 raise BadInput("`template` does not hold {prompt}.", next_step="Put {prompt} where the prompt goes.")
+            self._check_reward_model()
             if self.verified_by == "python":
                 check_scorer_source(self.verifier or "")
             self._check_keep()
         return self
+
+    def _check_reward_model(self) -> None:
+        if (self.verified_by == REWARD_MODEL) != (self.reward_model is not None):
+            raise BadInput(
+                "The verifier reward_model and the field `reward_model` go together.",
+                next_step='Give "verifier": "reward_model" and "reward_model": a model, or neither.',
+            )
+        if self.reward_model is None:
+            return
+        self.reward_model = normalise_source(self.reward_model, kind="model")
+        if self.keep in ("correct", "labels") or {"threshold", "pass_rate"} & self.model_fields_set:
+            raise BadInput(
+                "The scores of a reward model order answers to a prompt; none of them means that one is right.",
+                next_step='Use "keep": "best", "pairs" or "all", and leave threshold and pass_rate out.',
+            )
 
     def _check_keep(self) -> None:
         if self.verifier is None and self.keep in NEEDS_A_VERIFIER:

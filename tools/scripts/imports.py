@@ -45,6 +45,7 @@ AVAILABLE: Mapping[str, str] = {
     "Decimal": "from decimal import Decimal",
     "SequenceMatcher": "from difflib import SequenceMatcher",
     "metadata": "from importlib import metadata",
+    "cache": "from functools import cache",
     "partial": "from functools import partial",
     "zip_longest": "from itertools import zip_longest",
     "dataclass": "from dataclasses import dataclass",

@@ -221,3 +221,61 @@ def test_a_schema_is_held(script: Script) -> None:
         item, [module.Written(text, "stop", 1) for text in texts] + [module.Written("", "stop", 0)] * 2
     )
     assert [one["score"] for one in answers["answers"]] == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.fixture(scope="module")
+def reward_model(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, Qwen3ForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("reward-model")
+    torch.manual_seed(4)
+    config = AutoConfig.from_pretrained(materials.model, num_labels=1, pad_token_id=0)
+    Qwen3ForSequenceClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(materials.model).save_pretrained(folder)
+    return folder
+
+
+def reward_of(folder: Path, question: Any, answer: str) -> float:
+    """The score of one answer, on its own."""
+    from transformers import AutoTokenizer, Qwen3ForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    messages = [*question, {"role": "assistant", "content": answer}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    return float(Qwen3ForSequenceClassification.from_pretrained(folder)(**inputs).logits[0, 0])
+
+
+@pytest.mark.parametrize("keep", ["best", "pairs", "all"])
+def test_a_reward_model_orders_the_answers_to_a_prompt(script: Script, reward_model: Path, keep: str) -> None:
+    fields: dict[str, Any] = {"max_per_prompt": 2, "similar": 1.0, "batch_size": 7}
+    module, output = script(verifier="reward_model", reward_model=str(reward_model), keep=keep, **fields)
+    module.main()
+    samples = rows(output / "samples.jsonl")
+    first = samples[0]
+    for one in first["answers"][:2]:
+        assert one["score"] == pytest.approx(reward_of(reward_model, first["question"], one["answer"]), abs=1e-4)
+    assert not any("@" in name for name in first), "nobody knows which answers are right"
+    kept = rows(output / "dataset" / "train.jsonl")
+    scores = {
+        (str(one["question"]), answer["answer"]): answer["score"] for one in samples for answer in one["answers"]
+    }
+    told = json.loads((output / "generation.json").read_text())["yield"]
+    assert "right" not in told and told["mean_reward_of_the_best"] > told["mean_reward"]
+    by_prompt = {str(one["question"]): sorted(answer["score"] for answer in one["answers"]) for one in samples}
+    if keep == "best":
+        assert len(kept) == 24
+        for row in kept:
+            prompt, answer = str(row["messages"][:-1]), row["messages"][-1]["content"]
+            assert scores[prompt, answer] == by_prompt[prompt][-1]
+    elif keep == "pairs":
+        assert kept and {len(row["chosen"]) for row in kept} == {1}
+        firsts = {str(row["prompt"]): row for row in reversed(kept)}
+        for prompt, row in firsts.items():
+            assert scores[prompt, row["chosen"][0]["content"]] == by_prompt[prompt][-1]
+            assert scores[prompt, row["rejected"][0]["content"]] == by_prompt[prompt][0]
+        for row in kept:
+            both = [scores[str(row["prompt"]), row[side][0]["content"]] for side in ("chosen", "rejected")]
+            assert both[0] > both[1]
+    assert "lowest scores" in (output / "dataset" / "README.md").read_text()

@@ -240,3 +240,23 @@ def test_what_an_evaluation_cannot_do_is_refused_with_what_to_write_instead(
 ) -> None:
     with pytest.raises(BadInput, match=words):
         parse_recipe({**EVALUATION, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"verifier": "reward_model", "keep": "best"}, "go together"),
+        ({"verifier": "exact", "reward_model": "o/rm", "keep": "best"}, "go together"),
+        ({"verifier": "reward_model", "reward_model": "o/rm"}, "none of them means"),
+        ({"verifier": "reward_model", "reward_model": "o/rm", "keep": "labels"}, "none of them means"),
+        (
+            {"verifier": "reward_model", "reward_model": "o/rm", "keep": "best", "threshold": 0.5},
+            "none of them means",
+        ),
+    ],
+)
+def test_a_reward_model_says_which_answer_is_better_and_never_which_is_right(
+    fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInput, match=words):
+        parse_recipe({"trainer": "generate", "model": "o/m", "prompts": ["Write a poem."], **fields})
