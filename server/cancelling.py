@@ -15,8 +15,11 @@ from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import answer
+from mlintern.tools.errors import BadInput
 from mlintern.tools.jobs.backend import ForeignJob
 from mlintern.tools.jobs.job_results import CancelResult
+
+SAVES = "It ends after its present step, saves and goes on to its evaluation: poll_job shows when it is over."
 
 
 async def find_foreign(job_id: str, ctx: Context[Lab]) -> ForeignJob | None:
@@ -55,15 +58,21 @@ def register_cancel(registry: Registry, lab: Lab) -> None:
         ctx: Context[Lab],
         consent: Annotated[Consent, Resolve(consent_to_end)],
         reason: Annotated[str, Field(description="Kept with the job")] = "",
+        save: Annotated[bool, Field(description="Training: save the model first")] = False,
     ) -> Annotated[CallToolResult, CancelResult]:
-        """Stop a job and everything it started. Ends a schedule with its runs.
+        """Stop a job with all it started, a schedule with its runs.
 
-        What it has written stays. About another's job the user is asked, with the statuses of submit_job.
+        What it wrote stays. About another's job the user is asked, as by submit_job.
         """
         if foreign is None:
             own = await lab.foreign_jobs.own(job_id)
+            if save:
+                status = await lab.jobs.finish(own)
+                return answer(CancelResult(status="asked_to_save", note=SAVES, **status.model_dump()))
             status = await lab.jobs.cancel(own, reason=reason)
             return answer(CancelResult(status="asked_to_end", **status.model_dump()))
+        if save:
+            raise BadInput(f"{job_id} was not submitted here.", next_step="Cancel it without save.")
         action = ending(foreign)
         settled = await lab.gate.settle(action, consent, ctx, tool="cancel_job")
         if settled.refusal is not None:

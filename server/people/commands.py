@@ -45,6 +45,7 @@ def add_commands(add: AddParser, *, workspace: argparse.ArgumentParser) -> None:
     cancel = add("cancel", parents=common, help="stop a job and all its processes")
     _name_job(cancel)
     cancel.add_argument("--reason", default="", metavar="TEXT", help="kept with the job")
+    cancel.add_argument("--save", action="store_true", help="training: end after this step and save the model")
     cancel.set_defaults(run=_later("cancel"))
 
     runs = add("runs", parents=common, help="what was tried, with scores and verdicts")

@@ -135,7 +135,10 @@ async def watch(lab: Lab, options: argparse.Namespace) -> int:
 async def cancel(lab: Lab, options: argparse.Namespace) -> int:
     refuse_inside_job("cancel")
     job_id = lab.jobs.named(options.job)
-    status = await lab.jobs.cancel(job_id, reason=options.reason or "Cancelled at the command line.")
+    if options.save:
+        status = await lab.jobs.finish(job_id)
+    else:
+        status = await lab.jobs.cancel(job_id, reason=options.reason or "Cancelled at the command line.")
     if options.json:
         return _as_json(status)
     if status.state in ("queued", "running"):

@@ -139,7 +139,7 @@ def register(registry: Registry, lab: Lab) -> None:
         consent: Annotated[Consent, Resolve(consent_to_try)],
         level: Annotated[str, Field(description=", ".join(LEVELS))] = "static",
     ) -> CheckResult:
-        """Check a script for what would waste a job. Each finding names the rule, the line and the fix.
+        """Find what would waste a job, each with its line and fix.
 
         static reads the code: syntax, imports, TRL fields, traps. template also renders the first rows. dry_run, once
         the user agreed, runs two steps here with a tiny random model; "running": call again.

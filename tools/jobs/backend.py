@@ -158,6 +158,19 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class FinishingBackend(Backend, Protocol):
+    """A backend whose running jobs can be given a file."""
+
+    async def finish(self, handle: JobHandle) -> None:
+        """Write an empty file `finish` into the job's output folder: a rendered training ends by it, and saves.
+
+        Raises:
+            BadInput: no way leads to that folder from here.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class StartedRun:
     """A run that a schedule has started, and when (Unix seconds)."""

@@ -141,7 +141,8 @@ async def _workloads(
 
 def _open_choice(recipe: Mapping[str, Any]) -> bool:
     """Whether the script decides by itself if activations are kept."""
-    return "gradient_checkpointing" not in (recipe.get("hyperparameters") or {})
+    given = recipe.get("hyperparameters") or {}
+    return not {"activation_checkpointing", "gradient_checkpointing"} & set(given)
 
 
 def _measured_memory(past: Past, *, on_gpu: bool) -> MemoryEstimate | None:

@@ -114,7 +114,7 @@ class JobStatus(BaseModel):
 class CancelResult(JobStatus):
     """The job after its end was asked for; of a job that is not this workspace's, what came of asking the user."""
 
-    status: Literal["asked_to_end", "approval_required", "denied"]
+    status: Literal["asked_to_end", "asked_to_save", "approval_required", "denied"]
     digest: str | None = None
     how_to_approve: str | None = None
     note: str = Field(default="", description="what to do next, or the words of the person who decided")

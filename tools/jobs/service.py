@@ -19,6 +19,7 @@ from mlintern.tools.errors import BackendError, BadInput, Conflict, NotFound, Of
 from mlintern.tools.jobs import cancellation, hardware, job_rows, job_views, logs, money
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend
+from mlintern.tools.jobs.finishing import finish
 from mlintern.tools.jobs.job_results import HardwareList, JobPage, JobStatus, LogPage, Reconciled, SubmitResult
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.passed_secrets import PassedSecrets
@@ -161,6 +162,18 @@ class JobService:
                 status.next_since = str(Seen(record.state, news, log))
                 return job_views.only_new(status, before) if since and only_new else status
             await self._clock.sleep(min(left, self._poll_seconds(record)))
+
+    async def finish(self, job_id: str) -> JobStatus:
+        """Ask a training to end after its present step and to save its model, as if it had come to its end.
+
+        Raises:
+            Conflict: it does not run.
+            BadInput: its script does not look for that, or its backend cannot tell it.
+        """
+        record = await self._watcher.refresh(job_id)
+        script = await anyio.to_thread.run_sync(self._scripts.get, record.spec.script_id)
+        await finish(record, self.planner.backend(record.spec.backend), script=script.text)
+        return await anyio.to_thread.run_sync(self._status, await self._watcher.refresh(job_id))
 
     async def cancel(self, job_id: str, *, reason: str = "") -> JobStatus:
         """End a job and its whole tree of processes.

@@ -42,6 +42,12 @@ HOISTED: Mapping[str, str] = {
 }
 """Hyperparameters that are fields of the recipe itself, and are moved there."""
 
+DEPRECATED: Mapping[str, str] = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+"""Names that transformers 5.23 takes with a warning, and those that it has now."""
+
 SET_BY_SCRIPT: Mapping[str, tuple[Any, str]] = {
     "output_dir": (None, "A job has an output folder of its own (MLINTERN_OUTPUT_DIR)."),
     "logging_nan_inf_filter": (False, "True would log a NaN loss as 0."),
@@ -65,7 +71,7 @@ def hoist_recipe_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     given = data.get("hyperparameters")
     if not isinstance(given, Mapping):
         return dict(data)
-    moved, kept = dict(data), dict(given)
+    moved, kept = dict(data), _with_new_names(given)
     for name, target in HOISTED.items():
         if name in kept:
             value = kept.pop(name)
@@ -78,6 +84,24 @@ def hoist_recipe_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("resume_from_checkpoint") is None and isinstance(moved.get("resume_from_checkpoint"), bool):
         moved["resume"] = moved.pop("resume_from_checkpoint")
     return {**moved, "hyperparameters": kept}
+
+
+def _with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` without the names that the libraries still take, and warn about.
+
+    Raises:
+        BadInput: a field is given under both of its names, with different values.
+    """
+    kept = dict(given)
+    for old, new in DEPRECATED.items():
+        if old in kept:
+            value = kept.pop(old)
+            if kept.get(new, value) != value:
+                raise BadInput(f"{old} is the old name of {new}, and they differ.", next_step=f"Keep {new}.")
+            kept[new] = value
+    if kept.get("loss_type") == "chunked_nll":
+        kept["loss_type"] = "nll"  # computed the same way since TRL 1.16
+    return kept
 
 
 def check_hyperparameters(

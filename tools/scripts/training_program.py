@@ -62,7 +62,7 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "keeps_only_renamed": not isinstance(recipe, WithRewards),  # rewards may read the other columns
             "validates": recipe.validation_rows > 0,
             "chooses_precision": not {"bf16", "fp16"} & set(given),
-            "chooses_checkpointing": "gradient_checkpointing" not in given,
+            "chooses_checkpointing": "activation_checkpointing" not in given,
             "own_batch": "per_device_train_batch_size" not in given and not isinstance(recipe, WithRewards),
             "chooses_dtype": lora and recipe.dtype is None,
             "dtype": "dtype" if lora and recipe.dtype is None else "DTYPE",

@@ -126,6 +126,11 @@ class LocalBackend:
         with named_disk_errors(folder.path):
             await anyio.to_thread.run_sync(self._cancel, folder, reason)
 
+    async def finish(self, handle: JobHandle) -> None:
+        folder = self._folder(handle)
+        with named_disk_errors(folder.path):
+            await anyio.to_thread.run_sync((folder.output / "finish").touch)
+
     # What the async methods do, on a worker thread
 
     def _submit(self, submission: Submission) -> JobHandle:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import anyio
+
 from mlintern.common.clock import iso
 from mlintern.tools.config import RayHardware, RaySettings
 from mlintern.tools.errors import BackendError, BadInput, NotFound
@@ -177,6 +179,16 @@ class RayBackend:
     async def cancel(self, handle: JobHandle, *, reason: str) -> None:
         """Ask Ray to stop it. A job that still waits for resources ends only when its turn comes, as it starts."""
         await self._rest.ask("POST", f"/api/jobs/{handle.reference}/stop")
+
+    async def finish(self, handle: JobHandle) -> None:
+        output = self._output(handle.reference)
+        if output is None or not await anyio.Path(output).is_dir():
+            raise BadInput(
+                "The output folder of this job cannot be reached from here, so it cannot be told to save.",
+                next_step="For later jobs, set folder in [ray] of config.toml to storage that this machine shares "
+                "with it. max_minutes of a recipe ends training by the clock.",
+            )
+        await anyio.Path(output, "finish").touch()
 
     async def foreign(self, reference: str) -> ForeignJob:
         """The job of that submission id, submitted by any user."""

@@ -176,6 +176,9 @@ class SlurmBackend:
         )
         await self._login.run(line)
 
+    async def finish(self, handle: JobHandle) -> None:
+        await self._login.run(f"touch {shlex.quote(handle.details['folder'] + '/output/finish')}")
+
     async def foreign(self, reference: str) -> ForeignJob:
         """The job of that number, submitted by any user."""
         if not reference.isdigit():
