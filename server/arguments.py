@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from mlintern.common.text import cut, did_you_mean
 
 MOST_SHOWN = 8
 LONGEST_VALUE = 80
+LONGEST_PATH = 200
+_EMPTY_ANSWER = "received an accepted elicitation with no content"
+"""What the SDK says of an answer that holds none of the fields that were asked for."""
 
 Schema = Mapping[str, Any]
 
@@ -25,6 +29,16 @@ def refuse_unknown(tool: str, *, known: Iterable[str], given: Iterable[str]) -> 
     return f"{refusals} Its arguments are: {', '.join(names) or 'none'}. Nothing was done."
 
 
+def refuse_broken_text(tool: str, arguments: Mapping[str, Any]) -> str | None:
+    """A refusal of text that is no Unicode, or None: neither files nor the ledger can hold it."""
+    try:
+        json.dumps(arguments, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        broken = error.object[error.start : error.end]
+        return f"{tool} cannot use these arguments: {broken!a} is half a character. Send it whole, or leave it out."
+    return None
+
+
 def explain(tool: str, error: ValidationError, *, schema: Schema) -> str:
     """``error`` as one line for each argument that does not fit, with the name that was probably meant."""
     problems = error.errors(include_url=False, include_context=False)
@@ -32,6 +46,21 @@ def explain(tool: str, error: ValidationError, *, schema: Schema) -> str:
     if len(problems) > MOST_SHOWN:
         lines.append(f"and {len(problems) - MOST_SHOWN} more")
     return f"{tool} cannot use these arguments:\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def explain_outside(tool: str, error: Exception) -> str | None:
+    """What kept ``tool`` from its work although its arguments fit: the system, or a host's answer to a question."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.strerror:
+        place = f" ({cut(str(cause.filename), LONGEST_PATH)})" if cause.filename else ""
+        said = f"{tool} cannot go on, since the system says: {cause.strerror}{place}."
+        return f"{said} Correct that, or name another place."
+    if _EMPTY_ANSWER in str(error):
+        return (
+            f"{tool} did nothing: the host accepted its question without an answer. Call it again, or ask the user to"
+            " answer with mlintern-server approvals."
+        )
+    return None
 
 
 def _explain_one(problem: Mapping[str, Any], schema: Schema) -> str:

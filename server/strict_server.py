@@ -27,7 +27,7 @@ from pydantic import AnyUrl, BaseModel, ValidationError
 
 from mlintern.common.redact import MARK
 from mlintern.common.text import did_you_mean
-from mlintern.server.arguments import explain, refuse_unknown
+from mlintern.server.arguments import explain, explain_outside, refuse_broken_text, refuse_unknown
 from mlintern.server.services import Lab
 from mlintern.tools.errors import MlinternError, NotFound
 
@@ -57,6 +57,7 @@ class StrictServer(MCPServer[Any]):
         if tool is None:
             raise ToolError(self._no_such_tool(name))
         refusal = refuse_unknown(name, known=tool.parameters.get("properties", {}), given=arguments)
+        refusal = refusal or refuse_broken_text(name, arguments)
         if refusal:
             raise ToolError(refusal)
         try:
@@ -67,6 +68,8 @@ class StrictServer(MCPServer[Any]):
             if isinstance(error.__cause__, ValidationError) and type(error) is ToolError:
                 full_schema = tool.fn_metadata.arg_model.model_json_schema()
                 raise ToolError(explain(name, error.__cause__, schema=full_schema)) from error.__cause__
+            if named := explain_outside(name, error):
+                raise ToolError(self._without_secrets(named)) from error
             raise
         if isinstance(result, CallToolResult) and result.structured_content is not None:
             answer = await self._with_remaining(result.structured_content, arguments)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlintern.tools.credentials import refuse_credentials
+from mlintern.tools.folders import MOST_ENTRIES
 
 _CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_DATASETS_CACHE")
-_MOST_ENTRIES = 50_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ReadingPlaces:
             Blocked: one is a place where credentials are kept.
         """
         found: dict[Path, None] = {}
-        for path in paths:
+        for path in dict.fromkeys(paths):
             try:
                 real = path.resolve()
                 exists = real.exists()
@@ -72,19 +72,29 @@ class ReadingPlaces:
 
 def _links_in(folder: Path) -> Iterator[Path]:
     """Where the links in ``folder`` lead to; the top of the file system if it has too many entries to look at."""
-    seen = 0
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            seen += 1
-            entry = Path(parent, name)
-            if seen > _MOST_ENTRIES:
-                yield Path("/")
-                return
-            if not entry.is_symlink():
-                continue
-            try:
-                target = entry.resolve()
-                if target.exists():
-                    yield target
-            except (OSError, RuntimeError):  # it leads to itself
-                continue
+    if not folder.is_dir() or folder.parent == folder:  # nothing leads out of the top
+        return
+    left, seen = [folder], 0
+    while left:
+        try:
+            entries = list(os.scandir(left.pop()))
+        except OSError:  # nobody can read there
+            continue
+        seen += len(entries)
+        if seen > MOST_ENTRIES:
+            yield Path("/")
+            return
+        for entry in entries:
+            if entry.is_symlink():
+                yield from _target(Path(entry))
+            elif entry.is_dir():
+                left.append(Path(entry))
+
+
+def _target(link: Path) -> Iterator[Path]:
+    try:
+        target = link.resolve()
+        if target.exists():
+            yield target
+    except (OSError, RuntimeError):  # it leads to itself
+        return

@@ -14,6 +14,7 @@ from mlintern.common.text import did_you_mean, nearest
 from mlintern.tools.credentials import refuse_credentials
 from mlintern.tools.data.packed import delimiter_of, rows_field, unpacked_name
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.folders import files_below
 from mlintern.tools.hub.addresses import local_path, path_exists
 
 FORMATS = {
@@ -132,7 +133,7 @@ def _options(file: Path, form: str) -> dict[str, Any]:
 def _folder_options(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         return {}
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix.lower() == ".csv"]
+    files = [file for file in files_below(path) if file.suffix.lower() == ".csv"]
     return _options(files[0], "csv") if files else {}
 
 
@@ -186,7 +187,7 @@ def _configured(path: Path) -> LocalDataset | None:
     if not card.is_file():
         return None
     configs = configs_of_card(card.read_text(encoding="utf-8", errors="replace"))
-    inside = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    inside = sorted(str(file.relative_to(path)) for file in files_below(path))
     splits, default = [], None
     for config in configs:
         name = str(config.get("config_name", "default"))
@@ -239,7 +240,7 @@ def _saved_splits(path: Path) -> tuple[LocalSplit, ...]:
         return tuple(_saved(path / _inside(str(name)), str(name)) for name in names)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path / 'dataset_dict.json'} is not what `save_to_disk` writes: {error}.",
+            f"{path / 'dataset_dict.json'} is not what `save_to_disk` writes.",
             next_step="Save the dataset again, or point at one split's folder.",
         ) from error
 
@@ -251,7 +252,7 @@ def _saved(path: Path, split: str) -> LocalSplit:
         files = tuple(path / _inside(str(entry["filename"])) for entry in state["_data_files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path} is not a dataset saved by `datasets`: {error}.",
+            f"{path} is not a dataset saved by `datasets`: {_flaw(error)}.",
             next_step="Save it again with `save_to_disk`, or give a parquet or jsonl file.",
         ) from error
     absent = [file.name for file in files if not file.is_file()]
@@ -263,6 +264,11 @@ def _saved(path: Path, split: str) -> LocalSplit:
     return LocalSplit(split, files, "arrow")
 
 
+def _flaw(error: Exception) -> str:
+    """What ``error`` says to somebody who did not write this: texts of Python about types say nothing."""
+    return "state.json has other fields" if isinstance(error, LookupError | TypeError) else str(error)
+
+
 def _inside(name: str) -> str:
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise ValueError(f"{name!r:.80} leaves the folder")
@@ -270,7 +276,7 @@ def _inside(name: str) -> str:
 
 
 def _splits_of_folder(path: Path) -> tuple[LocalSplit, ...]:
-    inside = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    inside = sorted(str(file.relative_to(path)) for file in files_below(path))
     found = group_by_split(inside)
     if not found:
         raise BadInput(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.folders import files_below
 from mlintern.tools.health.flat_rows import columns_as_rows, of_one_run, telemetry_rows
 from mlintern.tools.health.notebooks import read_notebook
 from mlintern.tools.health.printed_logs import marked_rows, read_printed
@@ -103,7 +104,11 @@ def _log_of(folder: Path) -> Path | None:
     )
     found = [folder / "metrics.jsonl", folder / "trainer_state.json", folder / "trainer_log.jsonl", *states[-1:]]
     found += [folder / "logging.jsonl", *sorted(folder.glob("*.log")), folder / "log.txt"]
-    found += [folder / "output" / "metrics.jsonl", *sorted(folder.rglob(EVENTS))[-1:], *sorted(folder.glob("*.csv"))]
+    found += [
+        folder / "output" / "metrics.jsonl",
+        *[path for path in files_below(folder) if path.match(EVENTS)][-1:],
+        *sorted(folder.glob("*.csv")),
+    ]
     found += sorted(folder.glob("*.ipynb"))
     return next((path for path in found if path.is_file()), None)
 

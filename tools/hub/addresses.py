@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.urls import split_url
 
 RepoType = Literal["model", "dataset", "space"]
 HOME = "https://huggingface.co"
@@ -174,7 +175,7 @@ def _on_a_host(text: str) -> bool:
 
 def _page(text: str, url: str, endpoint: str) -> HubAddress:
     """The repository of a web page, or of a ``git clone`` address."""
-    parts = urlsplit(url)
+    parts = split_url(url, next_step="Give org/name of the Hub, an address of huggingface.co, or a local path.")
     own = urlsplit(endpoint)
     host = (parts.hostname or "").lower()
     if host not in _HOSTS and host != (own.hostname or "").lower():

@@ -82,6 +82,12 @@ def hub_errors(what: str, *, purpose: Purpose = "read") -> Iterator[None]:
         raise Offline(
             f"The Hub did not answer about {what} in time.", service=SERVICE, next_step=_AGAIN[purpose]
         ) from error
+    except (httpx2.DecodingError, httpx2.TooManyRedirects) as error:
+        raise Offline(
+            f"Something answered about {what}, but not as Hugging Face does: {_said(error)}.",
+            service=SERVICE,
+            next_step="Check HF_ENDPOINT and the proxy.",
+        ) from error
     except httpx2.TransportError as error:
         raise Offline(
             f"The Hub cannot be reached: {_said(error)}.",
@@ -95,9 +101,9 @@ def shape_errors(what: str) -> Iterator[None]:
     """What `huggingface_hub` raises on an answer of another shape (a proxy's page, other JSON), as `Offline`."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Offline(
-            f"Something answered about {what}, but not as Hugging Face does: {type(error).__name__}.",
+            f"Something answered about {what}, but not as Hugging Face does.",
             service=SERVICE,
             next_step="Check HF_ENDPOINT and the proxy.",
         ) from error

@@ -24,6 +24,7 @@ from mlintern.tools.papers.sources import Found, SearchSource
 from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.semantic_scholar import BATCH_SIZE, SemanticScholarSource
 from mlintern.tools.service_status import SourceReport, answered, failed
+from mlintern.tools.web import shape_errors
 
 RANK_CONSTANT = 60
 """k of reciprocal rank fusion, 1 / (k + rank) summed over sources (Cormack, Clarke, Buettcher, SIGIR 2009)."""
@@ -230,7 +231,8 @@ async def side_by_side(
 
     async def run(name: str, call: Callable[[], Awaitable[Given]]) -> None:
         try:
-            answers[name] = await call()
+            with shape_errors(name, name):
+                answers[name] = await call()
         except MlinternError as error:
             answers[name] = error
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
@@ -14,7 +15,8 @@ from mlintern.common.clock import Clock
 from mlintern.common.text import cut
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, RateLimited, ServiceError
 from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
-from mlintern.tools.web import DAY, FOREVER, Answer, Web
+from mlintern.tools.urls import split_url
+from mlintern.tools.web import DAY, FOREVER, Answer, Web, shape_errors
 
 LINES = 300
 MOST_LINES = 600
@@ -136,77 +138,80 @@ class Code:
             headers={"accept": "application/vnd.github.text-match+json"},
             expect="json",
         )
-        found = answer.json()
-        items = [
-            CodeHit(
-                repo=item["repository"]["full_name"],
-                path=item["path"],
-                url=item["html_url"],
-                snippet=_fragments(item.get("text_matches")),
+        with _as_github_does():
+            found = answer.json()
+            items = [
+                CodeHit(
+                    repo=item["repository"]["full_name"],
+                    path=item["path"],
+                    url=item["html_url"],
+                    snippet=_fragments(item.get("text_matches")),
+                )
+                for item in found.get("items", [])
+            ]
+            cut = "GitHub stopped early; the answer is incomplete." if found.get("incomplete_results") else ""
+            return CodeSearch(
+                status="partial" if cut else "ok",
+                sources=[answered("github")],
+                searched="contents",
+                items=items,
+                total=found.get("total_count"),
+                note=cut,
             )
-            for item in found.get("items", [])
-        ]
-        cut = "GitHub stopped early; the answer is incomplete." if found.get("incomplete_results") else ""
-        return CodeSearch(
-            status="partial" if cut else "ok",
-            sources=[answered("github")],
-            searched="contents",
-            items=items,
-            total=found.get("total_count"),
-            note=cut,
-        )
 
     async def _file_names(self, query: str, repo: str, limit: int) -> CodeSearch:
         answer = await self._get(
             f"/repos/{repo}/git/trees/HEAD", params={"recursive": "1"}, expect="json", cache=DAY / 24
         )
-        tree = answer.json()
-        words = [word.lower() for word in re.findall(r"\w+", query)]
-        scored = [
-            (score, entry) for entry in tree.get("tree", []) if entry.get("type") == "blob"
-            if (score := _score(str(entry["path"]), words)) > 0
-        ]  # fmt: skip
-        scored.sort(key=lambda pair: (-pair[0], len(pair[1]["path"])))
-        note = "Without GITHUB_TOKEN only file names are searched, not what is in them."
-        if tree.get("truncated"):
-            note += " The repository is so large that GitHub listed only a part of it."
-        return CodeSearch(
-            status="partial" if tree.get("truncated") else "ok",
-            sources=[answered("github")],
-            searched="file names",
-            items=[
-                CodeHit(
-                    repo=repo,
-                    path=e["path"],
-                    url=f"https://github.com/{repo}/blob/HEAD/{e['path']}",
-                    bytes=e.get("size"),
-                )
-                for _, e in scored[:limit]
-            ],
-            total=len(scored),
-            note=note,
-        )
+        with _as_github_does():
+            tree = answer.json()
+            words = [word.lower() for word in re.findall(r"\w+", query)]
+            scored = [
+                (score, entry) for entry in tree.get("tree", []) if entry.get("type") == "blob"
+                if (score := _score(str(entry["path"]), words)) > 0
+            ]  # fmt: skip
+            scored.sort(key=lambda pair: (-pair[0], len(pair[1]["path"])))
+            note = "Without GITHUB_TOKEN only file names are searched, not what is in them."
+            if tree.get("truncated"):
+                note += " The repository is so large that GitHub listed only a part of it."
+            return CodeSearch(
+                status="partial" if tree.get("truncated") else "ok",
+                sources=[answered("github")],
+                searched="file names",
+                items=[
+                    CodeHit(
+                        repo=repo,
+                        path=e["path"],
+                        url=f"https://github.com/{repo}/blob/HEAD/{e['path']}",
+                        bytes=e.get("size"),
+                    )
+                    for _, e in scored[:limit]
+                ],
+                total=len(scored),
+                note=note,
+            )
 
     async def _repositories(self, query: str, limit: int) -> CodeSearch:
         answer = await self._get("/search/repositories", params={"q": query, "per_page": limit}, expect="json")
-        found = answer.json()
-        return CodeSearch(
-            status="ok",
-            sources=[answered("github")],
-            searched="repositories",
-            items=[
-                CodeHit(
-                    repo=item["full_name"],
-                    path="",
-                    url=item["html_url"],
-                    snippet=item.get("description"),
-                    stars=item.get("stargazers_count"),
-                )
-                for item in found.get("items", [])
-            ],
-            total=found.get("total_count"),
-            note="Without GITHUB_TOKEN repositories are searched, not what is in them; then name one as `repo`.",
-        )
+        with _as_github_does():
+            found = answer.json()
+            return CodeSearch(
+                status="ok",
+                sources=[answered("github")],
+                searched="repositories",
+                items=[
+                    CodeHit(
+                        repo=item["full_name"],
+                        path="",
+                        url=item["html_url"],
+                        snippet=item.get("description"),
+                        stars=item.get("stargazers_count"),
+                    )
+                    for item in found.get("items", [])
+                ],
+                total=found.get("total_count"),
+                note="Without GITHUB_TOKEN repositories are searched, not what is in them; then name one as `repo`.",
+            )
 
     async def read(
         self,
@@ -243,7 +248,8 @@ class Code:
         )
         page = CodePage(status="ok", sources=[answered("github")], repo=name, path=path, ref=ref)
         if answer.headers.get("content-type", "").startswith("application/json") and not path.endswith(".json"):
-            page.entries = _entries(answer.json())
+            with _as_github_does():
+                page.entries = _entries(answer.json())
             return page
         return _lines(page, answer.body, first, last)
 
@@ -267,6 +273,10 @@ def check_query(query: str) -> None:
             f"The query has {len(operators)} operators; GitHub takes {MOST_OPERATORS}.",
             next_step="Search in two steps.",
         )
+
+
+def _as_github_does() -> AbstractContextManager[None]:
+    return shape_errors("github", "GitHub")
 
 
 def _unsearchable(answer: Answer, params: Mapping[str, Any]) -> MlinternError:
@@ -355,7 +365,7 @@ def repository_of(text: str) -> tuple[str, str | None, str, tuple[int | None, in
     Raises:
         BadInput: it is neither.
     """
-    parts = urlsplit(text.strip())
+    parts = split_url(text.strip(), next_step="Give owner/name or a github.com URL.")
     pieces = [piece for piece in parts.path.split("/") if piece]
     if parts.scheme and parts.hostname not in ("github.com", "www.github.com"):
         pieces = []

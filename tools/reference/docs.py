@@ -15,6 +15,7 @@ from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceErro
 from mlintern.tools.reference.docs_index import DocsIndex, sections_of
 from mlintern.tools.reference.docs_search import DocsHit, product_of, search_hub_docs
 from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
+from mlintern.tools.urls import split_url
 from mlintern.tools.web import DAY, Web
 from mlintern.tools.workspace import Workspace
 
@@ -293,7 +294,7 @@ def page_of(url: str, library: str) -> str | None:
 
 def _address(doc: str) -> tuple[str, str, str]:
     """Library, page and section of ``trl/sft_trainer#packing`` or of the page's URL."""
-    parts = urlsplit(doc.strip())
+    parts = split_url(doc.strip(), next_step="Give library/page, or the page's URL.")
     path = parts.path.strip("/")
     if parts.scheme:
         path = path.removeprefix("docs/")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from mlintern.common.redact import find_tokens
+from mlintern.tools import python_source
 from mlintern.tools.scripts.call_rules import call_checks
 from mlintern.tools.scripts.data_rules import data_checks
 from mlintern.tools.scripts.import_rules import missing_names, undefined_names
@@ -22,7 +23,7 @@ def static_checks(text: str) -> list[Check]:
     """Everything that can be said about ``text`` without running it, errors first, then by line."""
     try:
         compile(text, "script.py", "exec", dont_inherit=True)
-        tree = ast.parse(text)
+        tree = python_source.parse(text)
     except UNPARSED as error:
         line = error.lineno if isinstance(error, SyntaxError) else None
         reason = why_unparsed(error)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, Field
 
@@ -206,12 +208,26 @@ def _recipe_fields(recipe: type[BaseModel]) -> dict[str, FieldDescription]:
     return {
         name: FieldDescription(
             name=name,
-            type=str(field.annotation).replace("typing.", "").removeprefix("<class '").removesuffix("'>"),
+            type=_spelt(field.annotation),
             default=None if field.is_required() else field.default,
             help=" ".join(filter(None, (field.description, _inner_fields(field.annotation)))),
         )
         for name, field in recipe.model_fields.items()
     }
+
+
+def _spelt(annotation: Any) -> str:
+    """A type without what only checks values: ``tuple[float, float]``, not its bounds."""
+    name = str(_bare(annotation))
+    return re.sub(r"<class '([^']*)'>", r"\1", name.replace("typing.", ""))
+
+
+def _bare(annotation: Any) -> Any:
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    if isinstance(annotation, types.GenericAlias):
+        return types.GenericAlias(get_origin(annotation), tuple(_bare(part) for part in get_args(annotation)))
+    return annotation
 
 
 def _inner_fields(annotation: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlintern.tools import python_source
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.hand_written import settings_of
 from mlintern.tools.scripts.script_ast import UNPARSED, Code
@@ -88,7 +88,7 @@ class Constants:
     def of(cls, text: str) -> Constants | None:
         """None for what is not Python."""
         try:
-            code = Code.of(text, ast.parse(text))
+            code = Code.of(text, python_source.parse(text))
         except UNPARSED:
             return None
         found = {name: code.literal(node) for name, node in code.constants.items()}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mlintern.tools.errors import BadInput
+from mlintern.tools.folders import files_below
 from mlintern.tools.scripts.data_sources import dataset_kind, is_local, normalise_source
 from mlintern.tools.scripts.recipe_parts import (
     Holdout,
@@ -330,4 +331,7 @@ def _held_out(dataset: str) -> str:
     if kind == "saved_splits":
         known = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8")).get("splits", [])
         return "test" if "test" in known or "train" not in known else "train"
-    return "test" if kind == "folder" and any(path.rglob("test*")) else "train"
+    if kind != "folder":
+        return "train"
+    parts = (part for file in files_below(path) for part in file.relative_to(path).parts)
+    return "test" if any(part.startswith("test") for part in parts) else "train"

@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Collection, Iterable, Mapping
 
+from mlintern.tools import python_source
 from mlintern.tools.scripts.literals import LINE
 
 AVAILABLE: Mapping[str, str] = {
@@ -97,7 +98,7 @@ AVAILABLE: Mapping[str, str] = {
 
 def names_used(source: str) -> set[str]:
     """Names that ``source`` reads."""
-    nodes = ast.walk(ast.parse(source))
+    nodes = ast.walk(python_source.parse(source))
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
@@ -106,7 +107,7 @@ def import_block(used: Collection[str], extra: Iterable[str]) -> str:
     modules: dict[str, set[str]] = {}
     members: dict[str, set[str]] = {}
     for statement in [*(AVAILABLE[name] for name in AVAILABLE if name in used), *extra]:
-        node = ast.parse(statement).body[0]
+        node = python_source.parse(statement).body[0]
         if isinstance(node, ast.Import):
             for alias in node.names:
                 modules.setdefault(_root(alias.name), set()).add(ast.unparse(ast.Import([alias])))

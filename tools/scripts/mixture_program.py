@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlintern.tools import python_source
 from mlintern.tools.scripts.data_sources import load_options
 from mlintern.tools.scripts.filter_snippets import read_filters
 from mlintern.tools.scripts.mixture import DatasetPart
@@ -123,7 +124,7 @@ class _Snippets:
 def bound_names(source: str) -> set[str]:
     """Names that the top level of ``source`` binds."""
     found: set[str] = set()
-    for node in ast.parse(source).body:
+    for node in python_source.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]

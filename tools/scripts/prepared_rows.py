@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlintern.tools import python_source
 from mlintern.tools.data.filters import first_of_each, named_filter
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.hand_written import kept_columns
@@ -47,7 +47,7 @@ def prepared(
     renamed = [_renamed(row, columns, keeps_all=keeps_all) for row in rows]
     recipe = recipe or {}
     if script.recipe is None and "MLINTERN_DRY_RUN" not in script.text:
-        columns = kept_columns(Code.of(script.text, ast.parse(script.text)))
+        columns = kept_columns(Code.of(script.text, python_source.parse(script.text)))
         if columns is None or not rows or not columns <= set(rows[0]):
             return None
         renamed = [{name: value for name, value in row.items() if name in columns} for row in rows]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlintern.tools import python_source
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.evaluation_program import evaluation_program
 from mlintern.tools.scripts.generate_program import generate_program
@@ -106,7 +107,7 @@ def _constant_block(constants: Mapping[str, Any]) -> str:
 def _refuse_collisions(text: str) -> None:
     """Refuse a snippet that binds a name which the script binds too: the later one would win in silence."""
     bound: set[str] = set()
-    for node in ast.parse(text).body:
+    for node in python_source.parse(text).body:
         for name in _bound(node):
             if name in bound:
                 raise BadInput(

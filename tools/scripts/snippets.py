@@ -6,6 +6,7 @@ import ast
 import textwrap
 from dataclasses import dataclass
 
+from mlintern.tools import python_source
 from mlintern.tools.errors import BadInput
 from mlintern.tools.scripts.script_ast import UNPARSED, why_unparsed
 
@@ -39,7 +40,7 @@ def read_snippet(source: str, *, what: str, parameters: int, prefer: str = "") -
     """
     text = textwrap.dedent(source).strip("\n")
     try:
-        tree = ast.parse(text)
+        tree = python_source.parse(text)
     except UNPARSED as error:
         where = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise BadInput(

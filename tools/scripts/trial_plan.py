@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlintern.tools import python_source
 from mlintern.tools.scripts.data_sources import is_local
 from mlintern.tools.scripts.dry_settings import (
     ALWAYS,
@@ -43,7 +44,7 @@ class Loaded:
 def code_of(text: str) -> Code | None:
     """None for what is not Python."""
     try:
-        return Code.of(text, ast.parse(text))
+        return Code.of(text, python_source.parse(text))
     except UNPARSED:
         return None
 

@@ -6,6 +6,7 @@ token to no host but its own, and refuses addresses inside the user's network.
 
 from mlintern.tools.web.client import Parameters, Web
 from mlintern.tools.web.exchange import Answer, CallCounter, Spent
+from mlintern.tools.web.refusals import shape_errors
 from mlintern.tools.web.services import DAY, FOREVER, IDENTITY_AGE, SEARCH_AGE, SERVICES, Service
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "Service",
     "Spent",
     "Web",
+    "shape_errors",
 ]

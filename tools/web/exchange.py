@@ -60,7 +60,7 @@ class Answer:
         """
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ServiceError(
                 f"{self.service} answered with something that is not JSON, or only a part of it.",
                 service=self.service,
@@ -152,7 +152,7 @@ class Wire:
                 return answer
             if request.method != "GET":
                 break
-            target = redirect_target(url, location)
+            target = self._redirected(endpoint, url, location)
             if urlsplit(target).netloc != urlsplit(url).netloc:
                 headers = {name: value for name, value in headers.items() if name in _KEPT_ACROSS_HOSTS}
             url = target
@@ -161,6 +161,17 @@ class Wire:
             service=endpoint.service.name,
             next_step=f"Check {endpoint.service.base_variable or 'the address'}.",
         )
+
+    @staticmethod
+    def _redirected(endpoint: Endpoint, url: str, location: str) -> str:
+        try:
+            return redirect_target(url, location)
+        except ValueError as error:
+            raise ServiceError(
+                f"{endpoint.service.opening} redirects to {location!r:.200}, which is no address: {error}.",
+                service=endpoint.service.name,
+                next_step=f"Check {endpoint.service.base_variable or 'the address'}.",
+            ) from None
 
     async def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
         import anyio

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from xml.parsers import expat
 
@@ -30,6 +31,19 @@ def is_passing(service: Service, status: int, *, headers: Mapping[str, str]) -> 
     if status == 500 and service.later_code:
         return headers.get("x-error-code", "").startswith(service.later_code)
     return status in TRANSIENT
+
+
+@contextmanager
+def shape_errors(service: str, opening: str) -> Iterator[None]:
+    """What reading the fields of an answer raises if it has others than are documented, as `ServiceError`."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ServiceError(
+            f"Something answered, but not with the fields that {opening} documents.",
+            service=service,
+            next_step="Try again; if it stays so, check the proxy.",
+        ) from error
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -139,7 +153,7 @@ def reason(body: bytes) -> str:
     text = body[:4000].decode("utf-8", "replace")
     try:
         said = json.loads(body[:100_000])
-    except ValueError:
+    except (ValueError, RecursionError):
         summary = re.search(r"<summary>(.*?)</summary>", text, re.DOTALL)  # arXiv explains itself in an Atom entry
         found = summary.group(1) if summary else text if not text.lstrip().startswith("<") else ""
     else:
@@ -156,7 +170,7 @@ def _flaw(body: bytes, expect: str | None) -> str:
             json.loads(body)
         elif expect == "xml":
             expat.ParserCreate().Parse(body, True)
-    except (ValueError, expat.ExpatError) as error:
+    except (ValueError, RecursionError, expat.ExpatError) as error:
         return str(error)
     return ""
 

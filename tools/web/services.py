@@ -255,8 +255,10 @@ def origin_of(url: str) -> Origin:
 
 
 def redirect_target(url: str, location: str) -> str:
-    """Where a ``Location`` header on the answer of ``url`` leads."""
-    return urljoin(url, location)
+    """Where a ``Location`` header on the answer of ``url`` leads; raises ValueError if that is no address."""
+    target = urljoin(url, location)
+    origin_of(target)
+    return target
 
 
 def _complete(service: Service, base: str) -> str:

@@ -170,7 +170,9 @@ def _paper_of(item: Mapping[str, Any]) -> Paper:
 
 def _abstract(index: Mapping[str, Sequence[int]] | None) -> str:
     """The abstract from OpenAlex's index of word to places."""
-    placed = sorted((place, word) for word, places in (index or {}).items() for place in places)
+    words = index.items() if isinstance(index, Mapping) else ()
+    found = ((place, word) for word, places in words if isinstance(places, list) for place in places)
+    placed = sorted((place, word) for place, word in found if isinstance(place, int))
     return " ".join(word for _, word in placed)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlintern.common.files import open_regular
+from mlintern.tools import python_source
 from mlintern.tools.jobs.backend import ScriptFile, Submission
 from mlintern.tools.jobs.backends.job_folder import JobFolder
 from mlintern.tools.jobs.backends.local.interpreter import Interpreter
@@ -215,7 +216,7 @@ def _texts(value: Any) -> Iterator[str]:
 def paths_in(text: str) -> list[str]:
     """The absolute paths that a script holds as constants."""
     try:
-        tree = ast.parse(text)
+        tree = python_source.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return []
     constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
