@@ -135,7 +135,7 @@ def _waits_in_table(text: str) -> bool:
     for line in text.splitlines():
         words = [(word.start(), word.end(), word.group()) for word in re.finditer(r"\S+", line)]
         heading = list(_COLUMN.finditer(line))
-        if heading and len(words) > 1:
+        if heading and len(words) > 1 and (place is None or len(heading[-1].group()) > 1):
             start = heading[-1].start()
             place = (start, heading[-1].end(), sum(word[0] < start for word in words))
         elif place is not None:

@@ -85,7 +85,7 @@ WAITS: dict[str, Any] = {
     "blocks": [{"type": "text", "text": '{"job": {"status": "Running"}}'}],
     "flux": (
         "       JOBID USER     NAME       ST NTASKS NNODES     TIME INFO\n"
-        "   ƒ2ab me       train       S      1      -        - eta:3.1m"
+        "   ƒ2WvK9Hm3 me       train       S      1      -        - eta:3.1m"
     ),
 }
 
