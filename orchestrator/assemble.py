@@ -90,7 +90,7 @@ async def assemble(options: Options, *, ui: Ui, clock: Clock, person: Person | N
             ) as hosts,
         ):
             approver.read_text = hosts.read_text
-            settings, sizes = await settle(options, endpoint, header, model)
+            settings, sizes = await settle(options, endpoint, header=header, model=model)
             building = _Building(options, ui, clock, session, recovered, endpoint, settings, sizes)
             yield await building.agent(model, hosts, own, approver, plan)
 

@@ -33,7 +33,7 @@ class BudgetExhausted(OrchestratorError):
 class Reservation:
     """The worst case of one call, held until it is settled."""
 
-    def __init__(self, budget: ModelBudget, price: Price | None, worst_usd: float) -> None:
+    def __init__(self, budget: ModelBudget, price: Price | None, *, worst_usd: float) -> None:
         self.worst_usd = worst_usd
         self._budget = budget
         self._price = price
@@ -135,7 +135,7 @@ class ModelBudget:
                 f"{self._what_is_limited()} (${self._spent:.2f} spent, ${self._reserved:.2f} held for other calls)."
             )
         self._hold(worst)
-        return Reservation(self, price, worst)
+        return Reservation(self, price, worst_usd=worst)
 
     def warning(self) -> str | None:
         """What to tell the model when 80 % of the limit is spent; said once."""

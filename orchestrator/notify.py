@@ -156,7 +156,7 @@ class NotifyingFrontend:
             failed = event.stop.exit_code != 0
             title = f"mlintern: {event.stop.name}"
             text = event.stop.reason if failed else event.text or event.stop.reason
-            self.notify("failed" if failed else "done", title, text)
+            self.notify("failed" if failed else "done", title=title, text=text)
 
     def typed(self) -> list[str]:
         return self._frontend.typed()
@@ -176,7 +176,7 @@ class NotifyingFrontend:
         with anyio.move_on_after(SEND_SECONDS, shield=True):
             await self._deliver_waiting()
 
-    def notify(self, event: Literal["approval", "done", "failed"], title: str, text: str) -> None:
+    def notify(self, event: Literal["approval", "done", "failed"], *, title: str, text: str) -> None:
         """Queue a notification; it is sent beside the agent's work."""
         self._waiting.append(Notification(event=event, title=title, text=text[:2000], session=self._session))
         self._arrived.set()
@@ -204,9 +204,9 @@ class _NotifyingPerson:
 
     async def decide(self, request: Request) -> Decision:
         headline = request.question.message.partition("\n")[0]
-        self._frontend.notify("approval", "mlintern: approval needed", headline)
+        self._frontend.notify("approval", title="mlintern: approval needed", text=headline)
         return await self._person.decide(request)
 
     async def fill_in(self, question: Question) -> Answer:
-        self._frontend.notify("approval", "mlintern: a question", question.message.partition("\n")[0])
+        self._frontend.notify("approval", title="mlintern: a question", text=question.message.partition("\n")[0])
         return await self._person.fill_in(question)

@@ -85,7 +85,7 @@ class Sizes:
 
 
 async def settle(
-    options: Options, endpoint: Endpoint, header: Mapping[str, Any], model: AnthropicModel
+    options: Options, endpoint: Endpoint, *, header: Mapping[str, Any], model: AnthropicModel
 ) -> tuple[LoopSettings, Sizes]:
     """The settings of the session. A resumed one keeps those that are bound to its history and its cache."""
     earlier: Mapping[str, Any] = (header.get("settings") or {}) if endpoint.same else {}

@@ -135,7 +135,7 @@ def install(name: str, *, server: dict[str, Any], print_only: bool = False) -> s
         merged = {**before, **entry}
         if merged == before:
             return f"{host.title}: {path} already starts this server. Nothing was changed."
-        after = _with_toml(text, host, merged) if host.toml else jsonc.put(text, (host.key, NAME), merged)
+        after = _with_toml(text, host, merged) if host.toml else jsonc.put(text, (host.key, NAME), value=merged)
     except ValueError as error:
         raise BadInput(
             f"{path} cannot be merged ({error}), so it was left as it is.",

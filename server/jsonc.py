@@ -30,7 +30,7 @@ def read(text: str) -> Any:
     return json.loads(plain(text)) if text.strip() else {}
 
 
-def put(text: str, keys: tuple[str, ...], value: Any) -> str:
+def put(text: str, keys: tuple[str, ...], *, value: Any) -> str:
     """``text`` with ``value`` at ``keys``; objects on the way are made. Everything else stays as it is written.
 
     Raises:

@@ -159,7 +159,9 @@ def test_what_a_person_added_to_our_entry_stays_when_it_is_replaced(home: Path, 
             path.read_text() + '\n[mcp_servers.mlintern.env]\nHF_TOKEN = "secret"\n\n# mine\n[other]\nx = 1\n'
         )
     else:
-        path.write_text(jsonc.put(path.read_text(), (HOSTS[host].key, "mlintern", "env"), {"HF_TOKEN": "secret"}))
+        path.write_text(
+            jsonc.put(path.read_text(), (HOSTS[host].key, "mlintern", "env"), value={"HF_TOKEN": "secret"})
+        )
     install(host, server={**SERVER, "args": ["serve", "--budget", "20"]})
     text = path.read_text()
     assert '"HF_TOKEN"' in text and "secret" in text and "--budget" in text
@@ -211,7 +213,7 @@ def test_any_value_put_is_read_back_and_what_was_dropped_is_gone(
 ) -> None:
     text = json.dumps(before, indent=indent)
     try:
-        after = jsonc.put(text, tuple(keys), value)
+        after = jsonc.put(text, tuple(keys), value=value)
     except ValueError:
         return  # something on the way is no object
     node = jsonc.read(after)

@@ -25,7 +25,7 @@ class ResultCache:
         self._most = most_bytes
         self._clock = clock
 
-    def folder(self, kind: str, repo_id: str, commit: str) -> Path:
+    def folder(self, kind: str, repo_id: str, *, commit: str) -> Path:
         """The folder that mirrors the repository at ``commit``; it is marked as used now.
 
         Raises:

@@ -88,7 +88,7 @@ class HubResults:
             self._workspace.folder("cache", "evals"), most_bytes=self._bounds.cache, clock=self._clock
         )
         place = listing.place
-        folder = cache.folder(place.kind or "model", place.repo_id, place.revision or "")
+        folder = cache.folder(place.kind or "model", place.repo_id, commit=place.revision or "")
         try:
             fetched, report = await self._fetch(listing, choice.files, cache, folder)
         except Blocked as error:
@@ -217,7 +217,7 @@ class HubResults:
             return
         place, most = listing.place, self._bounds.file
         read: Callable[[Any], bytes] = lambda api: read_bytes(  # noqa: E731
-            api, place.repo_id, entry.path, kind=place.kind or "model", revision=place.revision, limit=most
+            api, place.repo_id, path=entry.path, kind=place.kind or "model", revision=place.revision, limit=most
         )
         data = await self._hub.call(f"{listing.name}, {entry.path}", read)
         await anyio.to_thread.run_sync(cache.keep, folder, entry, data)

@@ -124,7 +124,7 @@ def _file(api: Any, where: tuple[str, RepoType, str], entry: Any, offset: int) -
             f"{entry.path} has {entry.size:,} bytes; files over {LARGEST_TEXT:,} are not shown.",
             next_step="For data use inspect_dataset.",
         )
-    data = read_bytes(api, repo, entry.path, kind=kind, revision=sha, limit=LARGEST_TEXT)
+    data = read_bytes(api, repo, path=entry.path, kind=kind, revision=sha, limit=LARGEST_TEXT)
     if b"\x00" in data[:8192]:
         raise BadInput(f"{entry.path} is a binary file of {entry.size:,} bytes.", next_step="Read another file.")
     text = data.decode("utf-8", "replace")
@@ -145,7 +145,7 @@ def _file(api: Any, where: tuple[str, RepoType, str], entry: Any, offset: int) -
     )
 
 
-def read_bytes(api: Any, repo: str, path: str, *, kind: RepoType, revision: str | None, limit: int) -> bytes:
+def read_bytes(api: Any, repo: str, *, path: str, kind: RepoType, revision: str | None, limit: int) -> bytes:
     """The bytes of a file, without leaving a copy in the cache of huggingface_hub.
 
     Raises:

@@ -185,7 +185,7 @@ class ModelInspector:
             present = api.get_paths_info(identifier, list(SMALL_FILES), revision=revision)
             small = [entry.path for entry in present if getattr(entry, "size", LARGEST) < LARGEST]
             return {
-                path: read_bytes(api, identifier, path, kind="model", revision=revision, limit=LARGEST).decode(
+                path: read_bytes(api, identifier, path=path, kind="model", revision=revision, limit=LARGEST).decode(
                     "utf-8", "replace"
                 )
                 for path in small

@@ -46,7 +46,7 @@ class _Mark:
     rows_bytes: int = 0
 
 
-async def mirror(backend: Backend, handle: JobHandle, folder: Path) -> bool:
+async def mirror(backend: Backend, handle: JobHandle, *, folder: Path) -> bool:
     """Fetch what is new in the job's log. Does nothing while another process does.
 
     Returns:

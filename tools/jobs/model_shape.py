@@ -22,7 +22,7 @@ async def remote_shape(hub: HubClient, model: str) -> ModelShape | None:
     def read(api: Any) -> bytes:
         from mlintern.tools.hub.browse import read_bytes
 
-        return read_bytes(api, model, "config.json", kind="model", revision=None, limit=LARGEST_CONFIG)
+        return read_bytes(api, model, path="config.json", kind="model", revision=None, limit=LARGEST_CONFIG)
 
     try:
         config = json.loads(await hub.call(f"config.json of {model}", read))

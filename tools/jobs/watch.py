@@ -196,7 +196,7 @@ class Watcher:
         """Copy what is new in the log of a job elsewhere. Returns what hinders, or keeps the end from being whole."""
         assert record.handle is not None
         try:
-            whole = await mirror(backend, record.handle, self._workspace.job(record.job_id))
+            whole = await mirror(backend, record.handle, folder=self._workspace.job(record.job_id))
         except MlinternError as error:
             return f"its log cannot be copied now: {error}"
         return "its log is still being copied." if over and not whole else ""

@@ -77,12 +77,12 @@ class Walker:
                     await self._explore(walk, reports, limit=limit, budget=budget, calls=calls)
                 finally:  # also when the host gives up on us: what was learned is kept
                     walk.reports.update(reports)
-                    paper_cursors.save(self._folder, walk.walk_id, walk.as_json())
+                    paper_cursors.save(self._folder, walk.walk_id, state=walk.as_json())
                 year = self._year()
                 best = sorted(walk.unshown(), key=lambda name: (-walk.score(name, year), name))[:limit]
                 if best:
                     walk.pages.append(best)
-                    paper_cursors.save(self._folder, walk.walk_id, walk.as_json())
+                    paper_cursors.save(self._folder, walk.walk_id, state=walk.as_json())
         names = walk.pages[number] if number < len(walk.pages) else []
         return page_result(walk, names, number=number, reports=reports, calls=calls.sent, year=self._year())
 
@@ -123,7 +123,7 @@ class Walker:
         failed: set[int] = set()
 
         async def run(task: Task) -> None:
-            if not await self._neighbours.expand(walk, task, reports):
+            if not await self._neighbours.expand(walk, task, reports=reports):
                 failed.add(id(task))
 
         async with anyio.create_task_group() as group:

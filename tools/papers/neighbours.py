@@ -67,7 +67,7 @@ class Neighbours:
             walk.seed_known = True
             return
 
-    async def expand(self, walk: Walk, task: Task, reports: Reports) -> bool:
+    async def expand(self, walk: Walk, task: Task, *, reports: Reports) -> bool:
         """Ask for one page of neighbours; True if it was given, False if the task is to wait for another day."""
         ask = {"references": self._references, "citations": self._citations, "similar": self._similar}[task.direction]
         try:

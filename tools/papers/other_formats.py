@@ -30,7 +30,7 @@ _BIB_ITEM = re.compile(r"\\bibitem\s*(?:\[(?:[^\[\]{}]|\{(?:[^{}]|\{[^{}]*\})*\}
 def read_markdown(text: str, *, source: str = "hf_markdown") -> Document:
     """Sections by headings; headings inside code fences are code. Ids count: ``S2``, ``S2.1``, ``S2.1.1``."""
     outline = Outline()
-    title, fenced, current = "", False, outline.open(0, "", "Front matter")
+    title, fenced, current = "", False, outline.open(0, number="", title="Front matter")
     lines: list[str] = []
     for line in text.splitlines():
         if line.lstrip().startswith(("```", "~~~")):
@@ -43,10 +43,12 @@ def read_markdown(text: str, *, source: str = "hf_markdown") -> Document:
         lines = []
         depth, words = len(heading.group(1)), heading.group(2).strip("* ")
         if depth == 1 and not title:
-            title, current = words, outline.open(0, "", "Front matter")
+            title, current = words, outline.open(0, number="", title="Front matter")
             continue
         number = _NUMBER.match(words)
-        current = outline.open(depth, number.group(1) if number else "", words[number.end() :] if number else words)
+        current = outline.open(
+            depth, number=number.group(1) if number else "", title=words[number.end() :] if number else words
+        )
     outline.fill(current, "\n".join(lines))
     sections = outline.sections()
     abstract = next((section.text for section in sections if section.title.casefold() == "abstract"), "")
@@ -99,7 +101,7 @@ class Outline:
         self._units: list[tuple[int, str, str]] = []
         self._texts: list[str] = []
 
-    def open(self, depth: int, number: str, title: str) -> int:
+    def open(self, depth: int, *, number: str, title: str) -> int:
         self._units.append((depth, number, title))
         self._texts.append("")
         return len(self._units) - 1
@@ -140,7 +142,7 @@ def _paragraphs(unit: str, text: str) -> tuple[Block, ...]:
 def _tex_sections(body: str) -> Iterable[Section]:
     """Sections with the numbers that LaTeX would print: 1, 1.1, and A, A.1 behind ``\\appendix``."""
     outline = Outline()
-    current = outline.open(0, "", "Front matter")
+    current = outline.open(0, number="", title="Front matter")
     start, counts = 0, [0, 0, 0]
     appendix = body.find("\\appendix")
     lettered = False
@@ -156,7 +158,7 @@ def _tex_sections(body: str) -> Iterable[Section]:
             counts[depth - 1 :] = [counts[depth - 1] + 1, *[0] * (3 - depth)]
             first = chr(ord("A") + (counts[0] - 1) % 26) if lettered and counts[0] else str(counts[0])
             number = ".".join([first, *map(str, counts[1:depth])])
-        current = outline.open(depth, number, title)
+        current = outline.open(depth, number=number, title=title)
         start = end + 1
     outline.fill(current, body[start:].replace("\\appendix", ""))
     return outline.sections()

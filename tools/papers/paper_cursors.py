@@ -53,7 +53,7 @@ async def held(folder: Path, state_id: str) -> AsyncIterator[None]:
     )
 
 
-def save(folder: Path, state_id: str, state: Mapping[str, Any]) -> None:
+def save(folder: Path, state_id: str, *, state: Mapping[str, Any]) -> None:
     """Keep ``state`` for a later cursor."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_json_durably(folder / f"{state_id}.json", state)

@@ -118,7 +118,7 @@ def _running_heads(pages: list[list[str]]) -> set[str]:
 def _by_headings(pages: list[_Page]) -> tuple[Section, ...]:
     """Sections by headings; empty if there are too few of them, or if their numbers do not follow each other."""
     outline = Outline()
-    current, lines, found = outline.open(0, "", "Front matter"), [], 0
+    current, lines, found = outline.open(0, number="", title="Front matter"), [], 0
     expected = 0
     for line in (line for page in pages for line in page.lines):
         numbered = _HEADING.match(line)
@@ -133,7 +133,7 @@ def _by_headings(pages: list[_Page]) -> tuple[Section, ...]:
         lines, found = [], found + 1
         expected = int(first) if first.isdigit() else expected
         title = numbered["title"] if numbered else plain[1] if plain else line
-        current = outline.open(number.count(".") + 1, number, title)
+        current = outline.open(number.count(".") + 1, number=number, title=title)
     outline.fill(current, _joined(lines))
     return outline.sections() if found >= _LEAST_HEADINGS else ()
 

@@ -305,7 +305,7 @@ def passes(paper: Paper, query: Query, name: str) -> bool | None:
 
 def save_ranking(folder: Path, state_id: str, *, ranking: Ranking) -> None:
     reports = {name: report.model_dump() for name, report in ranking.reports.items()}
-    paper_cursors.save(folder, state_id, {**dataclasses.asdict(ranking), "reports": reports})
+    paper_cursors.save(folder, state_id, state={**dataclasses.asdict(ranking), "reports": reports})
 
 
 def load_ranking(folder: Path, state_id: str) -> Ranking:

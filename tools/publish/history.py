@@ -25,7 +25,7 @@ def withdraw(ledger: Ledger, digest: str) -> None:
         connection.execute("DELETE FROM publications WHERE digest = ? AND done_at IS NULL", (digest,))
 
 
-def finish(ledger: Ledger, digest: str, done: Done, *, now: float) -> None:
+def finish(ledger: Ledger, digest: str, *, done: Done, now: float) -> None:
     """Record what became of an attempt; what is on record already stays."""
     with ledger.transaction() as connection:
         connection.execute(

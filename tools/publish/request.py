@@ -33,7 +33,7 @@ LONGEST_CARD = 400_000
 REF = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock$|/$))[A-Za-z0-9_][A-Za-z0-9_./+-]{0,99}")
 
 
-def check(operation: Operation, kind: RepoType, given: Mapping[str, Any]) -> None:
+def check(operation: Operation, kind: RepoType, *, given: Mapping[str, Any]) -> None:
     """That ``given`` (by argument, None where left out) is what ``operation`` takes.
 
     Raises:

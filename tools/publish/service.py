@@ -129,7 +129,7 @@ class Publisher:
             "name": name,
             "private": private,
         }
-        check(operation, kind, given)
+        check(operation, kind, given=given)
         token = self._hub.token()
         if not token:
             raise no_token("publish")
@@ -245,7 +245,7 @@ class Publisher:
                 " repository was changed since.",
             )
         if plan.done is not None:
-            history.finish(self._ledger, plan.digest, plan.done, now=self._clock.now())
+            history.finish(self._ledger, plan.digest, done=plan.done, now=self._clock.now())
         return plan
 
     def _carry_out(self, api: HfApi, plan: Publication) -> Done | None:
@@ -267,7 +267,7 @@ class Publisher:
                 done = replace(found, note="An earlier call had published it; its answer was lost.")
             else:
                 done = self._make(api, plan, parent=head, forget=first)
-            history.finish(self._ledger, plan.digest, done, now=self._clock.now())
+            history.finish(self._ledger, plan.digest, done=done, now=self._clock.now())
             return done
 
     def _make(self, api: HfApi, plan: Publication, *, parent: str | None, forget: bool) -> Done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -227,7 +228,7 @@ class Docs:
                     text = ""  # listed, but gone: not asked for again
                 else:
                     text = answer.text
-                await anyio.to_thread.run_sync(index.store, path, text, self._clock.now())
+                await anyio.to_thread.run_sync(partial(index.store, path, text, now=self._clock.now()))
 
         async with anyio.create_task_group() as group:
             for path in missing[:PAGES_A_CALL]:

@@ -98,7 +98,7 @@ class DocsIndex:
         with self._open() as database:
             return [row[0] for row in database.execute("SELECT path FROM pages ORDER BY path")]
 
-    def store(self, path: str, text: str, now: float) -> None:
+    def store(self, path: str, text: str, *, now: float) -> None:
         """The text of a page; its sections become searchable."""
         sections = sections_of(text)
         with self._open() as database:

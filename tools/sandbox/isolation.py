@@ -34,7 +34,7 @@ class Start:
     confine: Callable[[], None]
 
 
-def start(policy: Policy | None, argv: Sequence[str], environment: Mapping[str, str]) -> Start:
+def start(policy: Policy | None, argv: Sequence[str], *, environment: Mapping[str, str]) -> Start:
     """``argv`` under ``policy``; without one as it is.
 
     Raises:

@@ -51,7 +51,7 @@ class Cache:
 
         return await anyio.to_thread.run_sync(self._read, self._path(service, key))
 
-    async def write(self, service: str, key: str, entry: Entry) -> None:
+    async def write(self, service: str, key: str, *, entry: Entry) -> None:
         """Store ``entry``; a full disk costs the cache, not the answer, and is logged."""
         import anyio
 

@@ -174,11 +174,11 @@ class Web:
             answer = await self._ask(endpoint, request, known)
         except NotFound:
             if endpoint.service.missing_age > 0:
-                await self._cache.write(name, key, Entry(request.url, 404, {}, self._clock.now(), b""))
+                await self._cache.write(name, key, entry=Entry(request.url, 404, {}, self._clock.now(), b""))
             raise
         if 200 <= answer.status < 300:
             entry = Entry(answer.url, answer.status, answer.headers, self._clock.now(), answer.body)
-            await self._cache.write(name, key, entry)
+            await self._cache.write(name, key, entry=entry)
         return answer
 
     # One request, through the network -------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ class Web:
             if answer.status == 304 and known is not None:
                 return replace(answer, url=known.url, status=known.status, headers=known.headers, body=known.body)
             if answer.status not in request.accepted:
-                refusals.raise_for_status(service, answer.status, answer.body, secret=endpoint.token)
+                refusals.raise_for_status(service, answer.status, body=answer.body, secret=endpoint.token)
                 refusals.check_kind(service, answer.body, expect=request.expect, status=answer.status)
             return answer
         raise breaker.refusal(service.cooldown, http_status=429)
@@ -227,7 +227,7 @@ class Web:
         key = f"{service.name} {name}"
         if key not in self._breakers:
             path = self._workspace.folder("web") / f"{name}.blocked.json"
-            self._breakers[key] = Breaker(path, self._clock, service)
+            self._breakers[key] = Breaker(path, self._clock, service=service)
         return self._breakers[key]
 
     async def _pause(self, seconds: float) -> None:

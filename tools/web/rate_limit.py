@@ -77,7 +77,7 @@ class Gate:
 class Breaker:
     """Remembers that a service asked to be left alone, and until when; survives a restart."""
 
-    def __init__(self, path: Path, clock: Clock, service: Service) -> None:
+    def __init__(self, path: Path, clock: Clock, *, service: Service) -> None:
         self._path = path
         self._clock = clock
         self._service = service

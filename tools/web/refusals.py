@@ -114,7 +114,7 @@ def is_limit(service: Service, status: int, *, body: bytes) -> bool:
     return status == 429 or (status == 403 and service.forbidden_is_limit and b"nvalid" not in body[:2000])
 
 
-def raise_for_status(service: Service, status: int, body: bytes, *, secret: str) -> None:
+def raise_for_status(service: Service, status: int, *, body: bytes, secret: str) -> None:
     """Raise the error that ``status`` stands for; 429 and what is worth a retry are the caller's.
 
     Raises:

@@ -122,7 +122,7 @@ class Supervisor:
     def _start(self) -> None:
         """Fork the script, held at a gate until its pid is on disk: what runs is always on record."""
         gate, opener = os.pipe()
-        start = isolation.start(self.policy, self.launch["argv"], self._environment())
+        start = isolation.start(self.policy, self.launch["argv"], environment=self._environment())
         self.begun = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
