@@ -143,10 +143,10 @@ def rules(result: CheckResult) -> set[str]:
 async def test_sound_rows_pass_and_it_is_said_how_many_were_seen(
     desk: Desk, trainer: str, row: dict[str, Any]
 ) -> None:
-    result = await desk.check([row] * 4, trainer=trainer)
+    result = await desk.check([row] * 8, trainer=trainer)
     assert result.ok and rules(result) == {"template"}, result.checks
     note = found(result, "template").message
-    assert "first 4 rows" in note and "longest" in note
+    assert "first 8 rows" in note and "longest" in note
 
 
 async def test_a_row_that_the_template_refuses_is_named(desk: Desk) -> None:
@@ -179,9 +179,9 @@ async def test_a_prompt_that_is_rendered_otherwise_when_alone_is_shown_where_it_
     ],
 )
 async def test_every_trainer_has_an_account_of_content(desk: Desk, trainer: str, row: dict[str, Any]) -> None:
-    result = await desk.check([row] * 4, trainer=trainer)
+    result = await desk.check([row] * 8, trainer=trainer)
     lost = found(result, "content_lost")
-    assert "4 of 4 rows" in lost.message and "say what is good" in lost.message
+    assert "8 of 8 rows" in lost.message and "say what is good" in lost.message
     assert not result.ok
 
 
@@ -281,7 +281,8 @@ async def test_rows_whose_prompt_alone_is_too_long_are_found(desk: Desk) -> None
 
 
 async def test_grpo_prompts_must_leave_room_for_a_completion(desk: Desk) -> None:
-    rows = [{"prompt": [user("hello")]}, *[{"prompt": [user("hello " * 90)]}] * 3]
+    short, long = ({"prompt": [user("hello" + " hello" * more)]} for more in (0, 89))
+    rows = [short, long, short, short]
     model = desk.model(context=128)
     result = await desk.check(rows, trainer="grpo", model=model, hyperparameters={"max_completion_length": 64})
     check = found(result, "prompt_too_long")
