@@ -11,7 +11,17 @@ from typing import Any, Literal
 
 Row = Mapping[str, Any]
 Kind = Literal["text", "number", "bool", "list", "struct", "null"]
-CONVERSATION_KEYS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "history")
+CONVERSATION_KEYS = (
+    "messages",
+    "conversations",
+    "conversation",
+    "dialogue",
+    "dialog",
+    "chat",
+    "turns",
+    "history",
+    "contents",
+)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ QUESTIONS = tuple(
         "goal",
         "prompt_text",
         "original_prompt",
+        "input_text",
+        "history",
+        "post",
     ]
 )
 ANSWERS = tuple(
@@ -51,6 +54,8 @@ ANSWERS = tuple(
         "generated_solution",
         "tgt",
         "correct_answer",
+        "target_text",
+        "output_text",
     ]
 )
 DOCUMENTS = tuple(
@@ -88,7 +93,7 @@ CONTEXTS = tuple(
         "sources_text",
     ]
 )
-SYSTEMS = tuple(["system", "system_prompt", "system_message", "sys", "persona"])
+SYSTEMS = tuple(["system", "system_prompt", "system_message", "sys", "persona", "system_instruction"])
 THOUGHTS = tuple(
     [
         "thinking",
@@ -120,6 +125,7 @@ CHOSEN = tuple(
         "pos",
         "answer_chosen",
         "response_j",
+        "preferred_output",
     ]
 )
 REJECTED = tuple(
@@ -138,6 +144,9 @@ REJECTED = tuple(
         "neg",
         "answer_rejected",
         "response_k",
+        "non_preferred_output",
+        "rejected_messages",
+        "rejected_conversation",
     ]
 )
 SIDES = tuple(
@@ -157,6 +166,7 @@ SIDES = tuple(
         "completion_1/completion_2",
         "answer_0/answer_1",
         "conversation_a/conversation_b",
+        "human_ref_a/human_ref_b",
         "a/b",
     ]
 )
@@ -172,6 +182,8 @@ VERDICTS = tuple(
         "better",
         "human_label",
         "overall_preference",
+        "preference_strength",
+        "labels",
         "safer_response_id",
         "better_response_id",
         "selected",
@@ -220,12 +232,24 @@ LABELS = tuple(
         "accepted",
         "reward",
         "quality",
+        "stars",
     ]
 )
 TEXTS = tuple(
     ["text", "content", "body", "document", "article", "code", "raw", "markdown", "story", "raw_content", "sentence"]
 )
 CHOICES = tuple(["choices", "options", "candidates", "endings", "alternatives"])
+OPTION_COLUMNS = (
+    ("a", "b", "c", "d", "e"),
+    ("opa", "opb", "opc", "opd", "ope"),
+    ("option_a", "option_b", "option_c", "option_d", "option_e"),
+    ("choice_a", "choice_b", "choice_c", "choice_d", "choice_e"),
+    ("option1", "option2", "option3", "option4", "option5"),
+    ("option_1", "option_2", "option_3", "option_4", "option_5"),
+    ("ending0", "ending1", "ending2", "ending3"),
+    ("sol1", "sol2"),
+)
+"""Columns that hold one option each, in their order; the last ones may be missing."""
 INDEXES = tuple(
     [
         "answer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from mlintern.tools.data.part_names import (
     CONTEXTS,
     INDEXES,
     LABELS,
+    OPTION_COLUMNS,
     QUESTIONS,
     REJECTED,
     SYSTEMS,
@@ -57,7 +59,7 @@ def find_parts(rows: Sequence[Row]) -> Parts:
     usable = [cell for cell in cells if cell.kind in ("text", "number", "bool") or cell.name in talks]
     chosen, rejected = find(usable, CHOSEN), find(usable, REJECTED)
     taken = [cell.name for cell in (chosen, rejected) if cell]
-    choices = next((cell for cell in cells if cell.key in CHOICES and _is_choices(cell)), None)
+    choices = next((cell for cell in cells if cell.key in CHOICES and _is_choices(cell)), None) or _options(cells)
     question = find(usable, QUESTIONS, taken=taken)
     taken += [question.name] if question else []
     answer = find(usable, ANSWERS, taken=taken) or _listed_answer(cells)
@@ -66,7 +68,7 @@ def find_parts(rows: Sequence[Row]) -> Parts:
     context = find(cells, CONTEXTS, "text", "list", taken=taken)
     if context is not None and (context.name in talks or not _is_text_or_texts(context)):
         context = None
-    parted = ("prompt", "completion", *CHOSEN, *REJECTED, "history")
+    parted = ("prompt", "completion", *CHOSEN, *REJECTED, *SYSTEMS, "history")
     whole = [talk for talk in talks.values() if talk.cell.key not in parted and talk is not history]
     whole.sort(key=lambda talk: (talk.cell.key not in ("messages", "conversations"), "." in talk.cell.name))
     return Parts(
@@ -88,6 +90,18 @@ def find_parts(rows: Sequence[Row]) -> Parts:
     )
 
 
+def _options(cells: list[Cell]) -> Cell | None:
+    """Options that stand in a column each, as one cell that lists them."""
+    texts = {cell.key: cell for cell in cells if "." not in cell.name and cell.kind in ("text", "number")}
+    for keys in OPTION_COLUMNS:
+        found = [texts[key] for key in itertools.takewhile(lambda key: key in texts and texts[key].always, keys)]
+        if len(found) > 1 and not {key for key in keys if key in texts} - {cell.key for cell in found}:
+            listed = tuple(list(values) for values in zip(*(cell.values for cell in found), strict=True))
+            access = f"[{', '.join(cell.access for cell in found)}]"
+            return Cell(f"{found[0].name} to {found[-1].name}", "choices", access, listed)
+    return None
+
+
 def truth_of(parts: Parts) -> Cell | None:
     """What a reward compares with."""
     nested = find(parts.cells, ("ground_truth",), "text", "number", "list")
@@ -103,9 +117,18 @@ def _listed_answer(cells: list[Cell]) -> Cell | None:
         if cell.key not in ("answers", "answer", "ideal", "targets", "references", "output", "response"):
             continue
         listed = _texts_listed(cell) or any(isinstance(v, Mapping) and v.get("text") for v in cell.present)
+        listed = listed or (bool(cell.present) and all(map(_texts_in_structs, cell.present)))
         if listed and "." not in cell.name:
             return cell
     return None
+
+
+def _texts_in_structs(value: Any) -> bool:
+    """Whether it is a list such as ``[{"text": "blue", "answer_start": 3}]``, which is no conversation."""
+    return isinstance(value, list) and all(
+        isinstance(item, Mapping) and isinstance(item.get("text"), str) and not set(item) & {"role", "from", "score"}
+        for item in value
+    )
 
 
 def _texts_listed(cell: Cell) -> bool:

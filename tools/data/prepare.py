@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from mlintern.tools.data.cells import Cell, find
+from mlintern.tools.data.cells import Cell, find, plain_key
 from mlintern.tools.data.part_names import BAD, DOCUMENTS, GOOD, SUMMARIES
 from mlintern.tools.data.parts import Parts, index_of, truth_of
 from mlintern.tools.data.prepare_code import (
@@ -146,10 +146,12 @@ def _sft_on_answers(parts: Parts, question: Cell, answer: Cell) -> Iterator[Prep
     writer.skip_unless(filled_code(question), filled_code(answer))
     prompt, completion = question_code(writer, parts, question=question), answer_code(writer, parts, answer=answer)
     also = also_used(parts, question, answer=answer)
+    tools = {"tools": tools_code(writer, parts.tools)} if parts.tools else {}
     yield writer.finish(
         f"Make prompt and completion of `{question.name}` and `{answer.name}`{also}.",
         prompt=prompt,
         completion=completion,
+        **tools,
     )
 
 
@@ -247,8 +249,8 @@ def _label_test(label: Cell) -> tuple[str, str, str] | None:
         low, high = min(numbers), max(numbers)
         middle = 0 if low < 0 < high else (low + high) / 2
         return f"{access} > {middle:g}", f"true above {middle:g}; choose your own limit", missing
-    good = [value for value in seen if value.strip().lower() in GOOD]
-    bad = [value for value in seen if value.strip().lower() in BAD]
+    good = [value for value in seen if plain_key(value) in GOOD or value.strip() in GOOD]
+    bad = [value for value in seen if plain_key(value) in BAD or value.strip() in BAD]
     if not good:
         return None
     unknown = [value for value in seen if value not in good and value not in bad]

@@ -190,6 +190,8 @@ def answer_text(cell: Cell) -> str:
     if isinstance(first, Mapping) and "text" in first:
         inner = first["text"]
         return f'{cell.access}["text"][0]' if isinstance(inner, list) else f'{cell.access}["text"]'
+    if isinstance(first, list) and first and isinstance(first[0], Mapping) and isinstance(first[0].get("text"), str):
+        return f'{cell.access}[0]["text"]'
     if isinstance(first, list):
         return f"{cell.access}[0]" if all(isinstance(item, str) for item in first) else f"str({cell.access}[0])"
     return cell.text()

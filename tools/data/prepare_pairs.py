@@ -39,6 +39,12 @@ def pair_preparations(parts: Parts) -> Iterator[Preparation]:
                 if rejected.name in parts.talks
                 else message_code("assistant", rejected.text())
             )
+            if rejected.name in parts.talks and whole_conversation(parts.talks[rejected.name]):
+                yield writer.finish(
+                    f"`{parts.talk.cell.name}` is the better conversation, `{rejected.name}` the worse one.",
+                    chosen="messages", rejected=bad,
+                )  # fmt: skip
+                return
             yield writer.finish(
                 f"The last message of `{parts.talk.cell.name}` is the better answer, "
                 f"`{rejected.name}` the worse one.",
@@ -121,6 +127,18 @@ def _sides(parts: Parts) -> Iterator[Preparation]:
         return
     test, drop, words = first
     question = parts.question
+    if all(cell.name in parts.talks and whole_conversation(parts.talks[cell.name]) for cell in pair):
+        writer = Writer()
+        if drop:
+            writer.lines += [f"if {drop}:", "    return None  # no winner"]
+        left, right = (turn_code(writer, parts, cell=cell) for cell in pair)
+        writer.lines += [f"first, second = {left}, {right}", f"if not ({test}):", "    first, second = second, first"]
+        yield writer.finish(
+            f"The better of the conversations `{pair[0].name}` and `{pair[1].name}` by `{verdict.name}` is chosen "
+            f"({words}).",
+            chosen="first", rejected="second",
+        )  # fmt: skip
+        return
     for talk in (True, False):
         if talk and not (parts.talk and parts.talk.cell.name not in (pair[0].name, pair[1].name)):
             continue
@@ -169,6 +187,8 @@ def _first_wins(verdict: Cell, pair: tuple[Cell, Cell]) -> tuple[str, str, str] 
         if zero:
             return f"{access} == 0", "" if verdict.always else f"{access} is None", "0: the first, 1: the second"
         return f"{access} == 1", "" if verdict.always else f"{access} is None", "1: the first, 0: the second"
+    if verdict.key in ("overall_preference", "preference_strength") and min(numbers) < 0:  # as HelpSteer has it
+        return f"{access} < 0", f"not {access}", "below 0: the first, above: the second"
     if min(numbers) < 0 < max(numbers):
         return f"{access} > 0", f"not {access}", "above 0: the first, below: the second"
     return None

@@ -49,7 +49,7 @@ TOOL = tuple(
 CALLS = ("function_call", "tool_call", "functioncall", "tool_calls")
 ROLES = ("system", "user", "assistant", "tool")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body", "parts")
 EXTRAS = ("reasoning_content", "reasoning", "thinking", "tool_calls", "tool_call_id", "name")
 
 

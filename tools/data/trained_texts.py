@@ -45,7 +45,8 @@ def trained_texts(trainer: str, first: Row, *, row: Row) -> list[str]:
     if trainer == "kto" and "completion" in row:
         return _of(row, ("prompt", "completion", "tools"))
     if "prompt" not in first and trainer != "reward":
-        row = split_prompt(row)
+        split_prompt(row)  # raises where TRL stops; each answer is read after the prompt that it was split off
+        return _of(row, ("chosen", "rejected", "tools"))
     return _of(row, ("prompt", "chosen", "rejected", "tools"))
 
 
