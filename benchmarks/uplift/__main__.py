@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.uplift.cells import CELLS, Cell, Row, Task, read_rows, write_rows
@@ -113,6 +114,46 @@ def judge(
     return Result(cell=cell, arm=arm, seed=seed, scores=scores, base=untrained, wrong=wrong)
 
 
+RUN, RESULT = "run.json", "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A cell with its items and what its base model scores on the hidden ones."""
+
+    name: str
+    base: Path
+    task: Task
+    untrained: dict[str, float]
+
+
+def prepared(name: str, sizes: dict[str, int | None], cache: Path) -> Prepared:
+    cell = CELLS[name]
+    base, task = cell.model(cache), task_of(cell, cache, **sizes)
+    return Prepared(name=name, base=base, task=task, untrained=scores_of_base(name, base, task.hidden, cache))
+
+
+def judged(folder: Path, cell: Prepared, *, arm: str, seed: int) -> Result:
+    """Judge a folder, keep the result in it and print it."""
+    result = judge(
+        folder, cell=cell.name, arm=arm, seed=seed, task=cell.task, base=cell.base, untrained=cell.untrained
+    )
+    (folder / RESULT).write_text(json.dumps(vars(result), indent=1))
+    wrong = f"; void: {'; '.join(result.wrong)}" if result.wrong else ""
+    print(f"{cell.name}, {arm}, seed {seed}: {result.score:.1%}{wrong}", flush=True)
+    return result
+
+
+def all_of(out: Path) -> list[Result]:
+    """The results of all runs in a folder; those that were not judged yet are judged now."""
+    runs = sorted(out.glob(f"*/{RUN}"), key=lambda path: path.stat().st_mtime)
+    for path in runs:
+        if not (path.parent / RESULT).is_file():
+            run = json.loads(path.read_text())
+            judged(path.parent, prepared(run["cell"], run["sizes"], out / "cache"), arm=run["arm"], seed=run["seed"])
+    return [Result(**json.loads((path.parent / RESULT).read_text())) for path in runs]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.uplift")
     parser.add_argument("--cells", default="sarcasm", help=", ".join(CELLS))
@@ -124,25 +165,24 @@ def main() -> int:
     parser.add_argument("--train", type=int, help="rows to train on")
     parser.add_argument("--practice", type=int, help="items to measure with")
     parser.add_argument("--hidden", type=int, help="items of the hidden test")
-    parser.add_argument("--table", action="store_true", help="run nothing: print the table of what --out holds")
+    parser.add_argument("--table", action="store_true", help="start no agent: print the table of what --out holds")
     parser.add_argument("--out", type=Path, default=Path("uplift"), help="folder for the runs and what is downloaded")
     arguments = parser.parse_args()
     out: Path = arguments.out.absolute()
     if arguments.table:
-        found = sorted(out.glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-        print(table([Result(**json.loads(path.read_text())) for path in found]))
+        print(f"\n{table(all_of(out))}")
         return 0
-    cache = out / "cache"
+    sizes = {"train": arguments.train, "practice": arguments.practice, "hidden": arguments.hidden}
     results: list[Result] = []
     for name in arguments.cells.split(","):
-        cell = CELLS[name]
-        base = cell.model(cache)
-        task = task_of(cell, cache, train=arguments.train, practice=arguments.practice, hidden=arguments.hidden)
-        untrained = scores_of_base(name, base, task.hidden, cache)
+        cell = prepared(name, sizes, out / "cache")
         for seed in map(int, arguments.seeds.split(",")):
             for arm in arguments.arms.split(","):
                 folder = out / f"{name}-{arm}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-                said = prepare(folder, cell=cell, task=task, base=base, arm=arm, minutes=arguments.minutes)
+                said = prepare(
+                    folder, cell=CELLS[name], task=cell.task, base=cell.base, arm=arm, minutes=arguments.minutes
+                )
+                (folder / RUN).write_text(json.dumps({"cell": name, "arm": arm, "seed": seed, "sizes": sizes}))
                 clock = run_agent(
                     arguments.agent,
                     folder,
@@ -152,14 +192,8 @@ def main() -> int:
                     seed=seed,
                     steps=arguments.steps,
                 )
-                result = judge(folder, cell=name, arm=arm, seed=seed, task=task, base=base, untrained=untrained)
-                results.append(result)
-                print(
-                    f"{name}, {arm}, seed {seed}: {result.score:.1%} (agent {clock})"
-                    + (f"; void: {'; '.join(result.wrong)}" if result.wrong else ""),
-                    flush=True,
-                )
-                (folder / "result.json").write_text(json.dumps(vars(result), indent=1))
+                print(f"{folder.name}: agent {clock}", flush=True)
+                results.append(judged(folder, cell, arm=arm, seed=seed))
     print(f"\n{table(results)}")
     return 0
 
