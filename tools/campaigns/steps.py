@@ -4,7 +4,8 @@ Trials are halved without a barrier: as soon as a slot is free, the first of the
 
 1. the next stage of a chain that is under way (a trained model is measured before another is trained), or 20 steps of
    a trial that is long and of which nothing tells how long, so that it begins only if it fits;
-2. the first rung of a trial that has not begun, in the order in which trials were given;
+2. the first rung of a trial that has not begun, in the order in which trials were given; the base model is measured
+   zero-shot before the first of them and with worked examples after it, so that no clock is spent on baselines alone;
 3. the next rung, or another seed of the last rung, of the trial with the best score so far.
 
 A trial goes up as long as it is not a clear loser (`verdicts.clear_losers`) among all that were measured at its rung.
@@ -166,6 +167,8 @@ def _stops(situation: Situation, ended: set[int]) -> list[Step]:
 def _wanted(situation: Situation, ended: set[int]) -> Iterator[tuple[tuple[float, ...], Start, Trial]]:
     """Every stage that could be started now, with its place in the order."""
     losers = ladder(situation)
+    baselines = [trial.number for trial in situation.trials if trial.baseline]
+    first_trained = min((trial.number for trial in situation.trials if not trial.baseline), default=0)
     for trial in situation.trials:
         if trial.over or trial.number in ended:
             continue
@@ -181,7 +184,9 @@ def _wanted(situation: Situation, ended: set[int]) -> Iterator[tuple[tuple[float
                 if start is None:
                     continue
             under_way = any(key in trial.stages for key in chain) or start.attempt > 1
-            if under_way or trial.baseline:
+            if trial.baseline and trial.number != baselines[0] and start.attempt == 1:
+                order = (1.0, first_trained + 0.5, float(trial.number))
+            elif under_way or trial.baseline:
                 order = (0.0, float(trial.number), float(place))
             elif rung == 0 and place == 0:
                 order = (1.0, float(trial.number), 0.0)

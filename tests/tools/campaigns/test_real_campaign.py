@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -22,11 +23,36 @@ from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
 from mlintern.tools.campaigns.campaign_results import ExperimentStatus
 from mlintern.tools.campaigns.requests import Limits, TrialRequest
+from mlintern.tools.campaigns.verify import verify as recount
 from mlintern.tools.errors import BadInput, Conflict
 
 pytestmark = pytest.mark.slow
 
 NAME = "largest"
+
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def make_task(folder: Path) -> None:
+    """Ten letters, one of which stands first and is the answer: learned in 20 steps, where the rehearsal's task takes
+    hundreds. Numbers behind it make every item another one.
+    """
+    draw = random.Random(0)
+    numbers = draw.sample(range(100_000, 1_000_000), 3_000)
+    items = [
+        (f"Which is largest ? {letter} {number}", letter) for number in numbers if (letter := draw.choice(LETTERS))
+    ]
+    held_out = [
+        {"id": str(n), "question": question, "choices": list(LETTERS), "answer": answer}
+        for n, (question, answer) in enumerate(items[:1_000])
+    ]
+    train = [
+        {"prompt": [{"role": "user", "content": question}], "completion": [{"role": "assistant", "content": answer}]}
+        for question, answer in items[1_000:]
+    ]
+    for name, rows in (("held_out.jsonl", held_out), ("train.jsonl", train)):
+        (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def recipe(folder: Path, **fields: Any) -> dict[str, Any]:
@@ -44,7 +70,7 @@ def recipe(folder: Path, **fields: Any) -> dict[str, Any]:
         "dtype": "float32",
         "use_cpu": True,
         "save_steps": 0,
-        "max_steps": 200,
+        "max_steps": 100,
     } | fields
 
 
@@ -80,7 +106,7 @@ async def campaign(folder: Path, home: Path) -> dict[str, Any]:
         TrialRequest(name="sft", recipe=recipe(folder), seeds=[0, 1]),
         TrialRequest(base="sft", change={rate: 1e-5}, seeds=[0, 1]),
         TrialRequest(base="sft", change={rate: 1e-6}, seeds=[0, 1]),
-        TrialRequest(base="sft", change={"max_steps": 20}, seeds=[0, 1]),
+        TrialRequest(base="sft", change={"max_steps": 10}, seeds=[0, 1]),
         TrialRequest(base="sft", change={"hyperparameters.per_device_train_batch_size": 2}, seeds=[0, 1]),
         TrialRequest(base="sft", change={rate: 0.5}, seeds=[0, 1]),
     ]
@@ -107,6 +133,7 @@ async def campaign(folder: Path, home: Path) -> dict[str, Any]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("task")
     subprocess.run([sys.executable, "-m", "mlintern.orchestrator.rehearsal.inputs", str(folder)], check=True)
+    make_task(folder)
     home = tmp_path_factory.mktemp("campaign") / "home"
     return anyio.run(campaign, folder, home)
 
@@ -200,9 +227,9 @@ def test_what_was_tampered_with_is_named(
     document = json.loads(certificate.read_text())
     tamper(root, document)
     certificate.write_text(json.dumps(document))
-    code, said = verify(certificate)
-    assert code == 1
-    assert named in said, said
+    found = recount(certificate, workspace=root)
+    assert not found.holds
+    assert any(named in problem.message for problem in found.problems), found.problems
 
 
 def verify(certificate: Path) -> tuple[int, str]:

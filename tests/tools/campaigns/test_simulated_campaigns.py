@@ -304,3 +304,21 @@ def test_a_search_runs_its_trials_where_and_on_the_data_that_its_base_has(tmp_pa
     situation = anyio.run(run, ledger, cluster)
     found = [trial for trial in situation.trials if trial.parent == 2]
     assert len(found) == 3 and all(trial.place == PLACE and trial.state == "done" for trial in found)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_no_clock_is_spent_on_baselines_alone(tmp_path: Path, parallel: int) -> None:
+    """The second baseline, whose prompts are long, comes when a training has begun."""
+    cluster = Cluster(VirtualClock(), {"baseline": 0.3, "shots": 0.3, "a": 0.5, "b": 0.5}, 60, random.Random(1))
+    trials = [
+        Trial(number=n, name=name, state="waiting", recipe=None) for n, name in enumerate(["baseline", "shots"], 1)
+    ]
+    trials += [
+        Trial(number=n, name=name, state="waiting", recipe=recipe(100), rungs=(1.0,))
+        for n, name in enumerate("ab", 3)
+    ]
+    ledger = open_campaign(tmp_path, cluster.clock, trials, parallel=parallel)
+    situation = anyio.run(run, ledger, cluster)
+    assert {trial.state for trial in situation.trials} == {"done"}
+    began = [str(job.spec.run_name).split("/")[0] for job in cluster.jobs.values()]
+    assert began.index("1") < began.index("3") < began.index("2") < began.index("4")
