@@ -4,7 +4,8 @@
 
 Answers are drawn from a model of difficulty (each item, and each cluster of items, is harder for one model than for
 the other by chance), so that the truth is known: 20 to 2,000 items, shares of right answers from .02 to .98, alike or
-8 points apart; independent items, 4 attempts at each, clusters of 4 to 10 items, and 3 or 5 training seeds a side.
+8 points apart; independent items, 4 attempts at each (scored one by one, or by their mean as avg@k is), clusters of 4
+to 10 items, and 3 or 5 training seeds a side.
 
 Bounds, each within three standard errors of the simulation:
 
@@ -29,7 +30,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mlintern.tools.evals.clustered import over_seeds, paired_in_clusters
+from mlintern.tools.evals.clustered import over_seeds, paired_attempts, paired_in_clusters
 from mlintern.tools.evals.significance import ALPHA, Difference, paired
 
 DRAWS, DRAWS_OF_LARGE = 1500, 300
@@ -53,6 +54,8 @@ class Design:
 DESIGNS = (
     *(Design("independent", items) for items in (20, 50, 200, 2000)),
     *(Design("4 attempts", items, attempts=4) for items in (20, 200, 500)),
+    *(Design("avg@4", items, attempts=4) for items in (20, 50, 200)),
+    Design("avg@8", 50, attempts=8),
     *(Design("clustered", items, cluster=size) for items, size in ((50, 5), (200, 5), (2000, 10))),
     *(Design("3 seeds", items, seeds=3) for items in (50, 200, 1000)),
     Design("5 seeds", 200, seeds=5),
@@ -86,6 +89,9 @@ def compare(design: Design, before: Answers, after: Answers) -> Difference:
     """As `compare_evals` does."""
     if design.seeds > 1:
         return over_seeds(before[:, :, 0].astype(float).tolist(), after[:, :, 0].astype(float).tolist())
+    if design.name.startswith("avg@"):
+        shares = before.mean(2)[0].tolist(), after.mean(2)[0].tolist()
+        return paired_attempts(*shares, attempts=design.attempts)
     one, two = before.astype(float).ravel().tolist(), after.astype(float).ravel().tolist()
     size = design.cluster * design.attempts
     if size == 1:

@@ -71,6 +71,23 @@ def paired_in_clusters(
     return Difference(delta, low, high, p_value, f"paired, {test} and Newcombe interval {of}")
 
 
+def paired_attempts(baseline: Sequence[float], candidate: Sequence[float], *, attempts: int) -> Difference:
+    """Compare shares of right answers among ``attempts`` to each item: `paired_in_clusters`, an item a cluster.
+
+    A t interval of such shares holds the truth in as few as 90 % of the draws where few answers are right or wrong
+    (20 to 50 items, 4 or 8 attempts); that of the answers in clusters in 93.7 % or more of 300 draws a case.
+    """
+
+    def answers(shares: Sequence[float]) -> list[float]:
+        right = [round(share * attempts) for share in shares]
+        return [float(at < count) for count in right for at in range(attempts)]
+
+    if attempts == 1:
+        return paired(baseline, candidate)
+    clusters = [str(item) for item in range(len(baseline)) for _ in range(attempts)]
+    return paired_in_clusters(answers(baseline), answers(candidate), clusters=clusters)
+
+
 def swap_test(gains: Sequence[int]) -> float:
     """Exact two-sided p-value of the sum of ``gains``: the share of all ways to swap sides that are as far from 0.
 

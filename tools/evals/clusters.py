@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlintern.tools.evals.result_rows import Sample
+from mlintern.tools.evals.result_rows import EvalRow, Sample
 
 _ATTEMPT = re.compile(
     r"^(.+?)[-_#:/@. ]*(?:attempt|sample|try|rep|repeat|run|epoch|seed|k|#|@|-|_|:|/)[-_#:]?(\d{1,2})$", re.I
@@ -21,6 +21,8 @@ PASSAGES = ("cluster", "passage", "context", "article", "story", "paragraph", "d
 """Columns that tell which items belong together, or hold a text that several questions are about."""
 MOST_ATTEMPTS = 32
 LEAST_QUESTIONS = 3
+MOST_ANSWERS = 256
+"""To one item, up to which `avg@k` is taken apart into right and wrong answers."""
 
 
 def find_clusters(ids: Sequence[str], samples: Iterable[Sample] | None) -> tuple[dict[str, str], str] | None:
@@ -71,3 +73,13 @@ def _by_attempt(ids: Sequence[str]) -> dict[str, str] | None:
     first = sorted(int(number) for number in attempts)
     numbered = first in (list(range(len(first))), list(range(1, len(first) + 1)))
     return {item: match[1] for item, match in matches.items() if match} if numbered else None
+
+
+def attempts_behind(row: EvalRow, scores: Sequence[float]) -> int:
+    """How many right-or-wrong answers each of ``scores`` is the mean of, where the metric says so; else 1."""
+    told = re.fullmatch(r"avg@(\d{1,4})", row.metric)
+    count = int(told[1]) if told else row.protocol.get("samples") if row.metric == "pass@1" else 1
+    if not isinstance(count, int) or not 1 < count <= MOST_ANSWERS:
+        return 1
+    whole = all(0 <= score <= 1 and abs(score * count - round(score * count)) < 1e-6 for score in scores)
+    return count if whole else 1

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlintern.tools.errors import MlinternError
-from mlintern.tools.evals.clustered import paired_in_clusters, stratified
-from mlintern.tools.evals.clusters import find_clusters
+from mlintern.tools.evals.clustered import paired_attempts, paired_in_clusters, stratified
+from mlintern.tools.evals.clusters import attempts_behind, find_clusters
 from mlintern.tools.evals.comparison_results import ComparedRow, Comparison, Verdict
 from mlintern.tools.evals.families import Adjusted, adjust, is_member
 from mlintern.tools.evals.flips import Flips, find_flips
@@ -20,7 +20,6 @@ from mlintern.tools.evals.significance import (
     Difference,
     agresti_coull_stderr,
     holm,
-    paired,
     unpaired,
 )
 
@@ -240,7 +239,8 @@ class _Measure:
         clusters = find_clusters(shared, self.items(pair.baseline))
         notes: list[str] = []
         if clusters is None:
-            found: Difference | str = paired(before, after)
+            attempts = attempts_behind(pair.baseline, [*before, *after])
+            found: Difference | str = paired_attempts(before, after, attempts=attempts)
         else:
             groups, told = clusters
             count = len(set(groups.values()))

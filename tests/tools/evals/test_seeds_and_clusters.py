@@ -8,12 +8,15 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 
 from mlintern.common.clock import SystemClock
 from mlintern.tools.errors import BadInput
-from mlintern.tools.evals.clustered import over_seeds, paired_in_clusters, swap_test
+from mlintern.tools.evals.clustered import over_seeds, paired_attempts, paired_in_clusters, swap_test
+from mlintern.tools.evals.clusters import attempts_behind
+from mlintern.tools.evals.result_rows import EvalRow
 from mlintern.tools.evals.service import EvalService
 from mlintern.tools.evals.significance import mcnemar, newcombe, paired, student_t_quantile
 from mlintern.tools.jobs.detectable import detectable, items_of, smallest_difference
@@ -47,6 +50,36 @@ def test_clusters_that_never_differ_leave_room_for_doubt() -> None:
     low, high = newcombe(5, 0, 0, 0, z=student_t_quantile(4))
     assert (found.ci_low, found.ci_high) == pytest.approx((low, high))
     assert found.ci_low < -0.4
+
+
+@pytest.mark.parametrize(("items", "attempts", "share"), [(20, 8, 0.98), (50, 8, 0.02), (50, 4, 0.98)])
+def test_few_wrong_answers_among_several_to_an_item_are_no_certainty(items: int, attempts: int, share: float) -> None:
+    """Shares near 0 or 1 are skewed: a t interval over items holds the truth of these in 90 to 92 % of the draws."""
+    source = random.Random(items + attempts)
+    other = share - 0.08 if share > 0.5 else share + 0.08
+    held = draws = 0
+    for _ in range(250):
+        sides: list[list[float]] = [[], []]
+        for _ in range(items):
+            hard = source.gauss(0, 0.6)
+            for side, mean in zip(sides, (share, other), strict=True):
+                level = NormalDist().inv_cdf(mean) * math.sqrt(1 + 0.36 + 0.25) + hard + source.gauss(0, 0.5)
+                right = sum(source.gauss(0, 1) < level for _ in range(attempts))
+                side.append(right / attempts)
+        found = paired_attempts(*sides, attempts=attempts)
+        held += found.ci_low <= other - share <= found.ci_high
+        draws += 1
+    assert held / draws >= 0.92  # 95 %, less what 250 draws may miss
+
+
+def test_of_what_scores_are_means_is_told_by_metric_and_scores() -> None:
+    named = {"suite": "mlintern", "task": "t", "task_raw": "t", "source": "x", "sha256": "0"}
+    row = EvalRow.model_validate({**named, "metric": "avg@4", "value": 0.5, "stderr_derived": False})
+    assert attempts_behind(row, [0.25, 1.0, 0.0]) == 4
+    assert attempts_behind(row, [0.3, 1.0]) == 1, "a judge's halves are no right or wrong answers"
+    assert attempts_behind(row.model_copy(update={"metric": "accuracy"}), [0.25]) == 1
+    assert attempts_behind(row.model_copy(update={"metric": "pass@1", "protocol": {"samples": 8}}), [0.125]) == 8
+    assert attempts_behind(row.model_copy(update={"metric": "pass@1"}), [0.125]) == 1
 
 
 def test_copies_of_one_answer_are_worth_one_answer() -> None:
