@@ -134,7 +134,15 @@ def _configuration(code: Code, call: Call, name: str) -> Iterator[Check]:
         yield _error("nan_filter", message, "Set logging_nan_inf_filter=False.", call.node, severity="warning")
 
 
+TASKS = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
+"""`peft.TaskType`."""
+
+
 def _lora(values: Mapping[str, Any], call: Call) -> Iterator[Check]:
+    task = values.get("task_type")
+    if isinstance(task, str) and task not in TASKS:
+        fix = did_you_mean(task, TASKS) or f"One of: {', '.join(TASKS)}."
+        yield _error("wrong_choice", f"LoraConfig.task_type cannot be {task!r}.", fix, call.keywords["task_type"])
     if values.get("layers_to_transform") is not None and values.get("target_modules") == "all-linear":
         yield _error(
             "lora_layers",

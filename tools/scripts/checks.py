@@ -16,6 +16,7 @@ from mlintern.tools.scripts.reward_rules import reward_checks
 from mlintern.tools.scripts.script_ast import UNPARSED, Code, why_unparsed
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.tables import local_row
+from mlintern.tools.scripts.use_rules import use_checks
 from mlintern.tools.telemetry_marks import MARK
 
 
@@ -99,6 +100,7 @@ RULES: tuple[Callable[[Code], Iterator[Check]], ...] = (
     package_checks,
     partial(data_checks, peek=local_row),
     partial(reward_checks, peek=local_row),
+    partial(use_checks, peek=local_row),
     _secrets,
     _training_data_reused,
     _conventions,

@@ -101,7 +101,7 @@ def _returns(code: Code, function: Function) -> Iterator[Check]:
         return
     for value in values:
         found = code.follow(value)
-        if value is None or found is None or _is_scalar(found):
+        if value is None or found is None or _is_scalar(found) or _is_number(found, function):
             yield _error(
                 "reward_value",
                 f"{_named(function)} returns one value for all completions.",
@@ -116,6 +116,25 @@ def _returns(code: Code, function: Function) -> Iterator[Check]:
                 _ONE_EACH,
                 value,
             )
+
+
+def _is_number(node: ast.expr, function: Function) -> bool:
+    """Whether ``node`` is a name of the function that only numbers are ever put into."""
+    if not isinstance(node, ast.Name) or isinstance(function, ast.Lambda):
+        return False
+    stored = [one for one in _own_nodes(function) if isinstance(one, ast.Name) and one.id == node.id]
+    stored = [one for one in stored if isinstance(one.ctx, ast.Store)]
+    put = [
+        one.value
+        for one in _own_nodes(function)
+        if isinstance(one, ast.Assign) and any(isinstance(t, ast.Name) and t.id == node.id for t in one.targets)
+    ]
+    grown = [
+        one
+        for one in _own_nodes(function)
+        if isinstance(one, ast.AugAssign) and isinstance(one.target, ast.Name) and one.target.id == node.id
+    ]
+    return bool(put) and len(put) + len(grown) == len(stored) and all(map(_is_scalar, put))
 
 
 _ONE_EACH = "Return a list with one number for each of `completions`."
