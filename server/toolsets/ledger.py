@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context, Image
@@ -14,14 +13,7 @@ from mlintern.server.apps.pages import PLOT_META
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.strict_server import answer
-from mlintern.tools.errors import MlinternError
 from mlintern.tools.runs.run_results import PlotResult, ReportResult, RunPage
-
-if TYPE_CHECKING:
-    from mlintern.tools.evals.result_rows import Sample
-
-MOST_FLIPPED = 60
-"""Items that were scored otherwise, which the report's page takes its examples from."""
 
 
 def register(registry: Registry, lab: Lab) -> None:
@@ -88,28 +80,5 @@ async def write_report_of(lab: Lab, experiment: str, **choices: Any) -> ReportRe
         written = await lab.certifier.write(experiment, certificate)
         status = await lab.campaigns.poll(experiment)
         headline, section = report_part.headline(status, written), report_part.section(status, written)
-    flipped = await _flipped(lab, experiment, **choices)
-    result = await lab.runs.report(experiment, headline=headline, section=section, flipped=flipped, **choices)
+    result = await lab.runs.report(experiment, headline=headline, section=section, **choices)
     return result.model_copy(update={"certificate": str(certificate) if certificate else None})
-
-
-async def _flipped(
-    lab: Lab,
-    experiment: str,
-    *,
-    baseline: str | None = None,
-    task: str | None = None,
-    metric: str | None = None,
-    **_: Any,
-) -> Sequence[Sample]:
-    """Items that the best run and the baseline answered differently; none where samples were not kept."""
-    pair = await lab.runs.best_and_baseline(experiment, baseline=baseline, task=task, metric=metric)
-    if pair is None or pair[0] == pair[1]:
-        return ()
-    try:
-        page = await lab.evals.read_samples(
-            pair[0], which="flipped", against=pair[1], task=task, metric=metric, limit=MOST_FLIPPED
-        )
-    except MlinternError:
-        return ()
-    return page.samples

@@ -10,7 +10,7 @@ from mlintern.tools.evals.clustered import paired_attempts, paired_in_clusters, 
 from mlintern.tools.evals.clusters import attempts_behind, find_clusters
 from mlintern.tools.evals.comparison_results import ComparedRow, Comparison, Verdict
 from mlintern.tools.evals.families import Adjusted, adjust, is_member
-from mlintern.tools.evals.flips import Flips, find_flips
+from mlintern.tools.evals.flips import MOST_KEPT, SHOWN, Flips, find_flips
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.evals.pairing import NUMBER_OF_ITEMS, Pair, circumstances, latest, match, obstacles
 from mlintern.tools.evals.result_rows import EvalRow, Sample
@@ -112,8 +112,9 @@ def _latest_of_each(sources: Sequence[Sequence[EvalRow]], side: str) -> list[lis
 
 
 def flips_between(baseline: EvalRow, candidate: EvalRow) -> Flips | None:
-    """What one row got right and the other did not, from their harness's files; None where they kept too little."""
-    return _Measure.of(None, None, []).flips(Pair(baseline, candidate, tuple(obstacles(baseline, candidate))))
+    """Gained and lost items of two rows, as many as a page shows. Reads what others wrote: call it in the worker."""
+    pair = Pair(baseline, candidate, tuple(obstacles(baseline, candidate)))
+    return _Measure.of(None, None, []).flips(pair, most=MOST_KEPT)
 
 
 def compare_each(
@@ -192,7 +193,7 @@ class _Measure:
         notes += [note for row in (a, b) if (note := _repeats_in(row))][:1]
         return _Measured(found, tuple(notes), unpaired)
 
-    def flips(self, pair: Pair) -> Flips | None:
+    def flips(self, pair: Pair, *, most: int = SHOWN) -> Flips | None:
         """Items that one side got right and the other did not; None where that is not known."""
         a, b = pair.baseline, pair.candidate
         if any(self.more) or any(not why.startswith(NUMBER_OF_ITEMS) for why in pair.obstacles):
@@ -205,7 +206,7 @@ class _Measure:
             return None
         better = a.higher_is_better if a.higher_is_better is not None else b.higher_is_better
         kept = answers[0] or [], answers[1] or []
-        return find_flips(scores[0], scores[1], better=better, answers=kept)
+        return find_flips(scores[0], scores[1], better=better, answers=kept, most=most)
 
     def _over_seeds(self, pair: Pair) -> _Measured:
         sides = of_every_seed(pair, self.more)

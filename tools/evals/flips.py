@@ -11,7 +11,9 @@ from mlintern.common.text import cut_middle
 from mlintern.tools.evals.result_rows import Sample
 
 SHOWN = 3
-"""Flipped items that are shown each way."""
+"""Flipped items that are shown each way in a table."""
+MOST_KEPT = 12
+"""Each way, for a page that has room."""
 LONGEST = 300
 """Characters of each text."""
 Answers = Mapping[str, Sample]
@@ -46,12 +48,14 @@ def find_flips(
     *,
     better: bool | None,
     answers: tuple[Sequence[Sample], Sequence[Sample]],
+    most: int = SHOWN,
 ) -> Flips | None:
     """The flips among the items that both sides answered; None where nothing was flipped or the answers are not kept.
 
     Args:
         better: whether more of the metric is better; without it the higher score counts as gained.
         answers: the samples of both sides.
+        most: items that are told each way.
     """
     sign = -1.0 if better is False else 1.0
     gains = {item: sign * (candidate[item] - baseline[item]) for item in baseline.keys() & candidate.keys()}
@@ -63,7 +67,7 @@ def find_flips(
 
     def some(items: Sequence[str]) -> list[FlippedItem]:
         told = [item for item in items if item in before or item in after]
-        drawn = random.Random(0).sample(told, min(SHOWN, len(told)))
+        drawn = random.Random(0).sample(told, min(most, len(told)))
         return [_flipped(item, baseline[item], candidate[item], before.get(item), after.get(item)) for item in drawn]
 
     return Flips(gained=len(gained), lost=len(lost), some_gained=some(gained), some_lost=some(lost))

@@ -11,10 +11,9 @@ from string import Template
 
 from mlintern.common.text import cut_middle, printable
 from mlintern.tools.data.contamination_record import ContaminationRecord
-from mlintern.tools.evals.result_rows import Sample
+from mlintern.tools.evals.flips import FlippedItem, Flips
 from mlintern.tools.runs.svg import STYLE
 
-MOST_SAMPLES = 12
 SAMPLE_CHARS = 600
 _ABSOLUTE = re.compile(r"(?<![\w.:/\\~$…])/(?:[\w.@+=-]+/)+([\w.@+=-]+)")
 _IMAGE = re.compile(r"^!\[[^\]]*\]\((?P<file>[\w.]+)\)$", re.MULTILINE)
@@ -26,7 +25,7 @@ def page(
     title: str,
     charts: Mapping[str, str],
     workspace: Path,
-    flipped: Sequence[Sample] = (),
+    flips: Flips | None = None,
     contamination: Sequence[ContaminationRecord] = (),
 ) -> str:
     """The Markdown report as HTML. ``charts`` are SVG by the name of the picture that they stand for."""
@@ -39,7 +38,7 @@ def page(
         body = body.replace(f"<p>chart {name} here</p>", chart)
     body = re.sub(r"<p>chart [\w.]+ here</p>", "", body)
     others = "".join(chart for name, chart in charts.items() if name not in shown)
-    extra = "\n".join([others, *_samples(flipped, workspace), *_contamination(contamination, workspace)])
+    extra = "\n".join([others, *_samples(flips, workspace), *_contamination(contamination, workspace)])
     template = Template((resources.files(__package__) / "report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(without_paths(title, workspace=workspace)), body=body, extra=extra, charts=STYLE
@@ -54,26 +53,29 @@ def without_paths(text: str, *, workspace: Path) -> str:
     return _ABSOLUTE.sub(r"…/\1", text)
 
 
-def _samples(flipped: Sequence[Sample], workspace: Path) -> Iterator[str]:
-    gained = [row for row in flipped if (row.score or 0.0) > (row.other_score or 0.0)]
-    lost = [row for row in flipped if (row.score or 0.0) < (row.other_score or 0.0)]
-    for what, rows in (("Items gained", gained), ("Items lost", lost)):
-        if rows:
-            yield f"<h2>{what}</h2><p>{len(rows)} of the first {len(flipped)} that were scored otherwise.</p>"
-            yield from (_sample(row, workspace) for row in rows[:MOST_SAMPLES])
+def _samples(flips: Flips | None, workspace: Path) -> Iterator[str]:
+    if flips is None:
+        return
+    for what, count, items in (
+        ("Items gained", flips.gained, flips.some_gained),
+        ("Items lost", flips.lost, flips.some_lost),
+    ):
+        if count:
+            yield f"<h2>{what}</h2><p>{count:,}; {len(items)} of them, drawn at random:</p>"
+            yield from (_sample(item, workspace) for item in items)
 
 
-def _sample(row: Sample, workspace: Path) -> str:
+def _sample(item: FlippedItem, workspace: Path) -> str:
     parts = {
-        "asked": row.question or row.prompt,
-        "right answer": row.target,
-        "baseline said": row.other_answer,
-        "best run said": row.answer,
+        "asked": item.question,
+        "right answer": item.target,
+        "baseline said": item.baseline,
+        "best run said": item.candidate,
     }
     lines = "".join(
         f"<dt>{name}</dt><dd>{_text(value, workspace)}</dd>" for name, value in parts.items() if value is not None
     )
-    return f"<details><summary>{_text(row.id, workspace)}</summary><dl>{lines}</dl></details>"
+    return f"<details><summary>{_text(item.id, workspace)}</summary><dl>{lines}</dl></details>"
 
 
 def _contamination(records: Sequence[ContaminationRecord], workspace: Path) -> Iterator[str]:

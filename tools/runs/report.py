@@ -10,7 +10,7 @@ from typing import Any
 from mlintern.common.clock import iso
 from mlintern.common.durations import format_duration
 from mlintern.common.text import format_usd
-from mlintern.tools.evals.flips import Flips
+from mlintern.tools.evals.flips import SHOWN, Flips
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.runs import phrases
@@ -228,7 +228,7 @@ def _flips(material: Material) -> Iterator[str]:
         (
             (word, item.id, item.question or "", item.target or "", item.baseline or "", item.candidate or "")
             for word, items in (("gained", flips.some_gained), ("lost", flips.some_lost))
-            for item in items
+            for item in items[:SHOWN]
         ),
     )
 

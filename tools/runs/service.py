@@ -18,7 +18,6 @@ from mlintern.tools.evals.compare import flips_between
 from mlintern.tools.evals.fields import finite
 from mlintern.tools.evals.flips import Flips
 from mlintern.tools.evals.names import is_proportion
-from mlintern.tools.evals.result_rows import Sample
 from mlintern.tools.health.diagnose import curves_and_health
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.health.series import Run
@@ -77,7 +76,6 @@ class RunService:
         metric: str | None = None,
         headline: str = "",
         section: str = "",
-        flipped: Sequence[Sample] = (),
     ) -> ReportResult:
         """Write ``reports/<experiment>/report.md`` with pictures, in place of an earlier one.
 
@@ -86,7 +84,6 @@ class RunService:
             baseline: run or job id to compare with; the first measured model that no run made, if None.
             task, metric: judge by these; by what most runs have been measured with, if None.
             headline, section: Markdown that goes before all other results (`report.Material`).
-            flipped: items that the best run answered otherwise than the baseline, for the page.
 
         Raises:
             NotFound: no such experiment, baseline, task or metric.
@@ -103,7 +100,6 @@ class RunService:
                 metric=metric,
                 headline=headline,
                 section=section,
-                flipped=flipped,
             )
         )
 
@@ -181,7 +177,6 @@ class RunService:
         metric: str | None,
         headline: str,
         section: str,
-        flipped: Sequence[Sample],
     ) -> ReportResult:
         known = experiment_rows.experiment(self.ledger, name)
         found = experiment_rows.trials(self.ledger, experiment=name)
@@ -210,11 +205,11 @@ class RunService:
         write_file(path, text.encode())
         recipes_text = "\n".join(json.dumps(record.recipe, ensure_ascii=False) for record in found)
         page = html_report.page(
-            report.markdown(replace(material, flips=None)) if flipped else text,  # the page has more of them
+            report.markdown(replace(material, flips=None)),  # the page has more of them
             title=f"Report of {name}",
             charts=charts(board, curves, target=experiment.target),
             workspace=self.workspace.root,
-            flipped=flipped,
+            flips=material.flips,
             contamination=remembered(self.workspace, used=recipes_text),
         )
         write_file(folder / "report.html", page.encode())
@@ -310,7 +305,10 @@ def _flips_of_best(board: Leaderboard) -> Flips | None:
     before, after = board.baseline, board.best
     if before is None or after is None or before.score is None or after.score is None:
         return None
-    return flips_between(before.score, after.score)
+    try:
+        return worker.call(flips_between, before.score, after.score)
+    except MlinternError:  # their files are gone, or too much to read
+        return None
 
 
 def _check_target(target: float | None, board: Leaderboard) -> None:

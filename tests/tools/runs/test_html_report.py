@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 
 from mlintern.tools.data.contamination_record import ContaminationRecord, remember, remembered
 from mlintern.tools.data.inspection_results import ContaminationResult
-from mlintern.tools.evals.result_rows import Sample
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs.figures import Bar, Curve
 from mlintern.tools.runs.html_report import page, without_paths
@@ -54,12 +54,13 @@ async def report(workspace: Workspace, ledger: Ledger, clock: FakeClock) -> str:
         method="8-grams",
     )
     remember(workspace, checked, train=checked.train, evaluation=checked.evaluation, now=1_800_000_000.0)
-    flipped = [
-        Sample(id="7", metric="accuracy", score=1.0, other_score=0.0, question="2+2?", answer="4", other_answer="5"),
-        Sample(id="8", metric="accuracy", score=0.0, other_score=1.0, question="<b>3+3?</b>", answer="/etc/ssl/key"),
-    ]
+    for job_id, answer in (("job-base", "5"), ("job-sft2", "/etc/ssl/key")):
+        path = workspace.job(job_id) / "output" / "samples.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        told = [row | {"question": f"<b>2+2?</b> {row['id']}", "answer": answer, "target": "4"} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in told))
     service = RunService(workspace=workspace, ledger=ledger, clock=clock)
-    result = await service.report("maxnum", target=0.85, flipped=flipped)
+    result = await service.report("maxnum", target=0.85)
     assert result.page is not None
     return Path(result.page).read_text(encoding="utf-8")
 
@@ -76,7 +77,7 @@ async def test_the_page_fetches_nothing_and_runs_nothing(report: str) -> None:
     wanted = Wanted()
     wanted.feed(report)
     assert wanted.fetched == [] and "default-src 'none'" in report
-    assert "<b>3+3?" not in report and "&lt;b&gt;3+3?" in report
+    assert "<b>2+2?" not in report and "&lt;b&gt;2+2?" in report
 
 
 async def test_the_page_names_no_folder_of_this_machine(report: str, workspace: Workspace) -> None:
@@ -137,3 +138,16 @@ def test_only_checks_of_the_data_that_was_used_are_told(workspace: Workspace) ->
     (folder / "damaged.json").write_text("{")
     assert remembered(workspace, used='{"dataset": "org/a"}') == [mine]
     assert remembered(workspace, used='{"dataset": "org/c"}') == []
+
+
+async def test_what_was_answered_is_read_in_the_other_process_alone(
+    workspace: Workspace, ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_light(workspace, ledger)
+
+    def here(*_: object, **__: object) -> None:
+        raise AssertionError("samples were read in the server's process")
+
+    monkeypatch.setattr("mlintern.tools.evals.compare.find_flips", here)
+    result = await RunService(workspace=workspace, ledger=ledger, clock=clock).report("maxnum")
+    assert "Items gained" in Path(str(result.page)).read_text() and " items gained, " in Path(result.path).read_text()
