@@ -284,7 +284,15 @@ def _generating(parts: Parts) -> Iterator[Preparation]:
         writer.skip_unless(filled_code(parts.question))
         asked = question_code(writer, parts, question=parts.question)
         writer.lines.append(f"kept = {{name: value for name, value in row.items() if name not in {reserved!r}}}")
-        answer = f', "answer": {answer_text(truth)}' if truth and truth.name != "answer" else ""
+        if truth and (marked := _final_of(writer, truth)):
+            answer, reward = (
+                ', "answer": final',
+                f" `answer` is what stands {marked} of `{truth.name}`, for a reward.",
+            )
+            if truth.name == "answer" and all(cell.name != "solution" for cell in parts.cells):
+                answer += f', "solution": {truth.access}'  # what leads to the answer stays
+        else:
+            answer = f', "answer": {answer_text(truth)}' if truth and truth.name != "answer" else ""
         yield writer.ready(
             f"Name the question `prompt` (from `{parts.question.name}`); the other columns stay and reach the reward"
             f" function.{reward}",
@@ -309,6 +317,27 @@ def _generating(parts: Parts) -> Iterator[Preparation]:
             f"is kept as `answer` for the reward function.{reward}",
             f'return {{**kept, "prompt": messages[:last]{given}}}',
         )
+
+
+def _final_of(writer: Writer, truth: Cell) -> str:
+    """Write ``final``, the answer in a worked solution that marks it as GSM8K or MATH do, and say where it stands."""
+    if not truth.always or not all(isinstance(value, str) for value in truth.values):
+        return ""
+    if all("####" in value for value in truth.values):
+        writer.lines.append(f'final = {truth.access}.rsplit("####", 1)[1].strip().replace(",", "")')
+        return "behind `####`"
+    if all("\\boxed{" in value for value in truth.values):
+        writer.lines += [
+            f"text = {truth.access}",
+            'start = end = text.rindex("\\\\boxed{") + len("\\\\boxed{")',
+            "depth = 1",
+            "while depth and end < len(text):",
+            '    depth += {"{": 1, "}": -1}.get(text[end], 0)',
+            "    end += 1",
+            "final = text[start : end - 1]",
+        ]
+        return "in the last `\\boxed{}`"
+    return ""
 
 
 CANDIDATES: dict[str, Callable[[Parts], Iterator[Preparation]]] = {

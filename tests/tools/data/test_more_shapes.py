@@ -174,6 +174,25 @@ def test_tools_beside_a_question_stay(jsonl: Write, tmp_path: Path) -> None:
     assert account("sft", read, verdict) == []
 
 
+@pytest.mark.parametrize(
+    ("worked", "final"),
+    [
+        ("{} and {} make 1,{} in all.\n#### 1,{}", "1{}"),
+        ("So it is $\\boxed{{3}}$, no: $\\boxed{{\\frac{{{}}}{{2}}}}$.", "\\frac{{{}}}{{2}}"),
+    ],
+)
+@pytest.mark.parametrize("column", ["answer", "solution"])
+def test_a_reward_gets_the_answer_that_a_worked_solution_marks(
+    worked: str, final: str, column: str, jsonl: Write, tmp_path: Path
+) -> None:
+    rows = [{"question": asked(i), column: worked.format(*[100 + i] * 4)} for i in range(24)]
+    verdict, read = judged(rows, "grpo", jsonl, tmp_path)
+    made = prepared(verdict, read)
+    assert [row["answer"] for row in made] == [final.format(100 + i) for i in range(24)]
+    assert [row["solution"] for row in made] == [row[column] for row in rows]
+    assert account("grpo", read, verdict) == [] and "`answer` is what stands" in verdict.fix
+
+
 @pytest.mark.slow
 def test_each_of_them_trains_two_steps_in_trl(jsonl: Write, tmp_path: Path) -> None:
     pytest.importorskip("trl")
