@@ -13,6 +13,7 @@ from typing import Any
 
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.folders import files_below
+from mlintern.tools.health.crashes import find_crash
 from mlintern.tools.health.flat_rows import columns_as_rows, of_one_run, telemetry_rows
 from mlintern.tools.health.notebooks import read_notebook
 from mlintern.tools.health.printed_logs import marked_rows, read_printed
@@ -164,9 +165,12 @@ def _history(data: Any) -> list[Any] | None:
 
 
 def _from_lines(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """JSON lines: our telemetry, or one object a step as other trainers write."""
+    """JSON lines: our telemetry, or one object a step as other trainers write; and the crash behind them."""
     entries, notes = of_one_run(marked_rows(iter(text.splitlines())))
-    return list(telemetry_rows(entries)), notes
+    rows = list(telemetry_rows(entries))
+    if rows and (crash := find_crash(text, after=text.rfind("}\n") + 1)) is not None:
+        rows.append({"kind": "crash", "cause": crash[0], "line": crash[1]})
+    return rows, notes
 
 
 def _from_notebook(path: Path, text: str) -> tuple[list[dict[str, Any]], list[str]]:

@@ -163,3 +163,13 @@ def test_a_traceback_that_python_passes_by_is_no_crash(before: str) -> None:
     assert [row["kind"] for row in read_printed(text).rows] == ["metrics"]
     real = "Traceback (most recent call last):\n  x\nValueError: real\n"
     assert read_printed(text + real).rows[-1]["line"] == "ValueError: real"
+
+
+@pytest.mark.parametrize("cut", ["", '{"step": 9, "lo'], ids=["whole", "last row cut"])
+def test_a_traceback_behind_rows_of_json_is_named(written: Write, cut: str) -> None:
+    rows = "".join(json.dumps({"step": step, "loss": 2.0}) + "\n" for step in range(3))
+    trace = "Traceback (most recent call last):\n  x\nRuntimeError: CUDA error: device-side assert triggered\n"
+    log = written("metrics.jsonl", f"{rows}{cut}\n{trace}")
+    assert [row["kind"] for row in log.rows] == ["metrics"] * 3 + ["crash"]
+    assert log.rows[-1]["cause"] == "assertion on the GPU"
+    assert [row["kind"] for row in written("metrics.jsonl", f"{trace}{rows}").rows] == ["metrics"] * 3
