@@ -327,9 +327,19 @@ def test_numbers_with_thousands_separators_are_the_same_numbers(
     data.write_text(json.dumps({"question": "?", "answer": "so #### 1,002"}) + "\n")
     module, _ = script(dataset=str(data), kind="exact_match", extract=r"#### (.+)")
     (item,), _ = module.read_items()
-    answers = ["#### 1002", "#### 1,002.0", "#### $1,002", "#### 1,02", "#### 10,02", "1002", "#### "]
+    answers = [
+        "#### 1002",
+        "#### 1,002.0",
+        "#### $1,002",
+        "#### \u20ac1,002",
+        "#### 1,02",
+        "#### 10,02",
+        "1002",
+        "#### ",
+    ]
     scores = [module.judged(item, [module.Written(text, "stop", 1)])["exact_match"] for text in answers]
-    assert scores == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert scores == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert module.plain_number("\u22121,002") == module.plain_number("-1002"), "a minus sign is one, hyphen or not"
 
 
 def test_worked_examples_keep_their_reasoning_and_come_from_another_file(
