@@ -79,7 +79,7 @@ def reading(names: Iterable[str | None], lab: Lab) -> Action | None:
     Raises:
         Blocked: one is a place where credentials are kept.
     """
-    from mlintern.tools.hub.addresses import local_path
+    from mlintern.tools.hub.addresses import local_path, path_exists
 
     paths = []
     for name in filter(None, names):
@@ -87,6 +87,8 @@ def reading(names: Iterable[str | None], lab: Lab) -> Action | None:
             paths += [local_path(name), local_path(name.strip())]  # tools differ in whether they strip
         except (RuntimeError, ValueError):  # ~ of nobody, a NUL byte: the tool says what is wrong
             continue
+        if job := name.strip().partition("/")[0]:  # what a job left may be a link to what it could not read itself
+            paths += [folder for folder in [lab.workspace.job(job)] if job.strip(".") and path_exists(str(folder))]
     outside = [str(path) for path in lab.reading_places.outside(paths)]
     if not outside:
         return None

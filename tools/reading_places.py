@@ -58,7 +58,10 @@ class ReadingPlaces:
             if not exists:
                 continue
             refuse_credentials(path)
-            found |= dict.fromkeys(place for place in (real, *_links_in(real)) if not self.holds(place))
+            for place in (real, *_links_in(real)):
+                if not self.holds(place):
+                    refuse_credentials(place)
+                    found[place] = None
         return list(found)
 
     def holds(self, real: Path) -> bool:

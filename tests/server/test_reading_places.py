@@ -14,8 +14,11 @@ from mlintern.server.app import build_server
 from mlintern.server.cli import main
 from mlintern.server.settings import Settings
 from mlintern.tools.errors import Blocked
+from mlintern.tools.ledger import Ledger
 from mlintern.tools.reading_places import ReadingPlaces
+from mlintern.tools.workspace import Workspace
 from tests.server.asking import NO, YES, Person
+from tests.tools.evals.results import add_job
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +129,22 @@ async def test_a_link_leads_to_where_it_leads(places: Path) -> None:
     for name in ("./mine.jsonl", "./folder", "../work/folder"):
         failed, text = await ask(places, "inspect_dataset", dataset=name)
         assert failed and str(places / "private") in text, text
+
+
+@pytest.mark.parametrize("tool", ["read_eval", "diagnose_run", "compare_evals"])
+@pytest.mark.parametrize("target", ["private/rows.jsonl", ".ssh/id_rsa"])
+async def test_a_job_cannot_have_read_by_a_link_what_it_could_not_read_itself(
+    places: Path, tool: str, target: str
+) -> None:
+    (places / ".ssh").mkdir()
+    (places / ".ssh" / "id_rsa").write_text(ROW)
+    add_job(Ledger(Workspace.open(places / "home").ledger), "job-1")
+    output = places / "home" / "jobs" / "job-1" / "output"
+    output.mkdir(parents=True)
+    (output / "metrics.jsonl").symlink_to(places / target)
+    names = ("baseline", "candidate") if tool == "compare_evals" else ("source",)
+    failed, text = await ask(places, tool, **dict.fromkeys(names, "job-1"))
+    assert failed and ("credentials are kept" if "ssh" in target else "mlintern-server approve") in text, text
 
 
 @pytest.mark.parametrize("tool", ["inspect_dataset", "read_eval", "diagnose_run"])
