@@ -132,7 +132,8 @@ class ModelBudget:
         if left is not None and worst > left + _EPSILON:
             raise BudgetExhausted(
                 f"The next call to {request.model} could cost ${worst:.2f}; ${left:.2f} is left of "
-                f"{self._what_is_limited()} (${self._spent:.2f} spent, ${self._reserved:.2f} held for other calls)."
+                f"{self._what_is_limited()} (${self.spent_usd:.2f} spent, "
+                f"${self.reserved_usd:.2f} held for other calls)."
             )
         self._hold(worst)
         return Reservation(self, price, worst_usd=worst)

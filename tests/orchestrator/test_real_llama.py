@@ -34,7 +34,7 @@ from tests.orchestrator.lab import Record, Tools, Watcher, money
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.slow]
 
-WINDOW = 2_048
+WINDOW = 1_280
 NAME = "smollm2"
 
 
@@ -92,7 +92,7 @@ async def test_calls_and_results_in_the_history_are_taken(url: str) -> None:
 
 
 async def test_a_conversation_that_outgrew_the_window_is_compacted_and_then_fits(url: str) -> None:
-    conversation = talk(said("Find the best recipe."), *(turn(n, f"value {n} " * 30) for n in range(60)))
+    conversation = talk(said("Find the best recipe."), *(turn(n, f"value {n} " * 30) for n in range(36)))
     record = Record()
     async with connected(url) as model:
         calls = PaidCalls(model=model, budget=money(None), journal=record, ui=Watcher())
@@ -118,7 +118,9 @@ async def test_the_loop_runs_against_it_to_a_named_end(url: str) -> None:
             calls=calls,
             hosts=tools,
             conversation=Conversation(system="Be brief.", tools=[tool.definition() for tool in tools.tools]),
-            compactor=HistoryCompactor(summarizers(COMPATIBLE, caller, window=WINDOW), trigger=1_700, window=WINDOW),
+            compactor=HistoryCompactor(
+                summarizers(COMPATIBLE, caller, window=WINDOW), trigger=int(0.85 * WINDOW), window=WINDOW
+            ),
             settings=LoopSettings(model=NAME, max_tokens=24, max_output_tokens=24, max_iterations=3),
             clock=clock,
         )
