@@ -72,7 +72,7 @@ def _register_repositories(registry: Registry, lab: Lab) -> None:
     ) -> ModelInspection:
         """Look inside a model: size, architecture, context length, chat template, licence, evaluations.
 
-        Estimates the memory of training, by trainer, in full and with LoRA. Reads metadata, never the weights.
+        Estimates the memory of training, by trainer, in full and with LoRA. Reads metadata alone.
         """
         await reading.settle([model], consent, ctx=ctx, lab=lab, tool="inspect_model")
         return await lab.models.inspect(model, revision=revision)
