@@ -100,6 +100,8 @@ class Talk:
             need.append(f"content that is {' or '.join(sorted(kinds))} becomes text")
         if self._called_in_text():
             need.append("function calls in the text become tool_calls")
+        if self._calls_functions():
+            need.append("function_call becomes tool_calls")
         if self._arguments_need():
             need.append("arguments of tool calls become objects without nulls")
         return need
@@ -128,6 +130,10 @@ class Talk:
             more = ', **({"tool_calls": calls(m["tool_calls"])} if m.get("tool_calls") else {})'
         if extras:
             more += f", **{{key: m[key] for key in {tuple(extras)!r} if m.get(key)}}"
+        if self._calls_functions():
+            lines += _CALLS_OF if _CALLS_OF[0] not in lines else []
+            content = f'({content} or "")'
+            more += ', **({"tool_calls": calls([m["function_call"]])} if m.get("function_call") else {})'
         turn = f'{{"role": {role}, "content": {content}{more}}}'
         if self._called_in_text():
             lines += _CALL_IN_TEXT
@@ -139,11 +145,16 @@ class Talk:
         return bool(self.messages_need()) and (
             self._called_in_text()
             or self._arguments_need()
+            or self._calls_functions()
             or any(_content_kind(turn.get(self.content)) != "text" for turns in self.examples for turn in turns)
         )
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(str(turn.get(self.role)) for turns in self.examples for turn in turns))
+
+    def _calls_functions(self) -> bool:
+        """Whether calls are kept as OpenAI's API had them before tools."""
+        return any(isinstance(turn.get("function_call"), Mapping) for turns in self.examples for turn in turns)
 
     def _called_in_text(self) -> bool:
         return any(

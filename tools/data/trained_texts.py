@@ -68,6 +68,6 @@ def _of_message(message: Mapping[str, Any]) -> list[str]:
     """What a chat template may print of a message. Content that is no text is printed by few; it does not count."""
     found = [message["content"]] if isinstance(message.get("content"), str) else []
     for key, value in message.items():
-        if key not in ("content", "role") and value:
+        if key not in ("content", "role", "function_call") and value:  # no template knows function_call
             found.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
     return found

@@ -193,6 +193,24 @@ def test_a_reward_gets_the_answer_that_a_worked_solution_marks(
     assert account("grpo", read, verdict) == [] and "`answer` is what stands" in verdict.fix
 
 
+def test_a_function_call_beside_the_content_is_not_lost(jsonl: Write, tmp_path: Path) -> None:
+    """Chat templates print `tool_calls`, not the `function_call` of before."""
+
+    def talk(number: int) -> Row:
+        call = {"name": "add_one", "arguments": f'{{"to": "the number {number} of the list"}}'}
+        said = {"role": "assistant", "content": None, "function_call": call}
+        result = {"role": "function", "name": "add_one", "content": f"the result is {number + 1} now"}
+        return {"messages": [user(asked(number)), said, result, assistant(right(number))]}
+
+    verdict, rows = judged([talk(number) for number in range(24)], "sft", jsonl, tmp_path)
+    assert [line.place for line in verdict.lost] == ["messages[].function_call.arguments"]
+    _, called, result, _ = prepared(verdict, rows)[0]["messages"]
+    arguments = {"to": "the number 0 of the list"}
+    assert called["tool_calls"] == [{"type": "function", "function": {"name": "add_one", "arguments": arguments}}]
+    assert (called["content"], result["role"]) == ("", "tool")
+    assert account("sft", rows, verdict) == []
+
+
 @pytest.mark.slow
 def test_each_of_them_trains_two_steps_in_trl(jsonl: Write, tmp_path: Path) -> None:
     pytest.importorskip("trl")
