@@ -73,8 +73,8 @@ class TrainingFields(RunRecipe):
     )
     holdout: Holdout | None = Field(
         default=None,
-        description="Rows drawn before anything else and kept out of training; an `evaluation` of the same data "
-        "measures on exactly these, and an evaluation recipe with the same `holdout` too.",
+        description="Rows drawn first and kept out of training; an `evaluation` of the same data, and an evaluation "
+        "recipe with the same `holdout`, measure on these.",
     )
     validation_rows: int = Field(default=0, ge=0, description="Rows held out of the training data, to log eval_loss.")
     hyperparameters: dict[str, Any] = Field(

@@ -122,11 +122,11 @@ GRPO = Trainer(
     summary="Group-relative policy optimisation: sample answers and raise the odds of those with more reward.",
     shapes=("prompt (text, or messages that end with the user); every other column goes to the rewards by name",),
     advice={
-        "learning_rate": "1e-6 for full fine-tuning, 1e-5 with LoRA; a reward that peaks and falls means: too high.",
+        "learning_rate": "1e-6 in full, 1e-5 with LoRA; a reward that peaks and falls means: too high.",
         "num_generations": "Answers a prompt, 8 to 16; the generation batch must be a multiple of it.",
         "per_device_train_batch_size": "In completions: times accumulation it must be a multiple of num_generations.",
         "gradient_accumulation_steps": "More prompts a step make a steadier gradient.",
-        "max_completion_length": "Answers that are cut mostly get no reward: watch completions/clipped_ratio.",
+        "max_completion_length": "Cut answers mostly get no reward: watch completions/clipped_ratio.",
         "temperature": "1.0 explores; at low temperatures the answers of a group are alike and teach nothing.",
         "beta": "0 uses no reference model; 0.001 to 0.04 holds the model near it.",
         "loss_type": '"dapo" by default; "dr_grpo" has no length bias either; "grpo" is the paper\'s.',
