@@ -16,11 +16,12 @@ from typing import Any
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.ENXIO})
 
 
-def open_regular(path: Path) -> int | None:
+def open_regular(path: Path, *, within: Path | None = None) -> int | None:
     """A descriptor to read ``path`` with; None where there is no regular file that may be read.
 
     For files that somebody else writes: a pipe of that name would hold the reader up for ever, and a folder or a link
-    that leads to itself is as good as nothing.
+    that leads to itself is as good as nothing. So is, with ``within``, a link that leads out of that folder: a job
+    that sees little could else have the server read the rest for it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -28,10 +29,21 @@ def open_regular(path: Path) -> int | None:
         if error.errno in _NO_FILE:
             return None
         raise
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if stat.S_ISREG(os.fstat(descriptor).st_mode) and (within is None or _lies_in(within, descriptor, path)):
         return descriptor
     os.close(descriptor)
     return None
+
+
+def _lies_in(folder: Path, descriptor: int, path: Path) -> bool:
+    """Whether what was opened lies in ``folder``: by the descriptor where the system tells (Linux), as a link may
+    have been changed since; else by the path as it leads now.
+    """
+    try:
+        real = Path(f"/proc/self/fd/{descriptor}").readlink()
+    except OSError:
+        real = path.resolve()
+    return real.is_relative_to(folder.resolve())
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:

@@ -80,9 +80,12 @@ class Telemetry:
     being written and is read the next time. A file that became shorter was written anew and is read from the start.
     """
 
-    def __init__(self, path: Path, *, clean: Callable[[str], str] = str) -> None:
-        """``clean`` takes the secrets out of a text that a script reports as a value or a path."""
+    def __init__(self, path: Path, *, within: Path | None = None, clean: Callable[[str], str] = str) -> None:
+        """``within``: a link that leads out of this folder is not followed. ``clean`` takes the secrets out of a text
+        that a script reports as a value or a path.
+        """
         self.path = path
+        self._within = within
         self._clean = clean
         self._forget()
 
@@ -104,7 +107,7 @@ class Telemetry:
     def update(self) -> bool:
         """Read what is new. True if there were rows."""
         before = self.rows_read
-        descriptor = open_regular(self.path)
+        descriptor = open_regular(self.path, within=self._within)
         if descriptor is None:
             return False
         with os.fdopen(descriptor, "rb") as file:

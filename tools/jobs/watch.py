@@ -100,8 +100,13 @@ class Watcher:
 
     def live(self, job_id: str) -> Live:
         if job_id not in self._live:
-            path = self._workspace.job(job_id) / "output" / "metrics.jsonl"
-            self._live[job_id] = Live(Telemetry(path, clean=lambda text: redact(text, known=self._known_secrets())))
+            folder = self._workspace.job(job_id)
+            telemetry = Telemetry(
+                folder / "output" / "metrics.jsonl",
+                within=folder,
+                clean=lambda text: redact(text, known=self._known_secrets()),
+            )
+            self._live[job_id] = Live(telemetry)
         return self._live[job_id]
 
     async def refresh(self, job_id: str) -> JobRecord:

@@ -81,7 +81,7 @@ class Chat:
         while True:
             status = await self._backend.status(JobHandle("local", run_id))
             if status.state in FINAL or status.restartable:
-                told = await anyio.to_thread.run_sync(_answers, self._folder.job(run_id) / "output" / "answers.json")
+                told = await anyio.to_thread.run_sync(_answers, self._folder.job(run_id))
                 if status.state == "succeeded" and told is not None:
                     return _result(named, prompts, told)
                 raise await anyio.to_thread.run_sync(self._failure, run_id, status.error or status.state)
@@ -169,9 +169,9 @@ def _stamps(path: Path) -> list[list[Any]]:
     return [[file.name, file.stat().st_mtime_ns] for file in sorted(path.iterdir())]
 
 
-def _answers(path: Path) -> dict[str, Any] | None:
-    """What the program wrote, as far as it can be taken for that."""
-    descriptor = open_regular(path)
+def _answers(folder: Path) -> dict[str, Any] | None:
+    """What the program of the run in ``folder`` wrote, as far as it can be taken for that."""
+    descriptor = open_regular(folder / "output" / "answers.json", within=folder)
     if descriptor is None:
         return None
     with os.fdopen(descriptor, "rb") as file:

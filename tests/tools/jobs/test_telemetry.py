@@ -52,6 +52,25 @@ def test_only_what_is_new_is_read_and_the_latest_value_of_each_metric_stays(path
     assert telemetry.rows_read == 3
 
 
+def test_a_link_out_of_the_folder_of_a_job_is_not_followed(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    for name in ("job/output", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    append(tmp_path / "elsewhere" / "metrics.jsonl", metrics(10, loss=2.0))
+    rows = job / "output" / "metrics.jsonl"
+    rows.symlink_to(tmp_path / "elsewhere" / "metrics.jsonl")
+    assert Telemetry(rows).update() and not Telemetry(rows, within=job).update()
+    rows.unlink()
+    (job / "output").rmdir()
+    (job / "output").symlink_to(tmp_path / "elsewhere")
+    assert not Telemetry(rows, within=job).update()
+    (job / "kept").mkdir()
+    append(job / "kept" / "metrics.jsonl", metrics(10, loss=2.0))
+    (job / "output").unlink()
+    (job / "output").symlink_to(job / "kept")
+    assert Telemetry(rows, within=job).update()
+
+
 def test_a_line_that_is_still_being_written_waits_for_its_end(path: Path) -> None:
     telemetry = Telemetry(path)
     line = json.dumps(metrics(10, loss=2.0)) + "\n"
