@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,7 @@ from mlintern.tools.scripts.call_rules import CONFIGS, library_class, values_of
 from mlintern.tools.scripts.script_ast import Call, Code
 from mlintern.tools.scripts.script_results import Check
 from mlintern.tools.scripts.tables import Peek, Table, read_table
-
-NEEDED: Mapping[str, tuple[frozenset[str], ...]] = {
-    "DPOTrainer": (frozenset({"chosen", "rejected"}),),
-    "RewardTrainer": (frozenset({"chosen", "rejected"}), frozenset({"chosen_ids", "rejected_ids"})),
-    "ORPOTrainer": (frozenset({"chosen", "rejected"}),),
-    "CPOTrainer": (frozenset({"chosen", "rejected"}),),
-    "KTOTrainer": (frozenset({"prompt", "completion", "label"}), frozenset({"chosen", "rejected"})),
-    "GRPOTrainer": (frozenset({"prompt"}),),
-    "RLOOTrainer": (frozenset({"prompt"}),),
-    "OnlineDPOTrainer": (frozenset({"prompt"}),),
-}
-"""Trainer -> sets of columns of which one must be there."""
+from mlintern.tools.scripts.trainer_columns import needed_columns
 
 TRIED = {"SFTTrainer": "sft", "DPOTrainer": "dpo", "GRPOTrainer": "grpo"}
 CLASHING = frozenset({"prompts", "completions", "trainer_state", "log_extra", "log_metric"})
@@ -67,9 +56,9 @@ def _dataset(code: Code, call: Call, name: str, argument: str, table: Table, nod
             f"Rename it: dataset.rename_column({clash[0]!r}, ...).",
             node,
         )
-    needed = NEEDED.get(name)
-    if name == "SFTTrainer":
-        needed = _for_sft(code, call)
+    needed = _for_sft(code, call) if name == "SFTTrainer" else needed_columns(name)
+    if name == "GKDTrainer" and "data_collator" in call.keywords:  # it alone reads the rows
+        needed = None
     if needed is not None and not any(one <= columns for one in needed):
         wanted = " or ".join(", ".join(sorted(one)) for one in needed)
         yield _error(
@@ -105,8 +94,7 @@ def _for_sft(code: Code, call: Call) -> tuple[frozenset[str], ...] | None:
     field = values.get("dataset_text_field", "text")
     if (config is not None and config.opaque) or not isinstance(field, str) or "dataset_kwargs" in values:
         return None
-    sets = [{field}, {"messages"}, {"prompt", "completion"}, {"input_ids"}, {"conversations"}, {"conversation"}]
-    return tuple(map(frozenset, sets))
+    return needed_columns("SFTTrainer", text_field=field)
 
 
 def _formatting(code: Code, call: Call) -> Iterator[Check]:

@@ -6,7 +6,7 @@ Of data on this machine only the head is read: as many rows as the recipe takes 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlintern.common.text import cut_list, did_you_mean
@@ -19,22 +19,13 @@ from mlintern.tools.scripts.evaluation_plan import EvaluationPlan
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.recipe import AnyRecipe, EvaluationRecipe, TrainingRecipe
 from mlintern.tools.scripts.script_results import Check
+from mlintern.tools.scripts.trainer_columns import needed_columns
+from mlintern.tools.scripts.trainers.advice import TRAINERS
 from mlintern.tools.scripts.training_program import prompts_at_once
 from mlintern.tools.scripts.training_recipe import WithRewards
 
 MOST_READ = 100_000
 """Rows that are read at most; a recipe that takes more away is not judged here."""
-
-TAKEN: Mapping[str, tuple[frozenset[str], ...]] = {
-    "sft": tuple(
-        map(frozenset, (["text"], ["messages"], ["conversations"], ["prompt", "completion"], ["input_ids"]))
-    ),
-    "kto": (frozenset({"completion", "label"}), frozenset({"chosen", "rejected"})),
-    "gkd": (frozenset({"messages"}),),
-    **dict.fromkeys(("dpo", "reward", "orpo", "cpo"), (frozenset({"chosen", "rejected"}),)),
-    **dict.fromkeys(("grpo", "rloo", "online_dpo", "distillation"), (frozenset({"prompt"}),)),
-}
-"""Trainer -> sets of columns of which it needs one."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +130,11 @@ def _turned(recipe: TrainingRecipe, head: Head | None) -> Iterator[Check]:
     columns = recipe.columns
     if not columns or recipe.prepare is not None:
         return
-    known = {name for needed in TAKEN[recipe.trainer] for name in needed} | {"prompt"}
-    if recipe.trainer == "sft":
-        known |= {str(recipe.hyperparameters.get("dataset_text_field", "text"))}
+    needed = needed_columns(
+        TRAINERS[recipe.trainer].trainer_class,
+        text_field=str(recipe.hyperparameters.get("dataset_text_field", "text")),
+    )
+    known = {name for names in needed or () for name in names} | {"prompt"}
     if head is not None and head.columns:
         wrong = not set(columns.values()) <= set(head.columns) and set(columns) <= set(head.columns)
     else:
