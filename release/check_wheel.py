@@ -54,6 +54,7 @@ CALLS: Mapping[str, dict[str, Any]] = {
     "read_eval": {"source": "{folder}/model"},
     "compare_evals": {"baseline": "{folder}/model", "candidate": "{folder}/rows.jsonl"},
     "diagnose_run": {"source": "{folder}/metrics.jsonl"},
+    "chat": {"job_id": "none", "prompts": ["Hello"]},
     "open_experiment": {"name": "x", "model": "{folder}/model", "evaluation": EVALUATION, "limits": {"hours": 1}},
     "run_trials": {"experiment": "x", "trials": [{"name": "a", "recipe": RECIPE}]},
     "poll_experiment": {"experiment": "x"},
@@ -61,6 +62,7 @@ CALLS: Mapping[str, dict[str, Any]] = {
     "confirm": {"experiment": "x"},
     "list_runs": {},
     "write_report": {"experiment": "x"},
+    "plot_run": {"experiment": "x"},
 }
 """A small input for each tool. Those that ask the network may answer that there is none."""
 
@@ -173,7 +175,7 @@ async def call_every_tool(server: Path) -> int:
         folder = Path(home)
         write_inputs(folder)
         parameters = StdioServerParameters(
-            command=str(server), args=["serve", "--workspace", str(folder / "workspace")]
+            command=str(server), args=["serve", "--workspace", str(folder / "workspace"), "--data", home]
         )
         async with Client(stdio_client(parameters)) as client:
             listed = {tool.name for tool in (await client.list_tools()).tools}

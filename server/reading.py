@@ -80,6 +80,7 @@ def reading(names: Iterable[str | None], lab: Lab) -> Action | None:
         Blocked: one is a place where credentials are kept.
     """
     from mlintern.tools.hub.addresses import local_path, path_exists
+    from mlintern.tools.hub.result_sources import job_of
 
     paths = []
     for name in filter(None, names):
@@ -87,8 +88,9 @@ def reading(names: Iterable[str | None], lab: Lab) -> Action | None:
             paths += [local_path(name), local_path(name.strip())]  # tools differ in whether they strip
         except (RuntimeError, ValueError):  # ~ of nobody, a NUL byte: the tool says what is wrong
             continue
-        if job := name.strip().partition("/")[0]:  # what a job left may be a link to what it could not read itself
-            paths += [folder for folder in [lab.workspace.job(job)] if job.strip(".") and path_exists(str(folder))]
+        if job := job_of(name, lab.ledger) or name.strip().partition("/")[0].strip("."):
+            # what a job left may be a link to what it could not read itself
+            paths += [folder for folder in [lab.workspace.job(job)] if path_exists(str(folder))]
     outside = [str(path) for path in lab.reading_places.outside(paths)]
     if not outside:
         return None

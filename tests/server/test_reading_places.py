@@ -133,17 +133,18 @@ async def test_a_link_leads_to_where_it_leads(places: Path) -> None:
 
 @pytest.mark.parametrize("tool", ["read_eval", "diagnose_run", "compare_evals"])
 @pytest.mark.parametrize("target", ["private/rows.jsonl", ".ssh/id_rsa"])
+@pytest.mark.parametrize("source", ["job-1", "my run"])
 async def test_a_job_cannot_have_read_by_a_link_what_it_could_not_read_itself(
-    places: Path, tool: str, target: str
+    places: Path, tool: str, target: str, source: str
 ) -> None:
     (places / ".ssh").mkdir()
     (places / ".ssh" / "id_rsa").write_text(ROW)
-    add_job(Ledger(Workspace.open(places / "home").ledger), "job-1")
+    add_job(Ledger(Workspace.open(places / "home").ledger), "job-1", run_name="my run")
     output = places / "home" / "jobs" / "job-1" / "output"
     output.mkdir(parents=True)
     (output / "metrics.jsonl").symlink_to(places / target)
     names = ("baseline", "candidate") if tool == "compare_evals" else ("source",)
-    failed, text = await ask(places, tool, **dict.fromkeys(names, "job-1"))
+    failed, text = await ask(places, tool, **dict.fromkeys(names, source))
     assert failed and ("credentials are kept" if "ssh" in target else "mlintern-server approve") in text, text
 
 

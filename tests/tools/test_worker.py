@@ -41,6 +41,12 @@ def test_the_process_stays_for_the_next_call() -> None:
     assert worker.call(os.getpid) == worker.call(os.getpid)
 
 
+def test_relative_paths_begin_where_they_do_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker.call(os.getcwd) == str(Path.cwd())
+    monkeypatch.chdir(tmp_path)
+    assert worker.call(os.getcwd) == str(tmp_path)
+
+
 def test_the_memory_of_the_process_that_started_it_does_not_count_as_its_own(limits: Limits) -> None:
     hoard = bytearray(FRESH_ABOVE_BYTES + (64 << 20))
     hoard[:: 1 << 12] = b"x" * len(hoard[:: 1 << 12])

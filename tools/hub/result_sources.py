@@ -34,7 +34,8 @@ class OnHub:
 
 
 def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnHub:
-    """Find what ``source`` names: a job id of this workspace, else an existing path, else a place on the Hub.
+    """Find what ``source`` names: a job id of this workspace, else an existing path, else the latest run of
+    that name, else a place on the Hub.
 
     Raises:
         NotFound: nothing has that name; near job ids are suggested.
@@ -43,9 +44,9 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnH
     name = source.strip()
     if not name:
         raise BadInput("The source is empty.", next_step="Give a job id, a path, or a Hub repository.")
-    job = _job(name, workspace, ledger)
-    if job is not None:
-        return job
+    job_id = job_of(name, ledger)
+    if job_id is not None and name.startswith(job_id):
+        return _of_job(job_id, name, workspace=workspace, ledger=ledger)
     try:
         path = Path(name).expanduser()
         if path.is_file() or path.is_dir():
@@ -60,6 +61,8 @@ def locate(source: str, *, workspace: Workspace, ledger: Ledger) -> Source | OnH
         raise BadInput(f"{name[:80]!r} is not a path: {error.strerror}.", next_step="Check the source.") from error
     except RuntimeError as error:  # ~ of a user that does not exist
         raise BadInput(f"{name[:80]!r} is not a path: {error}", next_step="Give an absolute path.") from error
+    if job_id is not None:
+        return _of_job(job_id, name, workspace=workspace, ledger=ledger)
     if looks_like_address(name):
         return OnHub(name)
     raise NotFound(f"There is no job, file or folder {name!r}.{_near(name, ledger)}", next_step=_hint())
@@ -82,23 +85,33 @@ def here(source: Source | OnHub) -> Source:
     )
 
 
-def _job(name: str, workspace: Workspace, ledger: Ledger) -> Source | None:
-    name, _, part = name.partition("/")
+def job_of(name: str, ledger: Ledger) -> str | None:
+    """The job that ``name`` means, by its id or as the latest run of that name; a candidate may stand behind it."""
+    name, _, part = name.strip().partition("/")
     if name in (".", "..", "") or (part and not _CANDIDATE.fullmatch(part)):
         return None
     with ledger.read() as connection:
-        row = connection.execute("SELECT state FROM jobs WHERE job_id = ?", (name,)).fetchone()
-    folder = workspace.job(name)
-    if row is None:
-        return None
+        row = connection.execute(
+            "SELECT job_id FROM jobs WHERE job_id = ? OR run_name = ?"
+            " ORDER BY job_id = ? DESC, created_at DESC LIMIT 1",
+            (name, name, name),
+        ).fetchone()
+    return None if row is None else str(row["job_id"])
+
+
+def _of_job(job_id: str, name: str, *, workspace: Workspace, ledger: Ledger) -> Source:
+    part, folder = name.partition("/")[2].rstrip("/"), workspace.job(job_id)
     if part:
-        inside = folder / "output" / part.rstrip("/")
+        inside = folder / "output" / part
         if not inside.is_dir():
             raise NotFound(
-                f"The job {name} has no {part} (yet).", next_step="read_eval of the job lists the models it measured."
+                f"The job {job_id} has no {part} (yet).",
+                next_step="read_eval of the job lists the models it measured.",
             )
         return Source(path=inside)
-    return Source(path=folder, job_id=name, state=str(row["state"]))
+    with ledger.read() as connection:
+        row = connection.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    return Source(path=folder, job_id=job_id, state=str(row["state"]))
 
 
 def _near(name: str, ledger: Ledger) -> str:
@@ -108,4 +121,7 @@ def _near(name: str, ledger: Ledger) -> str:
 
 
 def _hint() -> str:
-    return "Give a job id (list_jobs), a result file, or the folder that holds it, or a Hub repository (org/name)."
+    return (
+        "Give a job id or the name of a run (list_jobs), a result file, or the folder that holds it, or a Hub "
+        "repository (org/name)."
+    )

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from mlintern.common.durations import format_duration
@@ -195,7 +196,7 @@ class _Pool:
 
     def call(self, function: Callable[..., T], args: Any, kwargs: Any, *, limits: Limits, stop: threading.Event) -> T:
         name = f"{function.__module__}:{function.__qualname__}"
-        request = pickle.dumps((name, args, kwargs, limits.cpu_seconds, limits.memory_bytes))
+        request = pickle.dumps((name, args, kwargs, limits.cpu_seconds, limits.memory_bytes, _working_directory()))
         turns = [self._long, self._turn] if limits.seconds > READING.seconds else [self._turn]
         with self._process(turns, stop) as process:
             began = time.monotonic()
@@ -260,6 +261,14 @@ def _wait(*, read: int | None = None, write: int | None = None, deadline: float,
         ready = select.select([] if read is None else [read], [] if write is None else [write], [], min(left, 0.05))
         if ready[0] or ready[1]:
             return
+
+
+def _working_directory() -> str | None:
+    """Where relative paths begin, for a process that may have been started elsewhere; None where it is gone."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return None
 
 
 def _took_too_long(seconds: float) -> TooMuch:

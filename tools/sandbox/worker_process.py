@@ -40,7 +40,9 @@ def main(memory_bytes: int) -> None:
 
 def serve(request: bytes, *, most_memory_bytes: int) -> bytes:
     """The pickled answer: ("result", value) or ("error", an error of ours), and the most memory held so far."""
-    name, args, kwargs, cpu_seconds, memory_bytes = pickle.loads(request)
+    name, args, kwargs, cpu_seconds, memory_bytes, working_directory = pickle.loads(request)
+    if working_directory is not None:
+        os.chdir(working_directory)
     _allow_more(cpu_seconds)
     _allow_memory(memory_bytes, most=most_memory_bytes)
     module, _, path = name.partition(":")

@@ -182,3 +182,22 @@ async def test_a_metric_that_is_not_there_is_named(service: EvalService, tmp_pat
     with pytest.raises(NotFound) as caught:
         await service.compare(str(tmp_path), str(tmp_path), metric="acuracy")
     assert "accuracy" in caught.value.next_step
+
+
+async def test_a_run_is_found_by_its_name_the_latest_of_several(
+    service: EvalService, workspace: Workspace, ledger: Ledger
+) -> None:
+    for at, (job_id, scores) in enumerate({"job-1": [0.0] * 40, "job-2": [1.0] * 40, "job-3": [0.0] * 40}.items()):
+        add_job(ledger, job_id, run_name="base" if job_id == "job-3" else "sft eval", created=float(at))
+        write_own(workspace.job(job_id) / "output", scores)
+    assert (await service.compare("base", "sft eval")).rows[0].verdict == "improved"
+    assert (await service.compare("job-3", "job-1")).rows[0].verdict == "no_evidence"
+
+
+async def test_a_file_is_preferred_to_a_run_of_its_name(
+    service: EvalService, workspace: Workspace, ledger: Ledger, tmp_path: Path
+) -> None:
+    results = str(many_tasks(tmp_path / "results_x.json", 3))
+    add_job(ledger, "job-1", run_name=results)
+    write_own(workspace.job("job-1") / "output", [1.0])
+    assert (await service.read(results)).total == 3
