@@ -142,6 +142,13 @@ def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
             f"Trial {trial.name!r} trains nothing: its trainer is {trial.recipe['trainer']!r}.",
             next_step="A trial is a training recipe; the experiment measures by itself, and `data` generates.",
         )
+    if trial.recipe.get("push_to_hub"):
+        raise BadInput(
+            f"Trial {trial.name!r} has push_to_hub: the jobs of an experiment are given no secrets, so that none of"
+            " them may write to the Hub.",
+            next_step="Leave push_to_hub out (with hub_private and push_every). The best model lies in"
+            " experiments/NAME/best; publish_to_hub uploads it after confirm.",
+        )
     try:
         parse_recipe(_with_data(trial.recipe))
         if trial.data is not None:
@@ -191,6 +198,11 @@ def check_search(request: SearchRequest, trials: Sequence[Trial]) -> None:
         raise BadInput(
             f"The search starts from {request.base!r}, which is no trial.",
             next_step=did_you_mean(request.base, names, what="trial"),
+        )
+    if "push_to_hub" in request.space:
+        raise BadInput(
+            "The search would set push_to_hub: the jobs of an experiment are given no secrets.",
+            next_step="Leave it out of the space; publish_to_hub uploads the best model after confirm.",
         )
     search.check(request)
     for change in search.next_changes(request, [], count=1):
