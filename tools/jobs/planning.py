@@ -83,7 +83,7 @@ class Planner:
         available = {name for name in secrets or () if isinstance(name, str) and secret_value(name, self._environ)}
         named = arguments.check_secrets(secrets, available=available)
         risks.demand_token_to_push(script, named)
-        risks.demand_data_there(script, backend=backend, capabilities=place.capabilities)
+        risks.demand_data_there(script, backend=backend, capabilities=place.capabilities, args=args or ())
         variables = arguments.check_env(env)
         if probe:
             measured.demand_probe(script, scheduled=times is not None)

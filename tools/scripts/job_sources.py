@@ -11,8 +11,12 @@ from mlintern.tools.errors import NotFound
 from mlintern.tools.workspace import Workspace
 
 JOB = re.compile(r"job-[0-9a-f]{6,64}")
-MADE = {"model": ("model",), "reward_model": ("model",), "dataset": ("dataset", "data", "samples.jsonl")}
-"""Where in a job's output each of these lies, the first that is there."""
+_MODEL, _DATA = ("model",), ("dataset", "data", "samples.jsonl")
+MADE = {
+    **dict.fromkeys(("model", "reward_model", "teacher", "candidates"), _MODEL),
+    **dict.fromkeys(("dataset", "prompts", "held_out", "fewshot_dataset"), _DATA),
+}
+"""Where in a job's output what each field names lies, the first that is there."""
 
 
 def with_job_paths(recipe: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
@@ -23,17 +27,19 @@ def with_job_paths(recipe: Mapping[str, Any], workspace: Workspace) -> dict[str,
     """
     found: dict[str, Any] = {}
     for name, value in recipe.items():
-        if name in MADE and isinstance(value, str) and JOB.fullmatch(value.strip()):
-            found[name] = str(_made_by(value.strip(), name, workspace))
-        elif isinstance(value, Mapping) and name != "hyperparameters":
-            found[name] = with_job_paths(value, workspace)
-        elif name == "candidates" and isinstance(value, list):
-            found[name] = [with_job_paths({"model": one}, workspace)["model"] for one in value]
-        elif name == "datasets" and isinstance(value, list):
-            found[name] = [with_job_paths(part, workspace) if isinstance(part, Mapping) else part for part in value]
+        if isinstance(value, list):
+            found[name] = [_with_path(name, one, workspace) for one in value]
         else:
-            found[name] = value
+            found[name] = _with_path(name, value, workspace)
     return found
+
+
+def _with_path(name: str, value: Any, workspace: Workspace) -> Any:
+    if isinstance(value, Mapping):
+        return value if name == "hyperparameters" else with_job_paths(value, workspace)
+    if name in MADE and isinstance(value, str) and JOB.fullmatch(value.strip()):
+        return str(_made_by(value.strip(), name, workspace))
+    return value
 
 
 def model_of(job_id: str, workspace: Workspace) -> Path:

@@ -107,3 +107,64 @@ def test_data_where_the_job_sees_it_is_fine() -> None:
     for place in places:
         recipe = {"trainer": "sft", "model": "org/model", "dataset": "/data/train.jsonl"}
         demand_data_there(WrittenScript("", recipe=recipe), backend=place.name, capabilities=place.capabilities)
+
+
+HERE = "/home/me/made-here"
+HF = HfJobsBackend(api=lambda: HfApi(token=TOKEN), settings=HfJobsSettings())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field"),
+    [
+        ({"trainer": "sft", "datasets": [{"dataset": "org/data"}, {"dataset": HERE}]}, "datasets: dataset"),
+        ({"trainer": "generate", "prompts": HERE}, "prompts"),
+        ({"trainer": "generate", "prompts": ["org/prompts", HERE]}, "prompts"),
+        ({"trainer": "generate", "prompts": "org/prompts", "held_out": [HERE]}, "held_out"),
+        ({"trainer": "generate", "prompts": "org/prompts", "reward_model": HERE}, "reward_model"),
+        ({"trainer": "distillation", "model": "org/small", "teacher": HERE}, "teacher"),
+        ({"trainer": "grpo", "rewards": [{"name": "reward_model", "model": HERE}]}, "rewards: model"),
+        ({"trainer": "evaluation", "model": "org/a", "candidates": ["org/b", HERE]}, "candidates"),
+        ({"trainer": "evaluation", "model": "org/a", "fewshot_dataset": HERE}, "fewshot_dataset"),
+        ({"trainer": "evaluation", "model": "org/a", "harness": "lm_eval", "task_path": HERE}, "task_path"),
+        ({"trainer": "sft", "evaluation": {"dataset": HERE}}, "evaluation: dataset"),
+        ({"trainer": "sft", "evaluation": {"fewshot_dataset": HERE}}, "evaluation: fewshot_dataset"),
+        ({"trainer": "sft", "model": HERE}, "model"),
+        ({"trainer": "sft", "resume_from_checkpoint": HERE}, "resume_from_checkpoint"),
+        (
+            {"trainer": "sft", "hyperparameters": {"chat_template_path": HERE, "output_dir": "/tmp/out"}},
+            "hyperparameters: chat_template_path",
+        ),
+    ],
+)
+def test_every_field_that_names_data_or_a_model_of_this_machine_is_seen(recipe: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadInput, match=f"^{field} is {HERE}.*publish_to_hub.*volumes"):
+        demand_data_there(WrittenScript("", recipe=recipe), backend=HF.name, capabilities=HF.capabilities)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"trainer": "evaluation", "model": "/models/served", "endpoint": {"url": "https://models.example"}},
+        {"trainer": "generate", "prompts": "org/prompts", "judge": {"model": "/models/judge"}},
+        {"trainer": "sft", "model": "org/m", "hyperparameters": {"output_dir": "/tmp/out"}, "prepare": "/ x"},
+    ],
+)
+def test_names_at_a_served_model_and_places_to_write_are_no_data_of_this_machine(recipe: dict[str, Any]) -> None:
+    demand_data_there(WrittenScript("", recipe=recipe), backend=HF.name, capabilities=HF.capabilities)
+
+
+@pytest.mark.parametrize("made", ["train.jsonl", "train.csv.gz", "model/config.json", "folder/part-0.parquet"])
+def test_a_script_of_ones_own_and_its_arguments_are_read_for_data_of_this_machine(tmp_path: Path, made: str) -> None:
+    file = tmp_path / made
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{}")
+    named = file if file.parent == tmp_path else file.parent
+    written, plain = WrittenScript(f"load({str(named)!r})"), WrittenScript("print(1)")
+    with pytest.raises(BadInput, match=rf"a path in the script is {named}.*publish_to_hub"):
+        demand_data_there(written, backend=HF.name, capabilities=HF.capabilities)
+    for arguments in ([str(named)], [f"--data={named}"]):
+        with pytest.raises(BadInput, match=f"an argument is {named}"):
+            demand_data_there(plain, backend=HF.name, capabilities=HF.capabilities, args=arguments)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    demand_data_there(WrittenScript(f"save({str(empty)!r}, '/usr')"), backend=HF.name, capabilities=HF.capabilities)

@@ -28,3 +28,33 @@ def test_a_job_that_is_not_there_or_has_made_nothing_is_named(workspace: Workspa
     workspace.job(JOB).mkdir(parents=True)
     with pytest.raises(NotFound, match=r"has made no model.*poll_job"):
         with_job_paths({"model": JOB}, workspace)
+
+
+def test_every_field_that_names_data_or_a_model_takes_a_job(workspace: Workspace) -> None:
+    output = workspace.job(JOB) / "output"
+    (output / "model").mkdir(parents=True)
+    (output / "dataset").mkdir()
+    model, data = str(output / "model"), str(output / "dataset")
+    recipe = {
+        "teacher": JOB,
+        "reward_model": JOB,
+        "candidates": ["org/other", JOB],
+        "rewards": [{"name": "reward_model", "model": JOB}, "format"],
+        "prompts": ["org/prompts", JOB],
+        "held_out": [JOB],
+        "fewshot_dataset": JOB,
+        "datasets": [{"dataset": JOB}, {"dataset": "org/data"}],
+        "hyperparameters": {"model": JOB},
+    }
+    assert with_job_paths(recipe, workspace) == {
+        "teacher": model,
+        "reward_model": model,
+        "candidates": ["org/other", model],
+        "rewards": [{"name": "reward_model", "model": model}, "format"],
+        "prompts": ["org/prompts", data],
+        "held_out": [data],
+        "fewshot_dataset": data,
+        "datasets": [{"dataset": data}, {"dataset": "org/data"}],
+        "hyperparameters": {"model": JOB},
+    }
+    assert with_job_paths({"prompts": JOB}, workspace)["prompts"] == data
