@@ -82,6 +82,28 @@ def test_sft_trains_on_messages_and_measures_itself_at_the_end(run: Runner, mate
     assert len((done.output / "samples.jsonl").read_text().splitlines()) == 100
 
 
+def test_by_the_clock_evaluations_and_checkpoints_come_by_the_clock_too(run: Runner, materials: Materials) -> None:
+    done = run(
+        {
+            "trainer": "sft",
+            "model": str(materials.model),
+            "dataset": str(materials.sft),
+            "max_minutes": 0.2,
+            "validation_rows": 4,
+            "hyperparameters": {**BATCH, "load_best_model_at_end": True},
+        }
+    )
+    assert done.code == 0, done.log[-3000:]
+    evaluated = [row["step"] for row in done.of_kind("metrics") if "eval_loss" in row["values"]]
+    saved = [row["step"] for row in done.of_kind("checkpoint")]
+    last = done.rows[-1]["step"]
+    assert 2 <= len(evaluated) <= 6 and evaluated[-1] == last  # every fifth, and the model that is there at the end
+    assert saved == evaluated
+    state = json.loads((done.output / f"checkpoint-{saved[-1]}" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"].rsplit("-", 1)[-1] in map(str, saved)
+    assert last < state["max_steps"]
+
+
 def test_an_adapter_is_saved_beside_a_model_that_has_it_merged_in(run: Runner, materials: Materials) -> None:
     done = run(
         {
