@@ -86,6 +86,7 @@ class Reference:
         key: as it stands in the text, ``[#key]``.
         text: the whole entry, as printed.
         title: its title, where the entry sets it apart.
+        s2: what Semantic Scholar knows it by, where it was looked up there by its title.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Reference:
     arxiv: str = ""
     doi: str = ""
     url: str = ""
+    s2: str = ""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def read_document(
 
 def cited_work(reference: Reference) -> CitedWork:
     """A bibliography entry as it is shown."""
-    key = f"arxiv:{reference.arxiv}" if reference.arxiv else f"doi:{reference.doi}" if reference.doi else ""
+    ids = (("arxiv", reference.arxiv), ("doi", reference.doi), ("s2", reference.s2))
+    key = next((f"{kind}:{value}" for kind, value in ids if value), "")
     text = cut(reference.text, _LONGEST_REFERENCE)
     return CitedWork(
         key=reference.key,

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from mlintern.tools.papers.bibtex import bibtex
-from mlintern.tools.papers.document import Reference
-from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, same_authors, title_key
 from mlintern.tools.papers.paper_results import Link, ReadResult, Recipe
 from mlintern.tools.papers.reading import cited_work, read_document
 from mlintern.tools.papers.recipe import kind_of
@@ -37,22 +32,6 @@ def add_detail(recipe: Recipe, detail: Detail, *, hub: str) -> None:
             for one in sorted(linked, key=lambda one: -one.downloads)[:_MOST_LINKED]
             if f"{hub}/{prefix}{one.id}" not in known
         ]
-
-
-def can_be_found_by_title(entry: Reference) -> bool:
-    """Whether an entry names no id and a title that is long enough to be one paper's."""
-    return not (entry.arxiv or entry.doi) and len(title_key(entry.title)) >= SHORTEST_TITLE
-
-
-def named_by(entry: Reference, found: Sequence[Paper]) -> Reference:
-    """``entry`` with the ids of the one of ``found`` that has its title, unless year or authors speak against it."""
-    for paper in found:
-        near = entry.year is None or paper.year is None or abs(entry.year - paper.year) <= 2
-        people = not entry.authors or not paper.authors or same_authors(entry.authors, paper.authors)
-        if title_key(paper.title) == title_key(entry.title) and near and people:
-            doi = next((key.removeprefix("doi:") for key in paper.keys if key.startswith("doi:")), "")
-            return replace(entry, arxiv=paper.arxiv_id or "", doi=doi)
-    return entry
 
 
 def as_references(text: Text, *, offset: int, max_chars: int) -> ReadResult:

@@ -5,7 +5,6 @@ Failures of sources are part of the result, never raised; only what the caller g
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -28,9 +27,10 @@ from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.query import Query, Sort
 from mlintern.tools.papers.reading import read_document
 from mlintern.tools.papers.recipe import recipe_of
-from mlintern.tools.papers.recipe_results import add_detail, as_bibtex, as_references, can_be_found_by_title, named_by
+from mlintern.tools.papers.recipe_results import add_detail, as_bibtex, as_references
+from mlintern.tools.papers.resolving import resolve
 from mlintern.tools.papers.search import Ranking, Search, load_ranking, save_ranking
-from mlintern.tools.papers.sources.arxiv import TITLES_A_CALL, ArxivSource
+from mlintern.tools.papers.sources.arxiv import ArxivSource
 from mlintern.tools.papers.sources.hf_papers import HuggingFacePapersSource
 from mlintern.tools.papers.sources.openalex import OpenAlexSource
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
@@ -50,8 +50,6 @@ WALK_DEADLINE = 40.0
 MOST_ASKED = 8
 """Papers that one question may look through: each is behind a polite wait of three seconds."""
 _ASKED_BY_DEFAULT = 4
-_MOST_RESOLVED = 40
-"""References without an id that are looked up by their titles: four requests."""
 
 
 class PaperService:
@@ -197,7 +195,8 @@ class PaperService:
             format: "text", or "records" for the tables of the paper, of a section or of one label as rows by heading;
                 of "references" the entries, those without an id looked up by their title.
             part: "text"; "recipe" for what was trained on what and how, with the code and models that the paper and
-                the Hub name; "bibtex" for the paper as an entry, or with section="references" what it cites.
+                the Hub name; "bibtex" for the paper as an entry. With section="references": the entries, with the ids
+                of those found by their title, beside the recipe or as BibTeX.
 
         Raises:
             BadInput: the id is none, or the section is unknown or ambiguous.
@@ -207,15 +206,13 @@ class PaperService:
         check_choice("part", part, choices=get_args(Part))
         name = parse_id(paper_id)
         text = await self._texts.get(name)
+        if (section or "").casefold() in ("references", "bibliography", "bib"):
+            if part != "text" or format == "records":
+                return await self._with_references(text, part, offset=offset, max_chars=max_chars)
+        elif part == "bibtex":
+            return as_bibtex(text, references=False)
         if part == "recipe":
             return await self._recipe(text)
-        references = (section or "").casefold() in ("references", "bibliography", "bib")
-        if references and (part == "bibtex" or format == "records"):
-            text = await self._with_ids(text)
-        if part == "bibtex":
-            return as_bibtex(text, references=references)
-        if references and format == "records":
-            return as_references(text, offset=offset, max_chars=max_chars)
         return read_document(
             text,
             section=section,
@@ -226,24 +223,21 @@ class PaperService:
             records=format == "records",
         )
 
-    async def _with_ids(self, text: Text) -> Text:
-        """``text`` with the ids of references that name none, by their titles: ten to one request to arXiv."""
-        if text.document is None:
-            return text
-        entries = list(text.document.references)
-        bare = [place for place, entry in enumerate(entries) if can_be_found_by_title(entry)]
-        reports: list[SourceReport] = []
-        for start in range(0, min(len(bare), _MOST_RESOLVED), TITLES_A_CALL):
-            places = bare[start : start + TITLES_A_CALL]
-            try:
-                found = await self._arxiv.by_title([entries[place].title for place in places])
-            except (ServiceError, NotFound) as error:
-                reports.append(failed("arxiv", error))
-                break
-            for place in places:
-                entries[place] = named_by(entries[place], found)
-        document = dataclasses.replace(text.document, references=tuple(entries))
-        return dataclasses.replace(text, document=document, sources=(*text.sources, *reports))
+    async def _with_references(
+        self, text: Text, part: Part, *, offset: int, max_chars: int
+    ) -> paper_results.ReadResult:
+        """The bibliography with ids by title: as entries, as BibTeX, or as entries beside the recipe."""
+        found = await resolve(
+            text, arxiv=self._arxiv, semantic_scholar=self._semantic_scholar, deadline=self._deadline
+        )
+        if part == "bibtex":
+            return found.report(as_bibtex(found.text, references=True))
+        entries = as_references(found.text, offset=offset, max_chars=max_chars)
+        if part == "text":
+            return found.report(entries)
+        result = await self._recipe(found.text)
+        result.references, result.next_offset = entries.references, entries.next_offset
+        return found.report(result)
 
     async def _recipe(self, text: Text) -> paper_results.ReadResult:
         """The recipe in the paper, with what the Hub knows about it."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
+import anyio
 import pytest
 
 from mlintern.tools.errors import BadInput
 from mlintern.tools.papers.bibtex import bibtex
-from mlintern.tools.papers.document import Block, Document, Section
+from mlintern.tools.papers.document import Block, Document, Reference, Section
 from mlintern.tools.papers.evidence import disagreements, passages
+from mlintern.tools.papers.ids import parse_id
+from mlintern.tools.papers.paper import Paper
 from mlintern.tools.papers.recipe import kind_of, recipe_of
+from mlintern.tools.papers.resolving import MOST_AT_SEMANTIC_SCHOLAR, Resolved, named_by, resolve
 from mlintern.tools.papers.service import PaperService
+from mlintern.tools.papers.text_sources import Text
 from tests.services import standin
 from tests.tools.papers.conftest import DATA, World
 
@@ -197,8 +205,96 @@ async def test_references_without_an_id_are_found_by_their_titles_ten_to_a_reque
     assert [one.paper_id for one in resolved.references] == [by_title[one.title] for one in resolved.references]
 
 
-async def test_references_stay_as_printed_where_arxiv_cannot_be_asked(papers: PaperService, world: World) -> None:
+async def test_references_stay_as_printed_where_no_source_can_be_asked(papers: PaperService, world: World) -> None:
+    world.site.has_html.add(0)
+    world.api.fail_always(standin.too_many(300))
+    world.semantic_scholar.fail_always(standin.too_many(300))
+    result = await papers.read(paper_id=PAPER, section="references", format="records")
+    assert any(not one.paper_id for one in result.references) and result.status == "partial"
+    assert [one.status for one in result.sources[-2:]] == ["rate_limited", "rate_limited"]
+    assert not any("Better sources" in note for note in result.notes)
+    assert any("0 of" in note and "not looked up" in note for note in result.notes)
+
+
+async def test_titles_that_arxiv_does_not_give_are_asked_at_semantic_scholar(
+    papers: PaperService, world: World
+) -> None:
     world.site.has_html.add(0)
     world.api.fail_always(standin.too_many(300))
     result = await papers.read(paper_id=PAPER, section="references", format="records")
-    assert any(not one.paper_id for one in result.references) and result.sources[-1].status == "rate_limited"
+    by_title = {entry.title: f"arxiv:{entry.arxiv}" for entry in world.corpus.entries}
+    assert [one.paper_id for one in result.references] == [by_title[one.title] for one in result.references]
+    assert 1 <= len(world.semantic_scholar.seen) <= MOST_AT_SEMANTIC_SCHOLAR
+    assert (result.sources[-1].name, result.sources[-1].status) == ("semantic_scholar", "ok")
+
+
+@pytest.mark.parametrize(
+    "altered", [{"title": "A study of quite another matter"}, {"authors": [{"name": "Zoe Qux"}]}]
+)
+async def test_a_near_match_is_not_taken(papers: PaperService, world: World, altered: dict[str, object]) -> None:
+    world.site.has_html.add(0)
+    world.api.fail_always(standin.too_many(300))
+    world.semantic_scholar.altered = {entry.number: altered for entry in world.corpus.entries}
+    result = await papers.read(paper_id=PAPER, section="references", format="records")
+    assert any(not one.paper_id for one in result.references)
+    assert any("0 of" in note and "as printed" in note for note in result.notes)
+
+
+async def test_the_recipe_gives_the_resolved_references_where_they_are_asked_for(
+    papers: PaperService, world: World
+) -> None:
+    world.site.has_html.add(0)
+    alone = await papers.read(paper_id=PAPER, part="recipe")
+    assert alone.references == [] and world.api.seen == []
+    both = await papers.read(paper_id=PAPER, part="recipe", section="references")
+    assert both.recipe is not None and both.references and all(one.paper_id for one in both.references)
+
+
+class Titles:
+    """Sources of titles that know nothing, count their requests, and may be slow."""
+
+    name = "titles"
+
+    def __init__(self, *, slow: bool = False) -> None:
+        self.asked, self.slow = 0, slow
+
+    async def by_title(self, asked: object) -> list[Paper] | Paper | None:
+        self.asked += 1
+        await anyio.sleep(math.inf if self.slow else 0)
+        return [] if isinstance(asked, list) else None
+
+
+async def found_by(arxiv: Titles, semantic_scholar: Titles, *, deadline: float) -> Resolved:
+    entries = tuple(Reference(f"b{n}", "", title=f"A long title of the paper number {n}") for n in range(90))
+    text = Text(parse_id(PAPER), dataclasses.replace(document(), references=entries), ())
+    with anyio.fail_after(60):
+        return await resolve(text, arxiv=arxiv, semantic_scholar=semantic_scholar, deadline=deadline)  # type: ignore[arg-type]
+
+
+async def test_the_look_up_of_titles_is_bounded_in_requests_and_in_time() -> None:
+    arxiv, semantic_scholar = Titles(), Titles()
+    found = await found_by(arxiv, semantic_scholar, deadline=60)
+    assert (arxiv.asked, semantic_scholar.asked) == (4, MOST_AT_SEMANTIC_SCHOLAR)
+    assert found.notes[0].startswith("0 of 90 entries") and "50 titles were not looked up" in found.notes[0]
+    late = await found_by(Titles(), Titles(slow=True), deadline=0.05)
+    assert "50 titles were not looked up" in late.notes[0] and len(late.references) == 90
+
+
+SEEN = Paper(
+    ("s2:5", "doi:10.1/x"), "Direct preference optimization for models", authors=("Rafael Rafailov",), year=2023
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "taken"),
+    [
+        (Reference("b", "", SEEN.title.upper(), authors=("Rafailov, R.",), year=2024), True),
+        (Reference("b", f"R. Rafailov. {SEEN.title}.", SEEN.title), True),
+        (Reference("b", f"Ann Lee. {SEEN.title}.", SEEN.title), False),
+        (Reference("b", "", SEEN.title, authors=("Ann Lee",)), False),
+        (Reference("b", "", SEEN.title + " revisited", authors=("Rafael Rafailov",)), False),
+        (Reference("b", "", SEEN.title, authors=("Rafael Rafailov",), year=2015), False),
+    ],
+)
+def test_a_title_names_a_reference_only_with_its_authors_and_year(entry: Reference, taken: bool) -> None:
+    assert (named_by(entry, [SEEN]).doi, named_by(entry, [SEEN]).s2) == (("10.1/x", "5") if taken else ("", ""))

@@ -6,6 +6,7 @@ one pool, so being refused is the normal case; everything that asks here has ano
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,22 @@ class SemanticScholarSource:
         found = paper_of(_object(answer))
         keys = found.keys if name.key in found.keys else (*found.keys, name.key)
         return Paper(**{**found.__dict__, "keys": keys})
+
+    async def by_title(self, title: str) -> Paper | None:
+        """The one paper whose title is closest to ``title``, which need not be equal; None if none is close.
+
+        Raises:
+            ServiceError: it could not answer.
+        """
+        params = {"query": " ".join(re.findall(r"\w+", title)), "fields": PAPER_FIELDS}
+        try:
+            answer = await self._web.get(
+                _SERVICE, "graph/v1/paper/search/match", params=params, expect="json", cache=IDENTITY_AGE
+            )
+        except NotFound:  # "Title match not found"
+            return None
+        found = records(_object(answer).get("data"))
+        return paper_of(found[0]) if found else None
 
     async def batch(self, keys: Sequence[str]) -> tuple[list[Paper | None], int]:
         """One look-up for up to 500 papers, in order, None for each unknown; and how many requests it took."""
