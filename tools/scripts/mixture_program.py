@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ class LoadedPart:
     count: str
     holdout: str
     columns: str
+    kept: str
     weight: str
     prepare: str | None
     own_filters: tuple[str, ...]
@@ -57,8 +58,18 @@ class TrainingData:
     snippets: tuple[Snippet, ...]
 
 
-def training_data(parts: Sequence[DatasetPart], *, mixed: bool, limit: int | None) -> TrainingData:
-    """What a script needs to load ``parts``; a recipe with one `dataset` is a single part, not ``mixed``."""
+def training_data(
+    parts: Sequence[DatasetPart],
+    *,
+    mixed: bool,
+    limit: int | None,
+    beside: Callable[[Collection[str]], Collection[str]],
+) -> TrainingData:
+    """What a script needs to load ``parts``; a recipe with one `dataset` is a single part, not ``mixed``.
+
+    Args:
+        beside: columns as the trainer calls them -> these and those that it reads with them.
+    """
     loaded: list[LoadedPart] = []
     constants: dict[str, Any] = {}
     snippets: list[Snippet] = []
@@ -76,6 +87,7 @@ def training_data(parts: Sequence[DatasetPart], *, mixed: bool, limit: int | Non
                 count=(f"{start}ROWS" if mixed else "LIMIT") if counted else "",
                 holdout=f"{start}HOLDOUT" if part.holdout else "",
                 columns=f"{start}COLUMNS" if part.columns else "",
+                kept=f"{start}KEPT" if part.columns else "",
                 weight=f"{start}WEIGHT",
                 prepare=prepare or None,
                 own_filters=tuple(own.add(snippet) for snippet in filters.own),
@@ -84,7 +96,7 @@ def training_data(parts: Sequence[DatasetPart], *, mixed: bool, limit: int | Non
                 whole_filters=tuple(own.add(snippet) for snippet in filters.whole),
             )
         )
-        constants |= _constants(part, prefix)
+        constants |= _constants(part, prefix) | {f"{start}KEPT": sorted(beside(part.columns))}
     return TrainingData(tuple(loaded), constants, tuple(snippets))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,16 +36,23 @@ class Prepared:
 
 
 def prepared(
-    script: Script, rows: Sequence[Row], *, columns: Any, keeps_all: bool, recipe: Mapping[str, Any] | None
+    script: Script,
+    rows: Sequence[Row],
+    *,
+    columns: Any,
+    kept: Collection[str] | None,
+    recipe: Mapping[str, Any] | None,
 ) -> Prepared | None:
     """``rows`` as the script trains on them; None where they go through code that is more than a plain function.
 
     Args:
-        columns: names in the data -> names that the trainer expects; ``keeps_all``: the other columns stay.
+        columns: names in the data -> names that the trainer expects.
+        kept: where ``columns`` are given and there is no `prepare`, the columns that stay; None: all.
         recipe: what the recipe says of this dataset: its `prepare` and `filter`.
     """
-    renamed = [_renamed(row, columns, keeps_all=keeps_all) for row in rows]
     recipe = recipe or {}
+    renamed = [_renamed(row, columns) for row in rows]
+    kept = None if recipe.get("prepare") or not columns else kept
     if script.recipe is None and "MLINTERN_DRY_RUN" not in script.text:
         columns = kept_columns(Code.of(script.text, python_source.parse(script.text)))
         if columns is None or not rows or not columns <= set(rows[0]):
@@ -59,7 +66,8 @@ def prepared(
         loading = script.text.split("def main", 1)[0].split("def read_items", 1)[0]
         if script.recipe is None and _CHANGES.search(loading):
             return None
-        return Prepared(made, renamed, numbers, 0, {})
+        made = _selected(made, kept)
+        return Prepared(made, made, numbers, 0, {})
     try:
         steps = _steps(recipe)
     except BadInput:
@@ -75,17 +83,17 @@ def prepared(
         if outcomes.failed:
             return Prepared([], renamed, [], 0, {0: f"{field}: {outcomes.failed}"})
         errors |= {numbers[at]: f"{field} raises {why}" for at, why in outcomes.errors.items()}
-        kept = [
+        stayed = [
             (number, row if field == "filter" else value)
             for at, (number, row, value) in enumerate(zip(numbers, made, outcomes.values, strict=True))
             if at not in outcomes.errors and (value if field == "filter" else value is not None)
         ]
-        numbers, made = [number for number, _ in kept], [row for _, row in kept]
+        numbers, made = [number for number, _ in stayed], [row for _, row in stayed]
     odd = next((number for number, row in zip(numbers, made, strict=True) if not isinstance(row, dict)), None)
     if odd is not None:
         return Prepared([], renamed, [], 0, {odd: "prepare returns no dictionary"})
-    given = [renamed[number] for number in numbers]
-    return Prepared(made, given, numbers, len(renamed) - len(made) - len(errors), errors)
+    given = _selected([renamed[number] for number in numbers], kept)
+    return Prepared(_selected(made, kept), given, numbers, len(renamed) - len(made) - len(errors), errors)
 
 
 def _steps(recipe: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -122,9 +130,15 @@ def _kept_at_once(text: str, rows: Sequence[Row], numbers: Sequence[int]) -> lis
     return [at for at, number in enumerate(numbers) if number not in named.dropped]
 
 
-def _renamed(row: Row, columns: Any, *, keeps_all: bool) -> Row:
+def _renamed(row: Row, columns: Any) -> Row:
     """As the script does it: ``columns`` maps names in the data to names that the trainer expects."""
     if not isinstance(columns, Mapping) or not columns:
         return row
-    kept = row if keeps_all else {name: row[name] for name in columns if name in row}
-    return {str(columns.get(name, name)): value for name, value in kept.items()}
+    replaced = set(columns.values()) - set(columns)
+    return {str(columns.get(name, name)): value for name, value in row.items() if name not in replaced}
+
+
+def _selected(rows: list[Row], kept: Collection[str] | None) -> list[Row]:
+    if kept is None:
+        return rows
+    return [{name: value for name, value in row.items() if name in kept} for row in rows]

@@ -50,6 +50,7 @@ class _Part:
     name: str
     source: DataSource
     columns: Any
+    kept: Any
     recipe: Mapping[str, Any] | None
 
 
@@ -57,13 +58,14 @@ def _parts(script: Script, constants: Constants) -> Iterator[_Part]:
     """The dataset of a script, or each of its mixture."""
     data, values = constants.data(), constants.values
     if "DATASET" in data:
-        yield _Part("dataset", data["DATASET"], values.get("COLUMNS"), script.recipe)
+        yield _Part("dataset", data["DATASET"], values.get("COLUMNS"), values.get("KEPT"), script.recipe)
     given = (script.recipe or {}).get("datasets") or []
     for number, recipe in enumerate(given or [None] * len(data)):
         source = data.get(f"PART_{number + 1}_DATASET")
         if source is not None:
             columns = values.get(f"PART_{number + 1}_COLUMNS")
-            yield _Part(f"datasets[{number}]", source, columns, recipe)
+            kept = values.get(f"PART_{number + 1}_KEPT")
+            yield _Part(f"datasets[{number}]", source, columns, kept, recipe)
 
 
 def _one_shape(trainer: str, shapes: Mapping[str, Sequence[str]]) -> Iterator[Check]:
@@ -191,7 +193,7 @@ def _look(
     """
     trainer = TRAINERS[constants.config_class or ""]
     kind, rewarded = KINDS[trainer], trainer in WITH_REWARDS
-    made = prepared(script, rows, columns=part.columns, keeps_all=rewarded, recipe=part.recipe)
+    made = prepared(script, rows, columns=part.columns, kept=None if rewarded else part.kept, recipe=part.recipe)
     count = None if counting is None else counter(counting)[0]
     settings = row_settings(constants, trainer, tokenizer=tokenizer, count=count)
     if made is None:

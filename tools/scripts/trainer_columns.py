@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 _NEEDED: Mapping[str, tuple[frozenset[str], ...]] = {
     "DPOTrainer": (frozenset({"chosen", "rejected"}),),
@@ -34,3 +34,23 @@ def needed_columns(trainer_class: str, *, text_field: str = "text") -> tuple[fro
         )
         return tuple(map(frozenset, sets))
     return _NEEDED.get(trainer_class)
+
+
+def columns_beside(trainer_class: str, given: Collection[str], *, text_field: str = "text") -> frozenset[str]:
+    """``given``, and the columns that the trainer reads together with them; others of the data are another shape.
+
+    With `prompt` SFT reads `completion`, and no `messages` that stand beside it.
+    """
+    shapes = [_whole(names) for names in needed_columns(trainer_class, text_field=text_field) or ()]
+    fitting = [shape for shape in shapes if shape & set(given)] or shapes
+    return frozenset(given).union(*fitting)
+
+
+def _whole(needed: frozenset[str]) -> frozenset[str]:
+    """With what may stand beside: not needed, but read where it is there."""
+    beside = {"tools", "chat_template_kwargs"}
+    if "input_ids" in needed:
+        return needed | {"labels", "completion_mask", "assistant_masks"}
+    if needed & {"chosen", "chosen_ids"}:
+        beside |= {"prompt", "margin"}
+    return needed | beside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlintern.tools.scripts.program import READ, Program
 from mlintern.tools.scripts.recipe import TrainingRecipe
 from mlintern.tools.scripts.reward_functions import reward_functions
 from mlintern.tools.scripts.setting_packages import VERSIONS, packages_of
+from mlintern.tools.scripts.trainer_columns import columns_beside
 from mlintern.tools.scripts.trainers.advice import TRAINERS, key_fields
 from mlintern.tools.scripts.trainers.schema import config_schema
 from mlintern.tools.scripts.training_recipe import WithRewards, WithTeacher
@@ -28,7 +30,9 @@ def training_program(recipe: TrainingRecipe) -> Program:
     given = recipe.hyperparameters
     known = TRAINERS[recipe.trainer]
     mixed = bool(recipe.datasets)
-    data = training_data(recipe.parts, mixed=mixed, limit=recipe.limit)
+    text_field = str(given.get("dataset_text_field", "text"))
+    beside = partial(columns_beside, known.trainer_class, text_field=text_field)
+    data = training_data(recipe.parts, mixed=mixed, limit=recipe.limit, beside=beside)
     filters = read_filters(recipe.filter if mixed else None)
     over_all = (*filters.own, *filters.named, *filters.whole)
     rewards = reward_functions(recipe.rewards if isinstance(recipe, WithRewards) else ())
@@ -59,7 +63,6 @@ def training_program(recipe: TrainingRecipe) -> Program:
             "rewarded": isinstance(recipe, WithRewards),
             "reward_list": rewards.argument,
             "teacher": isinstance(recipe, WithTeacher),
-            "keeps_only_renamed": not isinstance(recipe, WithRewards),  # rewards may read the other columns
             "validates": recipe.validation_rows > 0,
             "chooses_precision": not {"bf16", "fp16"} & set(given),
             "chooses_checkpointing": "activation_checkpointing" not in given,

@@ -56,7 +56,9 @@ class TrainingFields(RunRecipe):
     dataset_revision: str | None = None
     split: str = Field(default="train", min_length=1, description="Split; a local file has the single split `train`.")
     columns: dict[str, str] = Field(
-        default={}, description="Rename columns: name that the trainer expects -> name in the dataset."
+        default={},
+        description="Rename columns: name that the trainer expects -> name in the dataset. Others that it reads with "
+        "these stay as they are.",
     )
     prepare: str | None = Field(
         default=None,

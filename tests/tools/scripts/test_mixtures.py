@@ -256,3 +256,44 @@ def prepare(row):
     assert (len(rows), told["left_out"]) == (2000, 500)
     assert (rows[0]["tools"], rows[-1]["tools"]) == (None, "[]")
     assert len(calls.read_text()) == 2500
+
+
+SCORED = "def prepare(row):\n    return {'text': row['text'] + str(row['score'])}\n"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "row", "fields", "left"),
+    [
+        ("dpo", {"q": "a", "chosen": "b", "rejected": "c", "id": "d"}, {"columns": {"prompt": "q"}},
+         {"prompt": "a", "chosen": "b", "rejected": "c"}),
+        ("dpo", {"good": "b", "rejected": "c", "prompt": "a"}, {"columns": {"chosen": "good"}},
+         {"prompt": "a", "chosen": "b", "rejected": "c"}),
+        ("sft", {"q": "a", "completion": "b", "text": "c", "messages": "d"}, {"columns": {"prompt": "q"}},
+         {"prompt": "a", "completion": "b"}),
+        ("sft", {"q": "a", "completion": "b", "prompt": "c"}, {"columns": {"prompt": "q"}},
+         {"prompt": "a", "completion": "b"}),
+        ("sft", {"chat": "a", "tools": "b", "text": "c"}, {"columns": {"messages": "chat"}},
+         {"messages": "a", "tools": "b"}),
+        ("kto", {"q": "a", "chosen": "b", "rejected": "c"}, {"columns": {"prompt": "q"}},
+         {"prompt": "a", "chosen": "b", "rejected": "c"}),
+        ("kto", {"q": "a", "completion": "b", "label": True}, {"columns": {"prompt": "q"}},
+         {"prompt": "a", "completion": "b", "label": True}),
+        ("sft", {"body": "a", "score": 3, "messages": "b"},
+         {"columns": {"text": "body"}, "filter": "def good(row):\n    return row['score'] > 2\n"}, {"text": "a"}),
+        ("sft", {"body": "a", "score": 3}, {"columns": {"text": "body"}, "prepare": SCORED}, {"text": "a3"}),
+    ],
+)  # fmt: skip
+def test_columns_rename_and_keep_what_the_trainer_reads(
+    tmp_path: Path, load: Any, trainer: str, row: dict[str, Any], fields: dict[str, Any], left: dict[str, Any]
+) -> None:
+    data = tiny_model.write_rows(tmp_path / "few.jsonl", [row] * 3)
+    rows, _ = load({"trainer": trainer, "dataset": str(data), **fields})
+    assert rows == [left] * 3
+    rows, _ = load({"trainer": trainer, "datasets": [{"dataset": str(data), **fields}]})
+    assert rows == [left] * 3
+
+
+def test_columns_stay_for_rewards_whatever_is_renamed(tmp_path: Path, load: Any) -> None:
+    data = tiny_model.write_rows(tmp_path / "few.jsonl", [{"q": "a", "solution": "b", "id": 1}])
+    rows, _ = load({"trainer": "grpo", "dataset": str(data), "columns": {"prompt": "q"}, "rewards": ["length"]})
+    assert rows == [{"prompt": "a", "solution": "b", "id": 1}]

@@ -337,6 +337,12 @@ async def test_renamed_columns_are_seen_under_their_new_names(desk: Desk) -> Non
     assert result.ok, result.checks
 
 
+async def test_columns_that_the_trainer_reads_beside_a_renamed_one_are_seen(desk: Desk) -> None:
+    row = {"q": "hello", "completion": "world", "messages": "another shape", "id": 1}
+    result = await desk.check([row], columns={"prompt": "q"})
+    assert result.ok and not any("messages" in check.message for check in result.checks), result.checks
+
+
 async def test_a_function_of_the_script_is_not_run_and_that_is_said(desk: Desk, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     code = f"def prepare(row):\n    open({str(trace)!r}, 'w').write('ran')\n    return row\n"
