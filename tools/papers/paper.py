@@ -13,6 +13,16 @@ from mlintern.tools.papers.ids import PaperId, strongest
 SHORTEST_TITLE = 20
 """Characters of a title key below which it names nothing: "Introduction", "Index" and "Conclusion" never merge."""
 
+MOST_YEARS_APART = 2
+"""Between a preprint and its paper in print: reviewing takes a year, printing another."""
+_GREEK_WORD = re.compile(
+    r"(?<![a-zA-Z])(?:var)?(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho"
+    r"|sigma|tau|upsilon|phi|chi|psi|omega)(?![a-zA-Z])",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"</?[a-zA-Z][\w:-]*(?:\s+[\w:-]+=\"[^\"<>]*\")*\s*/?>|</?[a-zA-Z][^<>]{0,40}>")
+_LATIN = str.maketrans({"\u00f8": "o", "\u0142": "l", "\u0111": "d", "\u00df": "ss", "\u00e6": "ae", "\u0153": "oe"})
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -74,7 +84,7 @@ def title_key(title: str) -> str:
 
     Greek letters are left out, for one source writes ``$\\alpha$`` where another writes the letter.
     """
-    bare = re.sub(r"</?[a-zA-Z][^<>]{0,40}>", "", html.unescape(title))
+    bare = _TAG.sub("", html.unescape(title)).replace("++", "plusplus")  # C++ is not C
     bare = re.sub(r"\\ell(?![a-zA-Z])", "l", bare)
     bare = re.sub(r"\\[a-zA-Z]+\*?|[{}$\\^_]|[\u0370-\u03ff\u1f00-\u1fff]", "", bare)
     decomposed = unicodedata.normalize("NFKD", bare).lower()
@@ -101,27 +111,63 @@ def same_authors(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _name_parts(author: str) -> list[str]:
-    return [part for part in (title_key(part) for part in re.split(r"[\s,.-]+", author)) if part]
+    """The parts of a name without accents; "Mueller" and "M\u00fcller" are one."""
+    parts = (title_key(part.lower().translate(_LATIN)) for part in re.split(r"[\s,.-]+", author))
+    return [re.sub(r"(?<=[aou])e", "", part) for part in parts if part]
 
 
 def _same_person(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two names share a whole part, and each other part is in the other name, if only as an initial."""
+    """Whether two names share a whole part, and each other part is in the other name, if only as an initial.
+
+    What is left may be written in one ("Jian-Feng", "Jianfeng") or as initials in one ("JF").
+    """
     shorter, longer = sorted((list(one), list(other)), key=len)
     whole = [part for part in shorter if len(part) > 1 and part in longer]
     if not whole:
         return False
     left = [part for part in longer if part not in whole]
     rest = [part for part in shorter if part not in whole]
+    if left and rest and "".join(rest) in ("".join(left), "".join(part[0] for part in left)):
+        return True
     return not left or all(any(own[0] == part[0] and 1 in (len(own), len(part)) for part in left) for own in rest)
 
 
+def same_titles(one: str, other: str) -> bool:
+    """Whether two titles are one: long enough to name a paper, equal, and with no other Greek letters in them.
+
+    A source that leaves out mathematics leaves out the letter; one that has another letter has another paper.
+    """
+    key, letters, others = _bare_key(one), _letters(one), _letters(other)
+    return len(key) >= SHORTEST_TITLE and key == _bare_key(other) and (not letters or not others or letters == others)
+
+
+def near_years(one: int | None, other: int | None) -> bool:
+    """Whether two years of publication, as far as they are known, can be of one paper."""
+    return one is None or other is None or abs(one - other) <= MOST_YEARS_APART
+
+
+def _bare_key(title: str) -> str:
+    """`title_key` without Greek letters that are written as words ("beta-VAE")."""
+    return title_key(_GREEK_WORD.sub(" ", title))
+
+
+def _letters(title: str) -> list[str]:
+    """Greek letters in order, by name, however they are written."""
+    spelled = "".join(
+        f" {unicodedata.name(letter).split()[-1].replace('LAMDA', 'LAMBDA')} "
+        if "\u0370" <= letter <= "\u03ff"
+        else letter
+        for letter in unicodedata.normalize("NFKD", html.unescape(title))
+        if unicodedata.name(letter, "")
+    )
+    return [name.lower() for name in _GREEK_WORD.findall(spelled)]
+
+
 def same_by_title(one: Paper, other: Paper) -> bool:
-    """Whether two papers are one by a long title and their authors; years that are known differ by one at most."""
-    key = title_key(one.title)
+    """Whether two papers are one by a long title, their authors and years that are near or unknown."""
     return (
-        len(key) >= SHORTEST_TITLE
-        and key == title_key(other.title)
-        and (one.year is None or other.year is None or abs(one.year - other.year) <= 1)
+        same_titles(one.title, other.title)
+        and near_years(one.year, other.year)
         and same_authors(one.authors, other.authors)
         and not clash(one.keys, other.keys)
     )
@@ -156,13 +202,13 @@ def group(papers: Sequence[Paper]) -> list[list[int]]:
     for index in ranked:
         for key in papers[index].keys:
             by_key.setdefault(key, []).append(index)
-        by_title.setdefault(title_key(papers[index].title), []).append(index)
+        by_title.setdefault(_bare_key(papers[index].title), []).append(index)
     for key in sorted(by_key, key=lambda key: (key[:2] != "ar", key)):
         for first, second in _pairs(by_key[key]):
             parts.join(first, second)
     for key in sorted(key for key in by_title if len(key) >= SHORTEST_TITLE):
         for first, second in _pairs(by_title[key]):
-            if same_by_title(papers[first], papers[second]):
+            if same_by_title(papers[first], papers[second]) and not parts.clash(first, second):
                 parts.join(first, second)
     return parts.listed()
 
@@ -215,9 +261,11 @@ class _Parts:
     papers: Sequence[Paper]
     leader: list[int] = field(init=False)
     names: list[frozenset[str]] = field(init=False)
+    keys: list[frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.leader = list(range(len(self.papers)))
+        self.keys = [frozenset(paper.keys) for paper in self.papers]
         self.names = [
             frozenset(key for key in paper.keys if key.startswith(("arxiv:", "doi:"))) for paper in self.papers
         ]
@@ -227,6 +275,11 @@ class _Parts:
             self.leader[index] = self.leader[self.leader[index]]
             index = self.leader[index]
         return index
+
+    def clash(self, first: int, second: int) -> bool:
+        """Whether the ids of the parts of two papers speak against joining them by title."""
+        one, other = self.find(first), self.find(second)
+        return one != other and clash(self.keys[one], self.keys[other])
 
     def join(self, first: int, second: int) -> None:
         one, other = self.find(first), self.find(second)
@@ -239,6 +292,7 @@ class _Parts:
         low, high = sorted((one, other))
         self.leader[high] = low
         self.names[low] = ids
+        self.keys[low] |= self.keys[high]
 
     def listed(self) -> list[list[int]]:
         found: dict[int, list[int]] = {}

@@ -10,7 +10,7 @@ import anyio
 
 from mlintern.tools.errors import NotFound, ServiceError
 from mlintern.tools.papers.document import Reference
-from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, same_authors, title_key
+from mlintern.tools.papers.paper import SHORTEST_TITLE, Paper, near_years, same_authors, same_titles, title_key
 from mlintern.tools.papers.paper_results import ReadResult
 from mlintern.tools.papers.sources.arxiv import TITLES_A_CALL, ArxivSource
 from mlintern.tools.papers.sources.semantic_scholar import SemanticScholarSource
@@ -21,8 +21,6 @@ MOST_AT_ARXIV = 40
 """Titles that arXiv is asked for: four requests, three seconds apart."""
 MOST_AT_SEMANTIC_SCHOLAR = 5
 """Titles that Semantic Scholar is asked for: one request each, three seconds apart without a key."""
-_MOST_YEARS_APART = 2
-"""A preprint and what a bibliography cites of it: reviewing takes a year, printing another."""
 
 
 @dataclass
@@ -116,8 +114,8 @@ def named_by(entry: Reference, found: Sequence[Paper]) -> Reference:
     apart, the first author's surname stands in it.
     """
     for paper in found:
-        near = entry.year is None or paper.year is None or abs(entry.year - paper.year) <= _MOST_YEARS_APART
-        if near and title_key(paper.title) == title_key(entry.title) and _by_its_authors(entry, paper):
+        titled = same_titles(entry.title, paper.title) and near_years(entry.year, paper.year)
+        if titled and _by_its_authors(entry, paper):
             ids = {kind: value for kind, _, value in (key.partition(":") for key in reversed(paper.keys))}
             return replace(entry, arxiv=ids.get("arxiv", ""), doi=ids.get("doi", ""), s2=ids.get("s2", ""))
     return entry

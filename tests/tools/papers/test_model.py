@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlintern.tools.papers.ids import parse_id
 from mlintern.tools.papers.paper import Paper, group, merge, same_by_title, title_key
 
 LONG = "Direct preference optimization for language models"
@@ -86,6 +88,61 @@ def test_a_twin_in_another_spelling_is_one(other: Paper) -> None:
 )
 def test_papers_whose_ids_or_authors_clash_are_two(one: Paper, other: Paper) -> None:
     assert len(parts(one, other)) == 2
+
+
+L2 = "Learning with $L_2$ regularization of networks"
+BETA = "$\\beta$-VAE: learning basic visual concepts"
+MATHML = (
+    '<mml:math xmlns:mml="http://www.w3.org/1998/Math/MathML" display="inline"><mml:msub><mml:mi>L</mml:mi>'
+    "<mml:mn>2</mml:mn></mml:msub></mml:math>"
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (paper("arxiv:1", author="Zhang Wei"), paper("doi:10.1/x", author="Wei Zhang")),
+        (paper("arxiv:1", author="Li, Jian-Feng"), paper("doi:10.1/x", author="Jianfeng Li")),
+        (paper("arxiv:1", author="J.-F. Li"), paper("doi:10.1/x", author="Jianfeng Li")),
+        (paper("arxiv:1", author="JF Li"), paper("doi:10.1/x", author="Jian Feng Li")),
+        (paper("arxiv:1", author="Jürgen Müller"), paper("doi:10.1/x", author="Juergen Mueller")),
+        (paper("arxiv:1", author="Søren Ødegård"), paper("doi:10.1/x", author="Soren Odegard")),
+        (paper("arxiv:1", author="Laurens van der Maaten"), paper("doi:10.1/x", author="L. van der Maaten")),
+        (paper("arxiv:1", author="Christopher D. Manning"), paper("doi:10.1/x", author="Christopher Manning")),
+        (paper("arxiv:1", year=None), paper("doi:10.1/x", year=None)),
+        (paper("arxiv:1", year=2021), paper("doi:10.1/x", year=2023)),
+        (paper("arxiv:1", title=L2), paper("doi:10.1/x", title=L2.replace("$L_2$", "L<sub>2</sub>"))),
+        (paper("arxiv:1", title=L2), paper("doi:10.1/x", title=L2.replace("$L_2$", "L\u2082"))),
+        (paper("arxiv:1", title=L2), paper("doi:10.1/x", title=L2.replace("$L_2$", MATHML))),
+        (paper("arxiv:1", title=BETA), paper("doi:10.1/x", title=BETA.replace("$\\beta$", "Beta"))),
+        (paper("arxiv:1", title=BETA), paper("doi:10.1/x", title=BETA.replace("$\\beta$", "\u03b2"))),
+        (paper(parse_id("2305.18290v1").key, title="A"), paper(parse_id("arXiv:2305.18290v3").key, title="B")),
+        (paper(parse_id("10.48550/arXiv.2305.18290").key, title="A"), paper("arxiv:2305.18290", title="B")),
+        (paper(parse_id("10.1000/AbC").key, title="A"), paper("doi:10.1000/abc", title="B")),
+        (paper("arxiv:1", "s2:5", title="A"), paper("arxiv:1", "s2:6", title="B")),
+    ],
+)
+def test_records_of_one_paper_are_one(one: Paper, other: Paper) -> None:
+    assert len(parts(one, other)) == len(parts(other, one)) == 1
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        (paper("arxiv:1", author="Wei Zhang"), paper("doi:10.1/x", author="Wen Zhang")),
+        (paper("arxiv:1", author="Mueller, Jan"), paper("doi:10.1/x", author="Miller, Jan")),
+        (paper("arxiv:1", title=BETA), paper("doi:10.1/x", title=BETA.replace("beta", "alpha"))),
+        (paper("arxiv:1", title=BETA), paper("doi:10.1/x", title=BETA.replace("$\\beta$", "\u03b1"))),
+        (paper("arxiv:1", title="A study of models in C++"), paper("doi:10.1/x", title="A study of models in C")),
+        (paper("arxiv:1", title=LONG + " Part I"), paper("doi:10.1/x", title=LONG + " Part II")),
+        (paper("arxiv:1", title=LONG + ": your model is a reward model"), paper("doi:10.1/x")),
+        (paper("s2:5"), paper("openalex:W1"), paper("s2:6")),
+        (paper("doi:10.1/a"), paper("openalex:W1"), paper("doi:10.1/b")),
+    ],
+)
+def test_records_of_two_papers_stay_two_in_any_order(records: tuple[Paper, ...]) -> None:
+    for order in itertools.permutations(records):
+        assert len(parts(*order)) == 2
 
 
 def test_authors_in_another_order_are_the_same_authors() -> None:
