@@ -18,10 +18,17 @@ def files_below(folder: Path) -> list[Path]:
     Raises:
         BadInput: it holds too many entries to look through.
     """
-    return sorted(path for path in _entries(folder) if path.is_file())
+    return sorted(
+        path for parent, _, names in walk(folder) for name in names if (path := Path(parent, name)).is_file()
+    )
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As ``os.walk``, up to the limit; links to folders are listed and not followed.
+
+    Raises:
+        BadInput: it holds too many entries to look through.
+    """
     seen = 0
     for parent, folders, names in os.walk(folder):
         seen += len(folders) + len(names)
@@ -30,4 +37,4 @@ def _entries(folder: Path) -> Iterator[Path]:
                 f"{folder} holds more than {MOST_ENTRIES:,} files and folders; it was not looked through.",
                 next_step="Name the folder inside it that is meant, or a file.",
             )
-        yield from (Path(parent, name) for name in names)
+        yield parent, folders, names

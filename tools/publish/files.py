@@ -15,6 +15,7 @@ from typing import IO
 from mlintern.common.redact import tokens_in_bytes
 from mlintern.common.text import format_bytes
 from mlintern.tools.errors import BadInput, NotFound
+from mlintern.tools.folders import walk
 from mlintern.tools.publish.plan import LocalFile
 
 MOST_FILES = 1_000
@@ -191,7 +192,7 @@ def _names(
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    for folder, inner, names in os.walk(root):
+    for folder, inner, names in walk(root):
         inner.sort()
         links = [name for name in inner if (Path(folder) / name).is_symlink()]
         for name in sorted([*names, *links]):

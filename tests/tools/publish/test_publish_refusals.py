@@ -69,6 +69,16 @@ async def test_a_file_with_a_secret_stops_the_upload_before_anybody_is_asked(
     assert (await desk.plan("upload", source=str(model), exclude=[name])).files
 
 
+async def test_a_folder_with_too_much_in_it_is_refused_and_not_looked_through(
+    desk: Desk, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlintern.tools.folders.MOST_ENTRIES", 40)
+    for number in range(50):
+        (model / f"empty-{number}").mkdir()
+    with pytest.raises(BadInput, match="more than 40 files and folders; it was not looked through"):
+        await desk.plan("upload", source=str(model))
+
+
 @pytest.mark.parametrize("name", [".env", "sub/.env.local", "id_rsa", "server.pem", ".netrc", "token", "credentials"])
 async def test_a_file_that_is_named_like_a_secret_is_named_and_refused(desk: Desk, model: Path, name: str) -> None:
     (model / name).parent.mkdir(exist_ok=True)
