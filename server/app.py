@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server import CacheHint, MCPServer
@@ -22,12 +22,16 @@ from mlintern.server.job_subscriptions import CountingBus, announce_changes
 from mlintern.server.prompts import register_prompts
 from mlintern.server.registry import Registry
 from mlintern.server.resources import register_resources
+from mlintern.server.scopes import hold_to_scopes
 from mlintern.server.services import Lab
 from mlintern.server.settings import CORE, CORE_TOOLS, TOOLSETS, Settings
 from mlintern.server.skills import Skills
 from mlintern.server.strict_server import StrictServer
 from mlintern.server.tasks import JobTasks
 from mlintern.tools.errors import MlinternError
+
+if TYPE_CHECKING:
+    from mlintern.server.http import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +44,13 @@ RECONCILE_AFTER_SECONDS = 1.0
 RECONCILE_EVERY_SECONDS = 60.0
 
 
-def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab]:
+def build_server(settings: Settings, *, lab: Lab | None = None, guard: Guard | None = None) -> MCPServer[Lab]:
     """The MCP server of one workspace, not yet served on any transport.
 
     Args:
         settings: what the person who starts it decided.
         lab: the services to use; by default built from ``settings`` when first needed.
+        guard: where every client signs in, and is held to what its token may.
     """
     lab = lab or Lab(settings)
     registry = Registry()
@@ -62,6 +67,8 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
     draws = "ledger" in settings.toolsets
     extensions += [pages(asks=asks, draws=draws)] if asks or draws else []
     bus = CountingBus()
+    signing_in: dict[str, Any] = {} if guard is None else {"auth": guard.settings, "token_verifier": guard}
+    scoped = [] if guard is None else [hold_to_scopes(registry.tools)]
     server = StrictServer(
         "mlintern",
         tools=registry.tools,
@@ -73,10 +80,11 @@ def build_server(settings: Settings, *, lab: Lab | None = None) -> MCPServer[Lab
         instructions=INSTRUCTIONS,
         subscriptions=bus,
         extensions=extensions,
-        middleware=[hide_card_tool, send_actions_along],
+        middleware=[*scoped, hide_card_tool, send_actions_along],
         lifespan=_with_background_work(lab, bus),
         cache_hints={"tools/list": CacheHint(ttl_ms=60_000, scope="private")},
         log_level="WARNING",
+        **signing_in,
     )
     register_resources(server, lab)
     register_prompts(server)

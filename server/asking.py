@@ -37,6 +37,7 @@ from mlintern.common.clock import Clock
 from mlintern.common.commands import shown_command
 from mlintern.common.consent import Action
 from mlintern.server.apps.approval_card import CardTokens, card_of
+from mlintern.server.scopes import may_answer
 from mlintern.tools.approvals import Approvals, Decision
 from mlintern.tools.errors import BadInput
 
@@ -161,7 +162,9 @@ class Gate:
         verdict = await anyio.to_thread.run_sync(self._settle, action, consent)
         if verdict.status == "approved":
             return Settled(note=verdict.note)
-        by_card = verdict.status == "cannot_ask" and client_supports_apps(ctx)
+        by_card = (
+            verdict.status == "cannot_ask" and client_supports_apps(ctx) and may_answer(ctx.request_context.request)
+        )
         note = verdict.note or "The user declined."
         if verdict.status == "cannot_ask":
             note = (BY_CARD if by_card else BY_COMMAND).format(tool=tool)
@@ -251,11 +254,13 @@ async def put(action: Action, ctx: Context[Any, Any]) -> Asked:
 
 
 def can_ask(ctx: Context[Any, Any]) -> bool:
-    """Whether the host shows forms and this connection can carry one.
+    """Whether the host shows forms, this connection can carry one, and its token may answer.
 
     ``elicitation: {}`` means forms. Before 2026-07-28 a question travels from server to client, for which a
     stateless connection has no way back.
     """
+    if not may_answer(ctx.request_context.request):
+        return False
     capabilities = ctx.client_capabilities
     elicitation = capabilities.elicitation if capabilities else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):

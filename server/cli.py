@@ -7,13 +7,13 @@ the rest of our start-up. Standard output belongs to the protocol while serving;
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlintern.server.access_tokens import AccessTokens, add_command
 from mlintern.server.inside_job import refuse_inside_job
 from mlintern.server.people.commands import add_commands
 from mlintern.server.settings import TOOLSETS, Settings, parse_toolsets
@@ -22,6 +22,7 @@ from mlintern.tools.errors import BadInput, MlinternError
 from mlintern.tools.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mlintern.server.http import Guard
     from mlintern.server.services import Lab
 
 COMMANDS = ("serve", "approvals", "approve", "deny", "doctor", "install")
@@ -107,7 +108,20 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     serve = commands.add_parser("serve", parents=[serving], help="serve on stdin and stdout, or over HTTP (default)")
-    serve.add_argument("--http", metavar="HOST:PORT", help="serve streamable HTTP on a loopback address instead")
+    serve.add_argument(
+        "--http", metavar="HOST:PORT", help="serve streamable HTTP instead; beyond loopback with TLS and tokens"
+    )
+    serve.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="with --http: certificate chain (PEM); clients sign in"
+    )
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="with --tls-cert: its key (PEM, no password)")
+    serve.add_argument(
+        "--requests-a-minute",
+        type=int,
+        default=600,
+        metavar="N",
+        help="with --tls-cert: how many each token may make (default: %(default)s)",
+    )
     serve.set_defaults(run=_serve)
 
     approvals = commands.add_parser("approvals", parents=[workspace], help="show what waits for your decision")
@@ -122,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         decide.set_defaults(run=run)
 
     add_commands(commands.add_parser, workspace=workspace)
+    add_command(commands.add_parser, workspace=workspace)
 
     doctor = commands.add_parser(
         "doctor", parents=[workspace, interpreter], help="say what is usable and what is missing"
@@ -213,6 +228,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     address = parse_address(options.http) if options.http else None
+    guard = _guard(options, address)
 
     import gc
 
@@ -227,7 +243,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     from mlintern.server.app import build_server
 
-    server = build_server(settings)
+    server = build_server(settings, guard=guard)
     gc.freeze()
     gc.enable()
     if address is None:
@@ -235,30 +251,43 @@ def _serve(options: argparse.Namespace) -> int:
     else:
         from mlintern.server.http import serve_http
 
-        anyio.run(serve_http, server, *address)
+        anyio.run(serve_http, server, *address, guard)
     return 0
+
+
+def _guard(options: argparse.Namespace, address: tuple[str, int] | None) -> Guard | None:
+    """How clients sign in at ``address``; None where only programs of this machine reach it."""
+    certificate, key = options.tls_cert, options.tls_key
+    if (certificate is None) != (key is None) or (certificate is not None and address is None):
+        raise BadInput("--tls-cert, --tls-key and --http go together.", next_step="Give all three.")
+    if address is None:
+        return None
+    from mlintern.server.http import Guard, is_loopback
+
+    if certificate is not None:
+        tokens = AccessTokens(Workspace.open(options.workspace).root)
+        guard = Guard(certificate=certificate, key=key, tokens=tokens, per_minute=options.requests_a_minute)
+        guard.check()
+        return guard
+    if not is_loopback(address[0]):
+        raise BadInput(
+            f"--http {options.http!r} is not a loopback address: everyone who reaches it could run code here.",
+            next_step="Give --tls-cert and --tls-key, and clients a token (mlintern-server token); or bind to"
+            " 127.0.0.1 and reach it through an SSH tunnel.",
+        )
+    return None
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Read ``127.0.0.1:8321``, ``[::1]:8321`` or ``localhost:8321``; port 0 takes a free one.
 
     Raises:
-        BadInput: it is no such address, or not one of this machine alone. There is no sign-in on this server.
+        BadInput: it is no such address.
     """
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise BadInput(f"--http {text!r} is not HOST:PORT.", next_step="Write for example --http 127.0.0.1:8321.")
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise BadInput(
-            f"--http {text!r} is not a loopback address, and this server has no sign-in: everyone who reaches it"
-            " can run code here.",
-            next_step="Bind to 127.0.0.1 and reach it through an SSH tunnel or a proxy that authenticates.",
-        )
     return host, int(port)
 
 
