@@ -26,7 +26,7 @@ Trials = Annotated[
     Field(
         max_length=64,
         description="Each {name, recipe} or {base: trial, change: {field.path: value}}; seeds;"
-        " data: a generate recipe",
+        " data: generate recipe. {name, seeds} adds",
     ),
 ]
 Rungs = Annotated[list[float] | None, Field(max_length=6, description="Rising shares of the budget, the last 1")]
@@ -82,6 +82,7 @@ def starting(batch: Batch) -> Action:
     details = [
         ("Jobs", f"at most {batch.jobs}, training up to {timeouts[0]} and measuring up to {timeouts[1]} each"),
         ("Trials", ", ".join(trial.name for trial in batch.trials)),
+        ("More seeds", "; ".join(f"{one.trial.name}: {', '.join(map(str, one.seeds))}" for one in batch.more)),
         ("Search", _search(batch.body["search"])),
         ("Rungs", ", ".join(f"{rung:.0%}" for rung in batch.body["rungs"])),
         ("Ends failing runs", "yes" if batch.body["end_failing"] else ""),
@@ -168,8 +169,7 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> Annotated[CallToolResult, TrialsResult]:
         """Queue trials that then run by themselves, through crashes and restarts. Asks once for the whole batch.
 
-        Also measures the base model. Clear losers end at a rung; what does not fit into the time
-        left is refused.
+        Also measures the base model. Clear losers end at a rung; what does not fit the time is refused.
         """
         action = starting(plan)
         settled = await lab.gate.settle(action, consent, ctx, tool="run_trials")
@@ -182,7 +182,7 @@ def register(registry: Registry, lab: Lab) -> None:
                 status="started" if new else "already_started",
                 experiment=experiment,
                 digest=action.consent_digest,
-                trials=[trial.name for trial in plan.trials],
+                trials=[trial.name for trial in [*plan.trials, *(one.trial for one in plan.more)]],
                 usd_worst=plan.usd_worst,
                 note=settled.with_note(
                     f"poll_experiment follows them; they go on whether or not anybody looks. {plan.note}".rstrip()
@@ -208,7 +208,7 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> ExperimentStatus:
         """End one trial early. Its running job is stopped; what it has measured is kept.
 
-        Clear losers and failing runs end by themselves.
+        Clear losers end by themselves.
         """
         await lab.campaigns.cancel_trial(experiment, trial)
         return await lab.campaigns.poll(experiment)

@@ -10,7 +10,8 @@ from typing import Any
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.campaigns import search
-from mlintern.tools.campaigns.requests import SearchRequest, TrialRequest, change_name, changed, is_probed
+from mlintern.tools.campaigns.more_seeds import MoreSeeds
+from mlintern.tools.campaigns.requests import SearchRequest, TrialRequest, changed, is_probed, request_name
 from mlintern.tools.campaigns.state import Trial
 from mlintern.tools.campaigns.store import Plan
 from mlintern.tools.errors import BadInput
@@ -25,6 +26,7 @@ class Batch:
     """Trials that one yes starts.
 
     Attributes:
+        more: seeds that it adds to trials that are there.
         body: the request as it is kept.
         jobs: the most jobs that it can submit.
         usd_worst: what they cost if every one of them runs until its time-out and spends all it may at served models.
@@ -41,6 +43,7 @@ class Batch:
     jobs: int
     usd_worst: float
     seconds_worst: float
+    more: tuple[MoreSeeds, ...] = ()
     note: str = ""
     served: tuple[str, ...] = ()
 
@@ -115,7 +118,7 @@ def _trial(
     else:
         recipe = {"model": plan.model, **(request.recipe or {})}
     recipe.pop("evaluation", None)  # the experiment measures, by one protocol
-    name = request.name or change_name(request.change) or str(recipe.get("name") or f"trial {number}")
+    name = request_name(request) or str(recipe.get("name") or f"trial {number}")
     return Trial(
         number=number,
         name=name,

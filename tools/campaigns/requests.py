@@ -15,6 +15,9 @@ from mlintern.tools.jobs.measured import PROBE_STEPS
 UNPROBED_STEPS = 20 * PROBE_STEPS
 """A run of at most so many steps begins without a probe, which would be over 5 % of it; its time-out bounds it."""
 
+MOST_TRIAL_SEEDS = 20
+"""Training seeds of one trial, those included that are added when it has run."""
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -32,7 +35,7 @@ class Limits(_Strict):
 
 
 class TrialRequest(_Strict):
-    """One trial: a whole training recipe, or the difference to another trial."""
+    """One trial: a whole training recipe, the difference to another trial, or more seeds of one that is there."""
 
     name: str = Field(default="", max_length=80, description="Default: the change, as it stands in tables.")
     recipe: dict[str, Any] | None = Field(default=None, description="A training recipe as render_script takes it.")
@@ -46,17 +49,25 @@ class TrialRequest(_Strict):
         default=None, description="A generate recipe that runs first; the trial trains on what it makes."
     )
     seeds: list[Seed] = Field(
-        default=[0], min_length=1, max_length=20, description="Training seeds of the last rung."
+        default=[0], min_length=1, max_length=MOST_TRIAL_SEEDS, description="Training seeds of the last rung."
     )
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:
-        if (self.recipe is None) == (self.base is None):
-            raise ValueError("a trial has either `recipe`, or `base` with `change`")
+        names_one = self.recipe is None and self.base is None and not self.change and self.data is None
+        if not (names_one and self.name and "seeds" in self.model_fields_set) and (
+            (self.recipe is None) == (self.base is None)
+        ):
+            raise ValueError(
+                "a trial has either `recipe`, or `base` with `change`; or `name` and `seeds` alone, which adds seeds"
+                " to a trial that is there"
+            )
         if self.recipe is not None and self.change:
             raise ValueError("`change` goes with `base`; put the values into `recipe`")
         if self.base is not None and not self.change and self.data is None:
-            raise ValueError("`base` without `change` or `data` is the same trial again; add `seeds` to that one")
+            raise ValueError(
+                "`base` without `change` or `data` is the same trial again; give its `name` and `seeds` alone"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is given twice")
         return self
@@ -106,6 +117,11 @@ def change_name(change: Mapping[str, Any]) -> str:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         parts.append(f"{field.rpartition('.')[2]}={cut_line(text, 40)}")
     return ", ".join(parts)
+
+
+def request_name(request: TrialRequest) -> str:
+    """What a trial is called in tables; empty where only its number names it."""
+    return request.name or change_name(request.change) or str((request.recipe or {}).get("name") or "")
 
 
 def changed(recipe: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

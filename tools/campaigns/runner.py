@@ -145,7 +145,8 @@ class Runner:
             case Stop(job_id, reason):
                 await self._stop(job_id, reason)
             case End(number, state, reason):
-                await self._set_state(number, state, reason)
+                trial = next(trial for trial in situation.trials if trial.number == number)
+                await self._set_state(number, state, reason, seeds=trial.seeds if state == "done" else None)
             case Start(key, attempt):
                 await self._start(key, attempt, situation)
 
@@ -160,11 +161,17 @@ class Runner:
                 if row.job_id == job_id and row.outcome is None:
                     await self._keep_outcome(row, {"state": "cancelled", "error": reason, "at": self._clock.now()})
 
-    async def _set_state(self, number: int, state: Any, reason: str) -> None:
+    async def _set_state(self, number: int, state: Any, reason: str, *, seeds: tuple[int, ...] | None = None) -> None:
         def write() -> None:
             with self._ledger.transaction() as connection:
                 store.set_state(
-                    connection, self.experiment, trial=number, state=state, reason=reason, now=self._clock.now()
+                    connection,
+                    self.experiment,
+                    trial=number,
+                    state=state,
+                    reason=reason,
+                    now=self._clock.now(),
+                    seeds=seeds,
                 )
 
         await anyio.to_thread.run_sync(write)

@@ -15,6 +15,7 @@ from mlintern.tools.campaigns import halves, store
 from mlintern.tools.campaigns.batch import Batch, check_search, expand, most_jobs
 from mlintern.tools.campaigns.campaign_results import ExperimentStatus, OpenedExperiment, Remaining
 from mlintern.tools.campaigns.confirmation import confirm_keys
+from mlintern.tools.campaigns.more_seeds import more_seeds
 from mlintern.tools.campaigns.opening import prepare
 from mlintern.tools.campaigns.ranking import baseline_trial, best_trial
 from mlintern.tools.campaigns.requests import Limits, SearchRequest, TrialRequest
@@ -160,11 +161,19 @@ class CampaignService:
         chosen = await self._jobs.planner.hardware_named(backend, hardware)
         place = {"backend": backend, "hardware": chosen.name, "train": timeout, "measure": measure_timeout}
         existing = [trial for trial, digest in await anyio.to_thread.run_sync(store.trials, self._ledger, name)]
-        before = await anyio.to_thread.run_sync(self._same_batch, name, body)
-        kept = [trial for trial in existing if before is None or trial.number not in before]
+        before, added = await anyio.to_thread.run_sync(lambda: store.same_batch(self._ledger, name, body=body))
+        kept = [trial for trial in existing if trial.number not in before]
+        more, new = more_seeds(trials, model=plan.model, existing=kept, place=place, added=added)
+        if more and any(one.verdict is None for one in store.confirmations(self._ledger, name)):
+            raise Conflict(
+                "The confirm half is being measured; its trials keep their seeds meanwhile.",
+                next_step="Wait with poll_experiment, then add seeds.",
+            )
+        if more:
+            body["added"] = {one.trial.name: list(one.seeds) for one in more}
         folder = halves.folder_of(self._workspace, name)
         found = expand(
-            trials,
+            new,
             plan=plan,
             existing=kept,
             rungs=rungs,
@@ -174,6 +183,7 @@ class CampaignService:
         if search is not None:
             check_search(search, [*existing, *found])
         making, measuring = most_jobs(found, search, rungs=rungs)
+        making, measuring = making + sum(one.jobs for one in more), measuring + sum(one.jobs for one in more)
         worst = {parse_duration(timeout): making}
         worst[parse_duration(measure_timeout)] = worst.get(parse_duration(measure_timeout), 0) + measuring
         rate = chosen.usd_per_hour
@@ -182,6 +192,7 @@ class CampaignService:
         return Batch(
             experiment=name,
             trials=tuple(found),
+            more=tuple(more),
             body=body,
             backend=backend,
             hardware=chosen.name,
@@ -191,15 +202,6 @@ class CampaignService:
             note=serially(plan.parallel, chosen),
             served=tuple(dict.fromkeys(paid_endpoints([plan.evaluation, *(trial.data for trial in found)]))),
         )
-
-    def _same_batch(self, name: str, body: Mapping[str, Any]) -> set[int] | None:
-        """The trials of the batch with this body, if it is on record: asked for again, it is the same batch."""
-        for batch in store.batches(self._ledger, name):
-            if batch["body"] == body:
-                return {
-                    trial.number for trial, digest in store.trials(self._ledger, name) if digest == batch["digest"]
-                }
-        return None
 
     async def start(self, batch: Batch) -> bool:
         """Begin what a person agreed to; False if exactly this batch was begun before."""
@@ -218,6 +220,8 @@ class CampaignService:
                     store.add_trials(
                         connection, batch.experiment, trials=batch.trials, batch=batch.digest, now=self._clock.now()
                     )
+                    for one in batch.more:
+                        store.add_seeds(connection, batch.experiment, trial=one.trial.number, seeds=one.seeds)
             self._ensure_runner(batch.experiment)
             return new
 

@@ -78,6 +78,7 @@ class Trial:
     Attributes:
         recipe: what it trains, at its whole budget; None for a baseline.
         rungs: shares of the budget, rising to 1; the last one is run with every seed.
+        added: those of `seeds` that were asked for when it was done; it is not ended as a loser before they are run.
         parent, change: the trial that it differs from, and how.
         data: a generate recipe that makes its training data.
         measure: changes to the experiment's evaluation, such as few-shot examples of a baseline.
@@ -90,6 +91,7 @@ class Trial:
     recipe: Mapping[str, Any] | None
     seeds: tuple[int, ...] = (0,)
     rungs: tuple[float, ...] = (1.0,)
+    added: tuple[int, ...] = ()
     parent: int | None = None
     change: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] | None = None

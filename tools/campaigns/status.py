@@ -22,6 +22,8 @@ from mlintern.tools.campaigns.verdicts import Effect, optimism, recipe_effect
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.runs import experiment_rows
 
+ADD_SEEDS = "run_trials with {name, seeds} adds them"
+
 
 def status_of(
     name: str,
@@ -94,9 +96,13 @@ def open_questions(situation: Situation) -> list[str]:
     if isinstance(against, Effect) and against.verdict == "no_evidence":
         seeds = against.seeds_needed
         if len(own) == 1:
-            found.append(f"{best.name!r} against {base.name!r}: one seed says nothing about the recipe; add seeds.")
+            found.append(f"{best.name!r} against {base.name!r}: one seed says nothing about the recipe; {ADD_SEEDS}.")
         else:
-            more = f"about {max(1, seeds - len(own))} more seed(s)" if seeds else "more items, or a larger effect"
+            more = (
+                f"about {max(1, seeds - len(own))} more seed(s); {ADD_SEEDS}"
+                if seeds
+                else "more items, or a larger effect"
+            )
             found.append(f"{best.name!r} against {base.name!r}: not shown; it needs {more}.")
     for other in situation.trials:
         if (

@@ -140,8 +140,8 @@ def _completed(trial: Trial) -> End | None:
 
 def _lost_at_rung(trial: Trial, losers: dict[int, dict[int, str]]) -> End | None:
     """The end of a trial that is a clear loser at a rung, even if it went up before the leader was known."""
-    if trial.baseline or any(stage.active for stage in trial.stages.values()):
-        return None  # what is paid for is let finish
+    if trial.baseline or trial.added or any(stage.active for stage in trial.stages.values()):
+        return None  # what is paid for is let finish, and what was asked for of a trial that was done is run
     for rung in range(len(trial.rungs)):
         if trial.number in losers.get(rung, {}):
             return End(trial.number, "ended", f"A clear loser at rung {rung}: {losers[rung][trial.number]}.")
@@ -211,7 +211,7 @@ def _rung_to_work_on(trial: Trial, losers: dict[int, dict[int, str]]) -> int | N
         keys = [key for chain in trial.chains(rung) for key in chain]
         if not all((stage := trial.stages.get(key)) is not None and stage.succeeded for key in keys):
             return rung
-        if trial.number in losers.get(rung, {}):
+        if trial.number in losers.get(rung, {}) and not trial.added:
             return None
     return None
 

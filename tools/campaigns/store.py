@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -134,6 +134,18 @@ def batches(ledger: Ledger, name: str) -> list[dict[str, Any]]:
     return [{**dict(row), "body": json.loads(row["body"])} for row in rows]
 
 
+def same_batch(ledger: Ledger, name: str, *, body: Mapping[str, Any]) -> tuple[set[int], dict[str, list[int]]]:
+    """The trials of the batch with this body, and the seeds that it added to others, if it is on record.
+
+    Asked for again, it is the same batch.
+    """
+    for batch in batches(ledger, name):
+        if {field: value for field, value in batch["body"].items() if field != "added"} == body:
+            members = {trial.number for trial, digest in trials(ledger, name) if digest == batch["digest"]}
+            return members, batch["body"].get("added", {})
+    return set(), {}
+
+
 def add_trials(connection: sqlite3.Connection, name: str, *, trials: Iterable[Trial], batch: str, now: float) -> None:
     """Add trials; their numbers follow those that are there.
 
@@ -172,10 +184,44 @@ def trials(ledger: Ledger, name: str) -> list[tuple[Trial, str]]:
     ]
 
 
+def add_seeds(connection: sqlite3.Connection, name: str, *, trial: int, seeds: Iterable[int]) -> None:
+    """Have a trial trained with further seeds; one that is done runs again.
+
+    Raises:
+        Conflict: it has ended in another way.
+    """
+    row = connection.execute("SELECT * FROM trials WHERE experiment = ? AND trial = ?", (name, trial)).fetchone()
+    if row["state"] not in ("waiting", "running", "done"):
+        raise Conflict(
+            f"Trial {row['name']!r} is over: {row['state']}. {row['reason']}".rstrip(),
+            next_step="Seeds are added to trials that wait, run or are done; give the recipe under another `name`.",
+        )
+    spec = json.loads(row["spec"])
+    new = [seed for seed in seeds if seed not in spec["seeds"]]
+    spec["seeds"] += new
+    done = row["state"] == "done"
+    if done:
+        spec["added"] = [*spec.get("added", ()), *new]
+    connection.execute(
+        "UPDATE trials SET spec = ?, state = ?, ended_at = NULL WHERE experiment = ? AND trial = ?",
+        (json.dumps(spec), "running" if done else row["state"], name, trial),
+    )
+
+
 def set_state(
-    connection: sqlite3.Connection, name: str, *, trial: int, state: TrialState, reason: str, now: float
+    connection: sqlite3.Connection,
+    name: str,
+    *,
+    trial: int,
+    state: TrialState,
+    reason: str,
+    now: float,
+    seeds: Sequence[int] | None = None,
 ) -> None:
-    """A trial that is over stays as it is."""
+    """A trial that is over stays as it is; with ``seeds`` also one that has got others meanwhile."""
+    row = connection.execute("SELECT spec FROM trials WHERE experiment = ? AND trial = ?", (name, trial)).fetchone()
+    if seeds is not None and row is not None and json.loads(row["spec"])["seeds"] != list(seeds):
+        return
     connection.execute(
         "UPDATE trials SET state = ?, reason = ?, ended_at = CASE WHEN ? = 'running' THEN NULL ELSE ? END"
         " WHERE experiment = ? AND trial = ? AND state IN ('waiting', 'running')",
@@ -295,6 +341,7 @@ def _spec(trial: Trial) -> dict[str, Any]:
         "recipe": trial.recipe,
         "seeds": list(trial.seeds),
         "rungs": list(trial.rungs),
+        "added": list(trial.added),
         "change": dict(trial.change),
         "data": trial.data,
         "measure": dict(trial.measure),
@@ -303,4 +350,5 @@ def _spec(trial: Trial) -> dict[str, Any]:
 
 
 def _from_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {**spec, "seeds": tuple(spec["seeds"]), "rungs": tuple(spec["rungs"])}
+    lists = {name: tuple(spec.get(name, ())) for name in ("seeds", "rungs", "added")}
+    return {**spec, **lists}

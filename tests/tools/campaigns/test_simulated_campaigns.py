@@ -322,3 +322,21 @@ def test_no_clock_is_spent_on_baselines_alone(tmp_path: Path, parallel: int) -> 
     assert {trial.state for trial in situation.trials} == {"done"}
     began = [str(job.spec.run_name).split("/")[0] for job in cluster.jobs.values()]
     assert began.index("1") < began.index("3") < began.index("2") < began.index("4")
+
+
+def test_seeds_that_are_added_to_trials_that_are_done_are_run_once_even_of_the_one_that_lost(tmp_path: Path) -> None:
+    cluster = Cluster(VirtualClock(), {"baseline": 0.1, "good": 0.8, "weak": 0.3}, items=150, draw=random.Random(1))
+    ledger = open_campaign(tmp_path, cluster.clock, trials_of(["weak", "good"], rungs=(1.0,)), parallel=1)
+    situation = anyio.run(run, ledger, cluster)
+    assert [trial.state for trial in situation.trials] == ["done"] * 3
+    before = set(cluster.jobs)
+    with ledger.transaction() as connection:
+        for number in (2, 3):
+            store.add_seeds(connection, NAME, trial=number, seeds=[4, 7])
+    situation = anyio.run(run, ledger, cluster)
+    assert [trial.state for trial in situation.trials] == ["done"] * 3
+    assert [sorted(trial.scores(0)) for trial in situation.trials[1:]] == [[0, 4, 7]] * 2
+    ran = [str(job.spec.run_name).rsplit("/", 1)[0] for name, job in cluster.jobs.items() if name not in before]
+    assert sorted(ran) == sorted(
+        f"{n}/{kind}/0/{seed}" for n in (2, 3) for kind in ("train", "measure") for seed in (4, 7)
+    )
