@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlintern.common.redact import MARK, is_secret_name, redact
+from mlintern.tools.data.transcripts import turns_in
 
 Row = Mapping[str, Any]
 Texts = Callable[[dict[str, Any]], Sequence[str]]
@@ -33,6 +34,10 @@ METADATA = re.compile(
     r"|stars|upvotes|embedding|chosen_model|rejected_model|model_a|model_b|attention_mask|input_ids|is_correct"
     r"|correctness|verified|title|name)$"
 )
+
+TITLES = frozenset({"title", "headline"})
+TITLED = frozenset({"body", "text", "content", "article", "document", "story", "Body", "Text", "Content", "Article"})
+"""Beside one of these a title is a part of the text; elsewhere, as in SQuAD, it says where a row comes from."""
 
 
 @dataclass
@@ -64,7 +69,12 @@ class Account:
 
     def lost(self) -> list[Line]:
         """Places whose text does not arrive, metadata left out; the most rows first."""
-        found = [line for line in self.lines.values() if line.lost and not line.is_metadata]
+        titled = not TITLED.isdisjoint(self.lines)
+        found = [
+            line
+            for line in self.lines.values()
+            if line.lost and (not line.is_metadata or (titled and line.place.lower() in TITLES))
+        ]
         return sorted(found, key=lambda line: -line.lost)
 
     def unused(self) -> list[Line]:
@@ -157,7 +167,8 @@ def _stands_in(text: str, whole: str) -> bool:
     squeezed = _squeezed(text)
     if squeezed in whole or _squeezed(json.dumps(text, ensure_ascii=False)[1:-1]) in whole:
         return True
-    return _json_arrives(text, whole)
+    said = turns_in(text)  # the names of its speakers become roles
+    return _json_arrives(text, whole) or (bool(said) and all(_squeezed(one) in whole for one in said))
 
 
 def _json_arrives(text: str, whole: str) -> bool:

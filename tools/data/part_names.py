@@ -205,7 +205,10 @@ SCORED = tuple(
     ]
 )
 SCORES = tuple(
-    ["score", "scores", "rating", "ratings", "reward", "rewards", "overall_score", "rank", "ranks", "quality"]
+    [
+        *("score", "scores", "rating", "ratings", "reward", "rewards", "overall_score", "rank", "ranks", "quality"),
+        *("correctness_math_verify", "correctness", "is_correct", "correct"),
+    ]
 )
 SCORED_TEXTS = tuple(["text", "content", "response", "answer", "completion", "output", "value", "body"])
 LABELS = tuple(
@@ -341,3 +344,21 @@ BAD = (
         "n",
     ],
 )
+CORRECTNESS = ("correctness_math_verify", "correctness", "is_correct", "correct", "correctness_llama", "verified")
+"""Lists of verdicts, one for each of several answers."""
+LANGUAGES = {
+    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish",
+    "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "eu": "Basque",
+    "fa": "Persian", "fi": "Finnish", "fr": "French", "ga": "Irish", "gl": "Galician", "he": "Hebrew",
+    "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian", "is": "Icelandic",
+    "it": "Italian", "ja": "Japanese", "ka": "Georgian", "kk": "Kazakh", "km": "Khmer", "ko": "Korean",
+    "lt": "Lithuanian", "lv": "Latvian", "mk": "Macedonian", "ml": "Malayalam", "mr": "Marathi", "ms": "Malay",
+    "mt": "Maltese", "my": "Burmese", "ne": "Nepali", "nl": "Dutch", "no": "Norwegian", "pa": "Punjabi",
+    "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "si": "Sinhala", "sk": "Slovak",
+    "sl": "Slovenian", "sq": "Albanian", "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil",
+    "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek",
+    "vi": "Vietnamese", "zh": "Chinese", "zu": "Zulu",
+}  # fmt: skip
+"""Languages by their two letters (ISO 639-1)."""
+SOURCE_LANGUAGES = ("source_lang", "source_language", "src_lang", "src_language", "lang_src", "source_lang_code")
+TARGET_LANGUAGES = ("target_lang", "target_language", "tgt_lang", "tgt_language", "lang_tgt", "target_lang_code")

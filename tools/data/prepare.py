@@ -7,10 +7,10 @@ does not return are gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from mlintern.tools.data.cells import Cell, find, plain_key
-from mlintern.tools.data.part_names import BAD, DOCUMENTS, GOOD, SUMMARIES
+from mlintern.tools.data.part_names import BAD, GOOD
 from mlintern.tools.data.parts import Parts, index_of, truth_of
 from mlintern.tools.data.prepare_code import (
     OPTIONS,
@@ -27,6 +27,7 @@ from mlintern.tools.data.prepare_code import (
     with_system,
 )
 from mlintern.tools.data.prepare_pairs import pair_preparations, scored_answers, whole_conversation
+from mlintern.tools.data.prepare_texts import one_of_several, summaries, translations, two_columns
 from mlintern.tools.data.talks import Talk
 
 
@@ -74,10 +75,14 @@ def _sft(parts: Parts) -> Iterator[Preparation]:
         yield from _sft_on_talk(parts, parts.talk)
     if parts.choices and (index := index_of(parts)) is not None and parts.question:
         yield _multiple_choice(parts, parts.question, parts.choices, index)
-    if parts.question and parts.answer:
+    generated = one_of_several(parts)
+    if generated is not None:
+        yield generated  # whole answers of a model; beside them the bare answer is for a reward
+    elif parts.question and parts.answer:
         yield from _sft_on_answers(parts, parts.question, parts.answer)
-    yield from _sft_on_documents(parts)
-    yield from _translations(parts)
+    yield from summaries(parts)
+    yield from translations(parts)
+    yield from two_columns(parts)
     if parts.chosen and (chosen := parts.talks.get(parts.chosen.name)) and whole_conversation(chosen):
         writer = Writer()
         writer.skip_unless(chosen.cell.access)
@@ -91,6 +96,14 @@ def _sft(parts: Parts) -> Iterator[Preparation]:
     if (best := scored_answers(parts, pairs=False)) is not None:
         yield best
     if parts.text:
+        if (title := find(parts.cells, ("title", "headline"), "text")) is not None:
+            writer = Writer()
+            writer.skip_unless(filled_code(parts.text))
+            whole = f'{title.access} + "\\n\\n" + {parts.text.text()}'
+            whole = whole if title.always else f"({whole} if {title.access} else {parts.text.text()})"
+            yield writer.finish(
+                f"Train on the text in `{parts.text.name}`, with `{title.name}` above it.", text=whole
+            )
         writer = Writer()
         writer.skip_unless(filled_code(parts.text))
         yield writer.finish(f"Train on the text in `{parts.text.name}`.", text=parts.text.text())
@@ -153,38 +166,6 @@ def _sft_on_answers(parts: Parts, question: Cell, answer: Cell) -> Iterator[Prep
         completion=completion,
         **tools,
     )
-
-
-def _sft_on_documents(parts: Parts) -> Iterator[Preparation]:
-    texts = [cell for cell in parts.cells if cell.kind == "text"]
-    summary = find(texts, SUMMARIES)
-    document = find(texts, DOCUMENTS, taken=[summary.name] if summary else [])
-    if not summary or not document:
-        return
-    writer = Writer()
-    writer.skip_unless(filled_code(document), filled_code(summary))
-    yield writer.finish(
-        f"Ask for a summary of `{document.name}`; `{summary.name}` is the completion.",
-        prompt=message_code("user", f'"Summarize:\\n\\n" + {document.access}'),
-        completion=message_code("assistant", summary.access),
-    )
-
-
-def _translations(parts: Parts) -> Iterator[Preparation]:
-    for cell in parts.cells:
-        structs = [value for value in cell.present if isinstance(value, Mapping)]
-        if cell.key not in ("translation", "translations") or not structs:
-            continue
-        languages = [key for key in structs[0] if isinstance(structs[0][key], str)][:2]
-        if len(languages) == 2:
-            one, other = languages
-            writer = Writer()
-            writer.skip_unless(f"{cell.access}[{one!r}]", f"{cell.access}[{other!r}]")
-            yield writer.finish(
-                f"Ask for a translation from {one} to {other} (`{cell.name}`).",
-                prompt=message_code("user", f'"Translate from {one} to {other}:\\n\\n" + {cell.access}[{one!r}]'),
-                completion=message_code("assistant", f"{cell.access}[{other!r}]"),
-            )
 
 
 def _multiple_choice(parts: Parts, question: Cell, choices: Cell, index: Cell) -> Preparation:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mlintern.tools.data import transcripts
 from mlintern.tools.data.cells import CONVERSATION_KEYS, Cell, Row, is_blank, parser_of
 
 USER = ("user", "human", "prompter", "customer", "client", "question", "prompt", "instruction", "input", "query", "q")
@@ -235,7 +236,35 @@ def role_of(name: str) -> str | None:
 def read_talk(cell: Cell, *, any_name: bool = False) -> Talk | None:
     """The conversation that ``cell`` holds, if it does."""
     shape = _read(cell.access, [value for value in cell.values if not is_blank(value)], named=_named(cell, any_name))
-    return replace(shape, cell=cell) if shape else None
+    if shape is not None:
+        return replace(shape, cell=cell)
+    return (_read_single(cell) if any_name else None) or _read_transcript(cell)
+
+
+def _read_single(cell: Cell) -> Talk | None:
+    """Lists of one plain text: the only message."""
+    values = [value for value in cell.values if not is_blank(value)]
+    if not values or not all(isinstance(v, list) and len(v) == 1 and isinstance(v[0], str) for v in values):
+        return None
+    role = "user" if cell.key == "prompt" else "assistant"
+    made = f'[{{"role": "{role}", "content": turn}} for turn in {cell.access}]'
+    examples = [[{"role": role, "content": value[0]}] for value in values]
+    return replace(_made(cell.access, made, examples, f"its only text is the {role}'s"), cell=cell)
+
+
+def _read_transcript(cell: Cell) -> Talk | None:
+    values = [value for value in cell.values if not is_blank(value)]
+    if cell.key not in CONVERSATION_KEYS and cell.key not in transcripts.KEYS:
+        return None
+    if not values or not all(isinstance(value, str) for value in values):
+        return None
+    pattern = transcripts.pattern_of(values)
+    if pattern is None:
+        return None
+    turns = transcripts.split_code(cell.access, pattern, ends=any(transcripts.END in value for value in values))
+    found = [transcripts.split(value, pattern) for value in values]
+    talk = _made(cell.access, turns, found, "it is one text, which is split into messages at the speakers' names")
+    return replace(talk, cell=cell, imports=("re",))
 
 
 def _named(cell: Cell, any_name: bool) -> bool:

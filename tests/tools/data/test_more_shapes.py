@@ -141,6 +141,76 @@ SHAPES: dict[str, tuple[str, Callable[[int], Row], Row]] = {
         lambda i: {"prompt": asked(i), "response": right(i), "stars": 5 - i % 5},
         {**SINGLE, "label": True},
     ),
+    "a transcript of User and Assistant in a text": (
+        "grpo",
+        lambda i: {"text": f"User: {asked(i)}\nAssistant: {right(i)}"},
+        {"prompt": [user(asked(0))], "answer": right(0)},
+    ),
+    "a transcript of Human and Assistant": (
+        "sft",
+        lambda i: {"conversation": f"\n\nHuman: {asked(i)}\n\nAssistant: {right(i)}"},
+        TALK,
+    ),
+    "a transcript with signs before the speakers": (
+        "sft",
+        lambda i: {"chat": f"### Human: {asked(i)}### Assistant: {right(i)}"},
+        TALK,
+    ),
+    "glaive's chat": (
+        "sft",
+        lambda i: {
+            "system": "You may call the function count_up",
+            "chat": f"USER: {asked(i)}\n\n\nASSISTANT: <functioncall> count_up of {i} <|endoftext|>\n\n\n"
+            f"FUNCTION RESPONSE: the result is {i + 1} now\n\n\nASSISTANT: {right(i)} <|endoftext|>",
+        },
+        {
+            "messages": [
+                {"role": "system", "content": "You may call the function count_up"},
+                user(asked(0)),
+                assistant("<functioncall> count_up of 0"),
+                {"role": "tool", "content": "the result is 1 now"},
+                assistant(right(0)),
+            ]
+        },
+    ),
+    "answers as lists of one text": (
+        "dpo",
+        lambda i: {"prompt": asked(i), "chosen": [right(i)], "rejected": [wrong(i)]},
+        PAIR,
+    ),
+    "answers as lists of plain texts in turn": (
+        "dpo",
+        lambda i: {"chosen": [asked(i), right(i)], "rejected": [asked(i), wrong(i)]},
+        PAIR,
+    ),
+    "source and target": (
+        "sft",
+        lambda i: {"source": asked(i), "target": right(i)},
+        SINGLE,
+    ),
+    "source and target with their languages": (
+        "sft",
+        lambda i: {"source": asked(i), "target": right(i), "source_lang": "English", "target_lang": "German"},
+        {"prompt": [user(f"Translate from English to German:\n\n{asked(0)}")], "completion": [assistant(right(0))]},
+    ),
+    "a column for each of two languages": (
+        "sft",
+        lambda i: {"id": f"row-{i}", "en": asked(i), "de": right(i)},
+        {"prompt": [user(f"Translate from English to German:\n\n{asked(0)}")], "completion": [assistant(right(0))]},
+    ),
+    "two languages by their names": (
+        "sft",
+        lambda i: {"french_text": asked(i), "english_text": right(i)},
+        {
+            "prompt": [user(f"Translate from French to English:\n\n{asked(0)}")],
+            "completion": [assistant(right(0))],
+        },
+    ),
+    "a title and a body": (
+        "sft",
+        lambda i: {"title": f"The title of story {i}", "body": right(i)},
+        {"text": f"The title of story 0\n\n{right(0)}"},
+    ),
 }
 
 
@@ -209,6 +279,79 @@ def test_a_function_call_beside_the_content_is_not_lost(jsonl: Write, tmp_path: 
     assert called["tool_calls"] == [{"type": "function", "function": {"name": "add_one", "arguments": arguments}}]
     assert (called["content"], result["role"]) == ("", "tool")
     assert account("sft", rows, verdict) == []
+
+
+def test_a_transcript_that_would_be_trained_on_as_plain_text_becomes_messages(jsonl: Write, tmp_path: Path) -> None:
+    rows = [{"text": f"User: {asked(i)}\nAssistant: {right(i)}"} for i in range(24)]
+    verdict, read = judged(rows, "sft", jsonl, tmp_path)
+    assert verdict.ok and any("one text" in warning for warning in verdict.warnings)
+    assert prepared(verdict, read)[0] == TALK and account("sft", read, verdict) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Amanda: I baked cookies, do you want some?\nJerry: Sure, thank you!", "The user: a study of {}", "User: what?"],
+)
+def test_a_text_that_names_no_user_and_no_assistant_stays_a_text(text: str, jsonl: Write, tmp_path: Path) -> None:
+    verdict, _ = judged([{"text": f"{text} {i}"} for i in range(24)], "sft", jsonl, tmp_path)
+    assert verdict.ok and not verdict.warnings and not verdict.prepare
+
+
+def test_a_turn_of_a_transcript_that_does_not_arrive_is_named(jsonl: Write, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": asked(i), "completion": right(i), "chat": f"User: {wrong(i)}\nAssistant: so"} for i in range(24)
+    ]
+    verdict, _ = judged(rows, "sft", jsonl, tmp_path)
+    assert [line.place for line in verdict.lost] == ["chat"]
+
+
+def test_a_title_that_does_not_arrive_is_named_beside_a_text_and_not_elsewhere(jsonl: Write, tmp_path: Path) -> None:
+    rows = [{"title": f"The title of story {i}", "text": right(i)} for i in range(24)]
+    verdict, read = judged(rows, "sft", jsonl, tmp_path)
+    assert [line.place for line in verdict.lost] == ["title"] and "`title` never reaches" in verdict.reason
+    assert prepared(verdict, read)[0] == {"text": f"The title of story 0\n\n{right(0)}"}
+    rows = [{"title": f"The title of story {i}", "prompt": asked(i), "completion": right(i)} for i in range(24)]
+    assert judged(rows, "sft", jsonl, tmp_path)[0].lost == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"correctness_math_verify": [False, True]}, "right by `correctness_math_verify`"),
+        ({}, "in which `answer` stands"),
+        ({"solution": "Some worked solution of the problem"}, "in which `answer` stands"),
+    ],
+)
+def test_whole_generations_are_trained_on_and_not_the_bare_answer(
+    more: Row, words: str, jsonl: Write, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "problem": asked(i),
+            "answer": str(1000 + i),
+            "generations": [wrong(i), f"<think>{i}</think> {1000 + i}"],
+            **more,
+        }
+        for i in range(24)
+    ]
+    verdict, read = judged(rows, "sft", jsonl, tmp_path)
+    assert words in verdict.fix
+    assert prepared(verdict, read) == [
+        {"prompt": [user(asked(i))], "completion": [assistant(f"<think>{i}</think> {1000 + i}")]} for i in range(24)
+    ]
+
+
+def test_rows_without_a_right_generation_are_left_out_and_counted(jsonl: Write, tmp_path: Path) -> None:
+    rows = [
+        {"problem": asked(i), "answer": "7", "generations": [right(i)], "correctness_math_verify": [i % 2 == 0]}
+        for i in range(24)
+    ]
+    verdict, read = judged(rows, "sft", jsonl, tmp_path)
+    assert [row["completion"][0]["content"] for row in prepared(verdict, read)] == [right(i) for i in range(0, 24, 2)]
+    both = {"correctness_math_verify": [False, True]}
+    pairs = [{**row, **both, "generations": [wrong(i), right(i)]} for i, row in enumerate(rows)]
+    verdict, read = judged(pairs, "dpo", jsonl, tmp_path)
+    assert prepared(verdict, read)[0] == PAIR
 
 
 @pytest.mark.slow
