@@ -205,7 +205,11 @@ def _success(ended: Ended) -> Check:
             else ["no trainer was made"]
         )
     constants = Constants.of(ended.script.text)
-    by_seam = replaced_by_seam(constants) if constants is not None and has_seam(ended.script.text) else {}
+    seam = constants if has_seam(ended.script.text) else None
+    by_seam = replaced_by_seam(seam) if seam is not None else {}
+    others = seam.other_models if seam is not None else []
+    replaced = replaced_text(ended.seen, by_seam)
+    stood_in = f", which also took the place of {' and '.join(others)}" if others else ""
     if any(ended.output.glob("checkpoint-*/trainer_state.json")):
         did.append("checkpoints")
     if any(row.get("kind") == "evaluation" for row in rows):
@@ -216,7 +220,7 @@ def _success(ended: Ended) -> Check:
         rule="dry_run",
         severity="note",
         message=f"It ran to its end on this machine's CPU{time}{peak}: {', '.join(did) or 'no telemetry'}, with a "
-        f"tiny random model of the same architecture and the real tokenizer.{replaced_text(ended.seen, by_seam)} "
+        f"tiny random model of the same architecture and the real tokenizer{stood_in}.{replaced} "
         f"{UNSEEN}",
     )
 

@@ -77,6 +77,10 @@ OTHER_WEIGHTS = (
 """Ways of loading the weights that a tiny model on a CPU has no use for."""
 
 
+OTHER_MODEL = re.compile(r"REWARD_MODEL(_\d+)?|TEACHER")
+"""Constants that name further models; of them a dry run loads no weights either."""
+
+
 @dataclass(frozen=True)
 class Constants:
     """The top-level literals of a script, by name."""
@@ -109,6 +113,12 @@ class Constants:
         return value if isinstance(value, str) else None
 
     @property
+    def other_models(self) -> list[str]:
+        """The models that it names beside the one it is about."""
+        named = [value for name, value in self.values.items() if OTHER_MODEL.fullmatch(name)]
+        return [value for value in named if isinstance(value, str)]
+
+    @property
     def uses_hub(self) -> bool:
         """Whether its model, its data or its chat template is not a path."""
         names = [self.model or "", *(source.name for source in self.data().values())]
@@ -123,7 +133,8 @@ class Constants:
         parts = sorted(name for name in self.values if re.fullmatch(r"PART_\d+_DATASET", name))
         for name, prefix in (*_DATASETS, *((part, part.removesuffix("DATASET")) for part in parts)):
             value = self.values.get(name)
-            if isinstance(value, str):
+            listed = name == "PROMPTS_DATASET" and isinstance(self.values.get("PROMPTS"), list)
+            if isinstance(value, str) and not listed:
                 split = self.values.get("SPLIT" if name == "DATASET" else f"{prefix}SPLIT")
                 config, revision = self.values.get(f"{prefix}CONFIG"), self.values.get(f"{prefix}REVISION")
                 found[name] = DataSource(value, config, split if isinstance(split, str) else "train", revision)
@@ -168,6 +179,8 @@ def dry_settings(constants: Constants, *, model: Path, data: Mapping[str, Path])
     known = constants.values
     settings = {name: value for name, value in offered.items() if name in known or name == "USE_CPU"}
     for name, value in known.items():
+        if OTHER_MODEL.fullmatch(name) and isinstance(value, str):
+            settings[name] = str(model)
         if re.fullmatch(r"PART_\d+_ROWS", name) and isinstance(value, int):
             settings[name] = min(value, ROWS)
     if isinstance(known.get("VALIDATION_ROWS"), int):

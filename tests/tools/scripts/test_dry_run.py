@@ -270,7 +270,38 @@ async def test_a_model_and_data_of_the_hub_are_tried_without_the_weights(
     assert result.ok, result.checks
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["grpo", "generate"])
+async def test_a_reward_model_is_not_loaded_and_that_is_said(
+    desk: Desk, recipe: Recipes, hub: HubStandIn, materials: Files, trainer: str
+) -> None:
+    serve_model(hub, "org/large-reward", materials.model)
+    if trainer == "grpo":
+        given = recipe("grpo", rewards=[{"kind": "reward_model", "model": "org/large-reward"}, "length"])
+    else:
+        given = {"trainer": "generate", "model": str(materials.model), "prompts": ["hello", "world"], "samples": 2}
+        given |= {"verifier": "reward_model", "reward_model": "org/large-reward", "keep": "best"}
+    result = await desk.of_recipe(given)
+    assert result.ok, result.checks
+    assert "place of org/large-reward" in found(result, "dry_run").message
+
+
 # What needs no run
+
+
+def test_models_beside_the_trained_one_are_replaced_as_well(tmp_path: Path) -> None:
+    rewards = [{"kind": "reward_model", "model": name} for name in ("org/one", "org/two")]
+    teacher = {**PLAIN, "trainer": "distillation", "teacher": "org/teacher"}
+    for given, names in (
+        ({**PLAIN, "trainer": "grpo", "rewards": rewards}, ["REWARD_MODEL", "REWARD_MODEL_2"]),
+        (teacher, ["TEACHER"]),
+        (PLAIN, []),
+    ):
+        constants = Constants.of(render(parse_recipe(given)).text)
+        assert constants is not None
+        changed = dry_settings(constants, model=tmp_path, data={})
+        assert [name for name in ("REWARD_MODEL", "REWARD_MODEL_2", "TEACHER") if name in changed] == names
+        assert all(changed[name] == str(tmp_path) for name in names)
 
 
 async def test_a_gated_model_is_named_and_is_no_pass(desk: Desk, hub: HubStandIn) -> None:
