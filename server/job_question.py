@@ -6,17 +6,16 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlintern.common.consent import Action
 from mlintern.common.text import cut_line, cut_list
 from mlintern.server.services import Lab
 from mlintern.server.settings import NOT_ISOLATED
-from mlintern.tools.jobs.backends.local.confinement import readable_data
-from mlintern.tools.jobs.risks import redirects_or_loads
-from mlintern.tools.jobs.served_models import paid_endpoints
 from mlintern.tools.jobs.spec import PROBE_VARIABLE, JobSpec
-from mlintern.tools.scripts.store import Script
+
+if TYPE_CHECKING:
+    from mlintern.tools.scripts.store import Script
 
 MOST_SHOWN = 20
 SHOWN_APART = frozenset(
@@ -28,6 +27,9 @@ SHOWN_APART = frozenset(
 
 def starting(plan: JobSpec, lab: Lab) -> Action:
     """Starting ``plan``, described for the person who decides."""
+    from mlintern.tools.jobs.risks import redirects_or_loads
+    from mlintern.tools.jobs.served_models import paid_endpoints
+
     script = lab.scripts.get(plan.script_id)
     risky = [(name, value) for name, value in plan.env if redirects_or_loads(name, value)]
     reasons = [f"the script gets the secret {name}" for name in plan.secrets]
@@ -72,6 +74,8 @@ def local_isolation(plan: JobSpec, script: Script, *, lab: Lab) -> Iterator[tupl
     if lab.settings.unsandboxed:
         yield "Not isolated", NOT_ISOLATED
         return
+    from mlintern.tools.jobs.backends.local.confinement import readable_data
+
     data = readable_data(plan, script, workspace=lab.workspace.root, home=Path.home())
     yield "Reads here", cut_list(data, MOST_SHOWN) or "nothing of yours but the Hugging Face cache"
     yield "Network", "open"

@@ -16,13 +16,13 @@ from typing import Any
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context
+from pydantic import BaseModel
 
 from mlintern.common.consent import Action
 from mlintern.common.text import cut_list
 from mlintern.server.asking import Asked, Consent, Verdict
 from mlintern.server.services import Lab
 from mlintern.tools.errors import Blocked
-from mlintern.tools.scripts.recipe import Recipe
 
 _SOURCES = re.compile(
     r"(^|_)(model|dataset|datasets|data|prompts|held_out|teacher|checkpoint|tokenizer|processor|adapter|path|files?)(_|$)"
@@ -56,7 +56,7 @@ async def consent_to_comparing(baseline: str | list[str], candidate: str | list[
     return await _ask([*listed(baseline), *listed(candidate)], ctx)
 
 
-async def consent_to_recipe(recipe: Recipe, ctx: Context[Lab]) -> Asked:
+async def consent_to_recipe(recipe: BaseModel, ctx: Context[Lab]) -> Asked:
     return await _ask(named_in(recipe.model_dump(mode="json")), ctx)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlintern.tools.scripts.recipe import RENDERED
+from mlintern.tools.scripts.rendered import RENDERED
 
 _TEXT = {"type": "string"}
 _OBJECT = {"type": "object"}

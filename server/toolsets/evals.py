@@ -13,8 +13,7 @@ from mlintern.server.reading import consent_to_comparing, consent_to_evaluation,
 from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.tools.evals.comparison_results import Comparison
-from mlintern.tools.evals.result_rows import EvalPage
-from mlintern.tools.evals.sample_pages import Which
+from mlintern.tools.evals.result_rows import EvalPage, Which
 from mlintern.tools.health.findings import Diagnosis
 from mlintern.tools.scripts.chat_results import ChatResult
 

@@ -19,17 +19,20 @@ from mlintern.server.registry import Registry
 from mlintern.server.services import Lab
 from mlintern.server.settings import NOT_ISOLATED
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.describe import TrainerDescription
-from mlintern.tools.scripts.describe import describe_trainer as describe
-from mlintern.tools.scripts.recipe import Recipe, parse_recipe
 from mlintern.tools.scripts.script_results import LEVELS, CheckResult, ScriptResult, digest_of_trial, not_tried
+from mlintern.tools.scripts.trainer_description import TrainerDescription
 
 WAIT_SECONDS = 40.0
 """Desktop hosts end a call after about 60 seconds; a dry run that takes longer goes on, and is asked for again."""
 
 
 def _read(value: Any) -> Any:
-    """Recipes are read by `parse_recipe`, whose refusals know TRL's history and its fields."""
+    """Recipes are read by `parse_recipe`, whose refusals know TRL's history and its fields.
+
+    Imported when the first one comes: building the classes of recipes takes longer than the list of all tools.
+    """
+    from mlintern.tools.scripts.recipe import parse_recipe
+
     if not isinstance(value, Mapping):
         raise ValueError("a recipe is an object with a `trainer`, a `model` and, for training, a `dataset`")
     try:
@@ -89,12 +92,14 @@ def register(registry: Registry, lab: Lab) -> None:
 
         Also traps, renamed and removed ones. search or fields keep it short.
         """
+        from mlintern.tools.scripts.describe import describe_trainer as describe
+
         return describe(trainer, search=search or None, fields=fields)
 
     @registry.tool(title="Render script", read_only=False, open_world=False)
     async def render_script(
         recipe: Annotated[
-            Recipe,
+            Any,
             BeforeValidator(_read),
             WithJsonSchema(RECIPE),
         ],

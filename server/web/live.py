@@ -28,8 +28,7 @@ from mlintern.tools.errors import MlinternError
 
 if TYPE_CHECKING:
     from mlintern.server.services import Lab
-    from mlintern.tools.evals.result_rows import Sample
-    from mlintern.tools.evals.sample_pages import Which
+    from mlintern.tools.evals.result_rows import Sample, Which
     from mlintern.tools.health.findings import Finding
     from mlintern.tools.jobs.job_results import JobRow, JobStatus
     from mlintern.tools.runs.run_results import RunRow

@@ -19,7 +19,8 @@ from mlintern.server.instructions import INSTRUCTIONS
 from mlintern.server.recipe_schema import OTHERS
 from mlintern.server.settings import CORE_TOOLS, TOOLSETS, Settings, parse_toolsets
 from mlintern.tools.scripts.describe import describe_trainer
-from mlintern.tools.scripts.recipe import RENDERED, AnyRecipe
+from mlintern.tools.scripts.recipe import AnyRecipe
+from mlintern.tools.scripts.rendered import RENDERED
 
 pytestmark = pytest.mark.anyio
 
@@ -209,6 +210,7 @@ async def test_a_recipe_is_described_by_fields_that_exist_and_the_rest_is_told_b
     assert set(recipe["properties"]) | set(OTHERS) <= every
     assert recipe["properties"]["trainer"]["enum"] == list(RENDERED)
     for trainer, kind in zip(RENDERED, get_args(AnyRecipe), strict=True):
+        assert get_args(kind.model_fields["trainer"].annotation) == (trainer,)
         told = describe_trainer(trainer)
         named = {line.partition(":")[0] for line in told.recipe_fields} | {field.name for field in told.fields}
         assert set(kind.model_fields) <= named | {"trainer", "hyperparameters"}, trainer

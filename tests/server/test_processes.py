@@ -42,6 +42,13 @@ HEAVY = [
     "psutil",
 ]
 
+LATER = [
+    "mlintern.tools.scripts.recipe",
+    "mlintern.tools.scripts.checks",
+    "mlintern.tools.evals.read_files",
+    "mlintern.tools.data.rows",
+]
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -110,6 +117,24 @@ def test_starting_and_listing_the_tools_loads_nothing_heavy(environment: dict[st
         "        assert (await client.list_tools()).tools\n"
         "anyio.run(main)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_list_of_tools_waits_for_none_of_our_own_modules_that_take_long_to_load(
+    environment: dict[str, str],
+) -> None:
+    """Without serving: what looks after earlier jobs loads them later."""
+    program = (
+        "import sys, anyio\n"
+        "from mlintern.server.app import build_server\n"
+        "from mlintern.server.settings import Settings\n"
+        "assert anyio.run(build_server(Settings()).list_tools)\n"
+        f"print([name for name in {LATER!r} if name in sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60

@@ -15,7 +15,6 @@ from mlintern.tools.campaigns.requests import SearchRequest, TrialRequest, chang
 from mlintern.tools.campaigns.state import Trial
 from mlintern.tools.campaigns.store import Plan
 from mlintern.tools.errors import BadInput
-from mlintern.tools.scripts.recipe import parse_recipe
 
 SHOTS = 4
 """Worked examples of the few-shot baseline."""
@@ -138,6 +137,13 @@ def _with_data(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**recipe} if recipe.get("datasets") else {"dataset": "made-by/data-step", **recipe}
 
 
+def _parse(recipe: Mapping[str, Any]) -> None:
+    """Refuse what is no recipe. Recipes' classes take long to build: not before the first batch comes."""
+    from mlintern.tools.scripts.recipe import parse_recipe
+
+    parse_recipe(recipe)
+
+
 def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
     assert trial.recipe is not None
     if trial.recipe.get("trainer") in ("evaluation", "generate", "export"):
@@ -153,9 +159,9 @@ def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
             " experiments/NAME/best; publish_to_hub uploads it after confirm.",
         )
     try:
-        parse_recipe(_with_data(trial.recipe))
+        _parse(_with_data(trial.recipe))
         if trial.data is not None:
-            parse_recipe(trial.data)
+            _parse(trial.data)
     except BadInput as error:
         raise BadInput(f"Trial {trial.name!r}: {error.message}", next_step=error.next_step) from error
     if trial.data is None and "dataset" not in trial.recipe and not trial.recipe.get("datasets"):
@@ -210,4 +216,4 @@ def check_search(request: SearchRequest, trials: Sequence[Trial]) -> None:
     search.check(request)
     for change in search.next_changes(request, [], count=1):
         recipe = changed(base.recipe or {}, change)
-        parse_recipe(_with_data(recipe))
+        _parse(_with_data(recipe))

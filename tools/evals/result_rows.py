@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlintern.tools.evals.names import is_proportion
 from mlintern.tools.service_status import NetworkedResult
+
+Which = Literal["wrong", "flipped", "cut", "random", "all"]
+"""Which samples of an evaluation are shown."""
 
 
 class EvalRow(BaseModel):

@@ -7,15 +7,14 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlintern.common.text import cut_middle
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, NotFound
 from mlintern.tools.evals.read_files import SampleFiles
-from mlintern.tools.evals.result_rows import EvalRow, Sample
+from mlintern.tools.evals.result_rows import EvalRow, Sample, Which
 
-Which = Literal["wrong", "flipped", "cut", "random", "all"]
 LONGEST = 1_500
 """Characters of a text of a sample that are shown, from its beginning and its end."""
 MOST_ANSWERS = 16

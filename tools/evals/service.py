@@ -22,9 +22,9 @@ from mlintern.tools.evals.comparison_results import Comparison
 from mlintern.tools.evals.documents import Reading
 from mlintern.tools.evals.hub_results import HubResults
 from mlintern.tools.evals.read_files import SampleFiles, read_path
-from mlintern.tools.evals.result_rows import EvalPage, EvalRow
+from mlintern.tools.evals.result_rows import EvalPage, EvalRow, Which
 from mlintern.tools.evals.row_filter import matching
-from mlintern.tools.evals.sample_pages import Which, page_start, sample_page
+from mlintern.tools.evals.sample_pages import page_start, sample_page
 from mlintern.tools.hub.errors import SERVICE
 from mlintern.tools.hub.result_sources import OnHub, Source, here, locate
 from mlintern.tools.ledger import Ledger

@@ -8,14 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from mlintern.common.text import cut_line
 from mlintern.tools.errors import BadInput
 from mlintern.tools.evals.suites import SUITES
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES, SET_BY_SCRIPT
-from mlintern.tools.scripts.recipe import RENDERED, AnyRecipe, EvaluationRecipe
+from mlintern.tools.scripts.recipe import AnyRecipe, EvaluationRecipe
+from mlintern.tools.scripts.rendered import RENDERED
+from mlintern.tools.scripts.trainer_description import (
+    FieldDescription,
+    RemovedField,
+    SuiteDescription,
+    TrainerDescription,
+)
 from mlintern.tools.scripts.trainers import removed
 from mlintern.tools.scripts.trainers.advice import TRAINERS, Trainer
 from mlintern.tools.scripts.trainers.schema import (
@@ -30,52 +37,6 @@ MOST_FOUND = 25
 HELP_CHARACTERS = 400
 BRIEF = 50
 """Characters of the help of a field of our own recipes, where nothing was asked for."""
-
-
-class FieldDescription(BaseModel):
-    """One field of a configuration class, or of the evaluation recipe."""
-
-    name: str
-    type: str
-    default: Any = None
-    advice: str = Field(default="", description="How we would set it.")
-    help: str = Field(default="", description="The library's own text; given for a search or for named fields.")
-    choices: list[Any] = []
-
-
-class RemovedField(BaseModel):
-    """A field that older versions had."""
-
-    name: str
-    removed_in: str
-    use: str
-
-
-class SuiteDescription(BaseModel):
-    """A benchmark, with the settings that published numbers have."""
-
-    suite: str
-    about: str = Field(description="Harness, tasks, items, metric, settings, conditions, where numbers are.")
-
-
-class TrainerDescription(BaseModel):
-    """What a trainer takes."""
-
-    trainer: str
-    summary: str
-    library: str = Field(description="Distribution and version that the fields were read from.")
-    config_class: str | None = Field(default=None, description="Its fields go into `hyperparameters` of a recipe.")
-    rendered: bool = Field(description="Whether render_script writes its script.")
-    data: list[str] = Field(description="Shapes of datasets that it takes.")
-    fields: list[FieldDescription]
-    recipe_fields: list[str] = Field(default=[], description="Fields of the recipe beside `hyperparameters`.")
-    other_fields: list[str] = Field(default=[], description="More fields of its own; ask with `fields` or `search`.")
-    removed_fields: list[RemovedField] = []
-    suites: list[SuiteDescription] = Field(
-        default=[],
-        description="evaluation, with search: benchmarks for the field `suite` that match; `suite` finds all.",
-    )
-    notes: list[str] = []
 
 
 def describe_trainer(

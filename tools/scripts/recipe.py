@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from mlintern.tools.scripts.evaluation_plan import Endpoint, Engine, EvaluationP
 from mlintern.tools.scripts.generate_recipe import GenerateRecipe
 from mlintern.tools.scripts.hyperparameters import CONFIG_CLASSES
 from mlintern.tools.scripts.recipe_parts import Source, validation_errors
+from mlintern.tools.scripts.rendered import RENDERED
 from mlintern.tools.scripts.run_recipe import Dtype, RunRecipe
 from mlintern.tools.scripts.trainers.removed import TRAINERS
 from mlintern.tools.scripts.trainers.schema import did_you_mean
@@ -133,8 +134,6 @@ Recipe = Annotated[AnyRecipe, Field(discriminator="trainer")]
 """What `render_script` takes."""
 
 _ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Recipe)
-RENDERED = tuple(get_args(kind.model_fields["trainer"].annotation)[0] for kind in get_args(AnyRecipe))
-"""What `trainer` may be."""
 
 
 def parse_recipe(data: Mapping[str, Any]) -> AnyRecipe:

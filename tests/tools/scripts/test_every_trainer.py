@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mlintern.tools.scripts.recipe import RENDERED, parse_recipe
+from mlintern.tools.scripts.recipe import parse_recipe
 from mlintern.tools.scripts.render import render
+from mlintern.tools.scripts.rendered import RENDERED
 from mlintern.tools.scripts.trainers.advice import TRAINERS
 from tests.services.preloaded import Preloaded
 from tests.tools.scripts.conftest import Materials
