@@ -122,7 +122,59 @@ def _dpo(source: random.Random, t: float) -> dict[str, float]:
     }
 
 
-HEALTHY: dict[str, Make] = {"sft": _sft, "continued pretraining": _pretraining, "grpo": _grpo, "dpo": _dpo}
+def _kto(source: random.Random, t: float) -> dict[str, float]:
+    return {
+        "loss": 0.5 - 0.12 * (1 - math.exp(-3 * t)) + 0.02 * source.gauss(0, 1),
+        "kl": max(0.0, 12 * (1 - math.exp(-3 * t)) + 2 * source.gauss(0, 1)),
+        "rewards__chosen": 0.8 * t,
+        "rewards__rejected": -1.5 * t,
+        "rewards__margins": 2.3 * t,
+        "logps__chosen": -240 + 20 * source.gauss(0, 1),
+        "logps__rejected": -260 - 30 * source.random(),
+        "grad_norm": abs(2 + 0.6 * source.gauss(0, 1)),
+    }
+
+
+def _simpo(source: random.Random, t: float) -> dict[str, float]:
+    """Log-probabilities are means over tokens, and those of both answers fall."""
+    return {
+        "loss": 1.65 - 0.35 * (1 - math.exp(-3 * t)) + 0.07 * source.gauss(0, 1),
+        "rewards__accuracies": min(1.0, 0.6 + 0.2 * t + 0.06 * source.gauss(0, 1)),
+        "rewards__margins": 0.3 + t,
+        "logps__chosen": -0.28 - 0.15 * t + 0.01 * source.gauss(0, 1),
+        "logps__rejected": -0.32 - 0.25 * t + 0.01 * source.gauss(0, 1),
+        "grad_norm": abs(15 + 5 * source.gauss(0, 1)),
+    }
+
+
+def _classifier(source: random.Random, t: float) -> dict[str, float]:
+    """Small batches: the loss is noisy, and in every twentieth row held-out loss and accuracy settle."""
+    values = {
+        "loss": max(0.01, (0.2 + 0.5 * math.exp(-4 * t)) * math.exp(0.45 * source.gauss(0, 1))),
+        "grad_norm": math.exp(1 + source.gauss(0, 1)),
+    }
+    if round(199 * t) % 20 == 19:
+        values["eval_loss"] = 0.35 + 0.3 * math.exp(-6 * t) + 0.008 * source.gauss(0, 1)
+        values["eval_accuracy"] = 0.82 - 0.3 * math.exp(-6 * t) + 0.008 * source.gauss(0, 1)
+    return values
+
+
+def _curriculum(source: random.Random, t: float) -> dict[str, float]:
+    """Harder data from the middle on: the loss steps up once and goes on falling."""
+    loss = (1.4 if t < 0.5 else 1.75) - 0.3 * t
+    return {"loss": loss * (1 + 0.05 * source.gauss(0, 1)), "grad_norm": 1.0, "learning_rate": 1e-5}
+
+
+HEALTHY: dict[str, Make] = {
+    "sft": _sft,
+    "continued pretraining": _pretraining,
+    "grpo": _grpo,
+    "dpo": _dpo,
+    "kto": _kto,
+    "simpo": _simpo,
+    "classifier": _classifier,
+    "curriculum": _curriculum,
+}
 
 
 def healthy(runs: int) -> Iterator[tuple[str, float]]:

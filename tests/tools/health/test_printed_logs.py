@@ -214,3 +214,10 @@ def test_event_files_of_tensorboard_are_read(written: object) -> None:
     data = record(300, simple) + record(300, tensor)
     log = written("events.out.tfevents.1.host", data + data[:20])  # type: ignore[operator]
     assert [(row["step"], row["values"]) for row in log.rows] == [(300, {"loss": 2.5}), (300, {"eval_loss": 1.5})]
+
+
+def test_colours_cost_no_row_and_what_only_begins_like_one_takes_no_text_with_it() -> None:
+    coloured = "".join(f"\x1b[1;38;2;180;60;0mstep:{n} - loss:0.5 - reward:0.3\x1b[0m\n" for n in (1, 2))
+    unending = "\x1b[" + "1;" * 100
+    printed = read_printed(coloured + unending + "step:3 - loss:0.5 - reward:0.3\n")
+    assert [row.get("step") for row in printed.rows] == [1, 2, 3]
