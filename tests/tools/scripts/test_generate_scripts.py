@@ -209,7 +209,6 @@ def test_an_answers_code_sees_no_variables_and_no_network(script: Script, monkey
     assert module.passes(look)
     if module.ALONE:
         assert not module.passes("import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=1)")
-        assert module.passes("import os\nassert len([p for p in os.listdir('/proc') if p.isdigit()]) >= 0")
 
 
 def test_a_schema_is_held(script: Script) -> None:
