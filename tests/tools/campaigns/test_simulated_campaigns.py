@@ -76,12 +76,10 @@ def cluster_of(seed: int, **fields: Any) -> tuple[Cluster, list[str]]:
     return Cluster(VirtualClock(), truth, items=60, draw=draw, **fields), names
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_campaign_ends_every_trial_once_whatever_crashes_and_whenever_it_is_killed(
-    tmp_path: Path, seed: int
-) -> None:
+def check_drawn_campaign(folder: Path, seed: int) -> int:
+    """Run a drawn campaign with crashes, lost jobs, lost answers and kills, and check it; returns the kills."""
     cluster, names = cluster_of(seed, crash=0.05, lose=0.1, answers_lost=0.1, kill_chance=0.02)
-    ledger = open_campaign(tmp_path, cluster.clock, trials_of(names, seeds=(0, 1)))
+    ledger = open_campaign(folder, cluster.clock, trials_of(names, seeds=(0, 1)))
     situation = anyio.run(run, ledger, cluster)
     assert {trial.state for trial in situation.trials} <= {"done", "ended", "failed"}
     ran = Counter((job.spec.run_name) for job in cluster.jobs.values())
@@ -91,6 +89,27 @@ def test_a_campaign_ends_every_trial_once_whatever_crashes_and_whenever_it_is_ki
     for trial in situation.trials:
         if trial.state == "failed":
             assert trial.reason
+    ledger.close()
+    return cluster.kills
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_campaign_ends_every_trial_once_whatever_crashes_and_whenever_it_is_killed(
+    tmp_path: Path, seed: int
+) -> None:
+    check_drawn_campaign(tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(40, 440, 50))
+def test_so_do_four_hundred_others(tmp_path: Path, first: int) -> None:
+    """A minute of processor time; benchmarks/simulated_campaigns.py draws a thousand."""
+    kills = 0
+    for seed in range(first, first + 50):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        kills += check_drawn_campaign(folder, seed)
+    assert kills >= 50, "a runner was killed about once in each"
 
 
 def test_no_more_jobs_run_than_were_allowed_and_no_slot_is_idle_while_a_trial_waits(tmp_path: Path) -> None:
