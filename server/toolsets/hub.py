@@ -19,9 +19,9 @@ from mlintern.tools.data.inspection_results import ContaminationResult, DatasetI
 from mlintern.tools.hub.addresses import HOME, local_path, looks_local, parse_address
 from mlintern.tools.hub.browse import HubPage
 from mlintern.tools.hub.inspect_model import ModelInspection
-from mlintern.tools.hub.search import HubSearch
-from mlintern.tools.reference.code import CodePage, CodeSearch
-from mlintern.tools.reference.docs import DocPage, DocSearch
+from mlintern.tools.hub.search_results import HubSearch
+from mlintern.tools.reference.code_results import CodePage, CodeSearch
+from mlintern.tools.reference.doc_results import DocPage, DocSearch
 from mlintern.tools.workspace import Workspace
 
 

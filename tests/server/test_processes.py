@@ -47,6 +47,7 @@ LATER = [
     "mlintern.tools.scripts.checks",
     "mlintern.tools.evals.read_files",
     "mlintern.tools.data.rows",
+    "mlintern.tools.web",
 ]
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
+from typing import Any
 
 from mlintern.common.text import did_you_mean
 from mlintern.tools.cursors import make_cursor, read_cursor
 from mlintern.tools.errors import BadInput, ServiceError
 from mlintern.tools.hub.client import HubClient
-from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
+from mlintern.tools.hub.search_results import HubItem, HubSearch
+from mlintern.tools.service_status import answered, failed, overall
 from mlintern.tools.web import Parameters, Web
 
-Kind = Literal["models", "datasets", "spaces", "collections"]
 KINDS = ("models", "datasets", "spaces", "collections")
 SORTS = {
     "trending": "trending_score",
@@ -29,34 +27,6 @@ COLLECTION_SORTS = {"trending": "trending", "likes": "upvotes", "updated": "last
 MOST = 100
 MODEL_FIELDS = ["downloads", "likes", "lastModified", "gated", "tags", "safetensors", "pipeline_tag", "private"]
 DATASET_FIELDS = ["downloads", "likes", "lastModified", "gated", "tags", "mainSize", "private", "description"]
-
-
-class HubItem(BaseModel):
-    id: str
-    url: str
-    kind: Kind
-    license: str | None = None
-    gated: str | bool | None = None
-    downloads: int | None = None
-    likes: int | None = None
-    last_modified: str | None = None
-    parameters: int | None = Field(default=None, description="of a model, from safetensors metadata")
-    bytes: int | None = Field(default=None, description="of a dataset's main files")
-    rows: str | None = Field(default=None, description="of a dataset, the size category of its card, e.g. 10K<n<100K")
-    base_model: list[str] = Field(default_factory=list)
-    task: str | None = None
-    languages: list[str] = Field(default_factory=list)
-    papers: list[str] = Field(default_factory=list, description="arXiv ids that the card mentions")
-    title: str | None = Field(default=None, description="of a collection, or the dataset's description (untrusted)")
-    relation: str | None = Field(
-        default=None, description='"mentions": the card cites the asked paper; that is not "released by its authors"'
-    )
-
-
-class HubSearch(NetworkedResult):
-    items: list[HubItem]
-    next_cursor: str | None = None
-    untrusted: bool = True
 
 
 class HubSearcher:

@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field
-
 from mlintern.common.clock import Clock
 from mlintern.common.text import cut
 from mlintern.tools.errors import BadInput, Blocked, MlinternError, NotFound, RateLimited, ServiceError
-from mlintern.tools.service_status import NetworkedResult, answered, failed, overall
+from mlintern.tools.reference.code_results import CodeHit, CodePage, CodeSearch
+from mlintern.tools.service_status import answered, failed, overall
 from mlintern.tools.urls import split_url
 from mlintern.tools.web import DAY, FOREVER, Answer, Web, shape_errors
 
@@ -28,36 +27,6 @@ LONGEST_QUERY = 256
 MOST_OPERATORS = 5
 """AND, OR and NOT in one query; GitHub answers more with 422."""
 _QUALIFIER = re.compile(r"(?<!\S)-?[a-z]+:(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
-
-
-class CodeHit(BaseModel):
-    repo: str
-    path: str = Field(description="empty when the repository itself is the hit")
-    url: str
-    snippet: str | None = Field(default=None, description="untrusted text that matched, or the description")
-    bytes: int | None = None
-    stars: int | None = None
-
-
-class CodeSearch(NetworkedResult):
-    searched: str = Field(description="contents, file names, or repositories: what could be searched this way")
-    items: list[CodeHit]
-    total: int | None = None
-    note: str = ""
-    untrusted: bool = True
-
-
-class CodePage(NetworkedResult):
-    repo: str
-    path: str
-    ref: str | None
-    text: str | None = Field(default=None, description="untrusted lines of the file; notebooks as Markdown")
-    entries: list[str] | None = Field(default=None, description="of a folder: names, folders end with /")
-    start_line: int | None = None
-    end_line: int | None = None
-    next_start_line: int | None = None
-    total_lines: int | None = None
-    untrusted: bool = True
 
 
 class Code:

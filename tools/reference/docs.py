@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-from pydantic import BaseModel, Field
 
 from mlintern.common.clock import Clock
 from mlintern.common.text import cut, did_you_mean
 from mlintern.tools.errors import BadInput, MlinternError, NotFound, ServiceError
+from mlintern.tools.reference.doc_results import DocHit, DocPage, DocSearch, DocSection
 from mlintern.tools.reference.docs_index import DocsIndex, sections_of
 from mlintern.tools.reference.docs_search import DocsHit, product_of, search_hub_docs
-from mlintern.tools.service_status import NetworkedResult, SourceReport, answered, failed, overall
+from mlintern.tools.service_status import SourceReport, answered, failed, overall
 from mlintern.tools.urls import split_url
 from mlintern.tools.web import DAY, Web
 from mlintern.tools.workspace import Workspace
@@ -34,44 +34,6 @@ PAGES_A_CALL = 60
 """Pages that one search fetches; the Hub gives 100 in five minutes to who is not logged in."""
 SNIPPET = 400
 _SEARCH = "huggingface docs search"
-
-
-class DocHit(BaseModel):
-    doc: str = Field(description="give it to read_doc: library/page#section")
-    title: str
-    page: str
-    snippet: str = Field(description="untrusted text of the page")
-
-
-class DocSearch(NetworkedResult):
-    library: str
-    searched: str = Field(default="", description="the Hub's search, or the pages stored here")
-    items: list[DocHit]
-    pages_indexed: int = Field(default=0, description="of the library, stored here; 0 where the Hub searched")
-    pages_missing: int = Field(
-        default=0, description="pages that could not be fetched yet; search again to go on with them"
-    )
-    untrusted: bool = True
-
-
-class DocSection(BaseModel):
-    id: str
-    title: str
-    level: int
-    chars: int
-
-
-class DocPage(NetworkedResult):
-    doc: str
-    url: str
-    title: str
-    section: str | None = None
-    outline: list[DocSection]
-    text: str = Field(description="untrusted text of the page")
-    offset: int
-    next_offset: int | None = None
-    total: int
-    untrusted: bool = True
 
 
 class Docs:
