@@ -39,7 +39,7 @@ def starting(plan: JobSpec, lab: Lab) -> Action:
         reasons.append(f"the price is that of {plan.priced_at}; today's could not be read")
     details = [
         ("Billed to", plan.billed_to or ""),
-        *(("Warning", warning) for warning in lab.jobs.planner.warnings(script, plan.backend)),
+        *(("Warning", warning) for warning in lab.jobs.planner.warnings(script, plan.backend, secrets=plan.secrets)),
         ("Probe", "its training stops after a few steps; nothing is saved, measured or sent" if plan.probes else ""),
         *what_runs(script),
         *(local_isolation(plan, script, lab=lab) if plan.backend == "local" else ()),

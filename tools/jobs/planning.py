@@ -13,6 +13,7 @@ from mlintern.tools.hub.client import hub_token
 from mlintern.tools.jobs import arguments, cron, measured, money, risks
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend, Billed, SchedulingBackend, ScriptFile
+from mlintern.tools.jobs.gated import GatedRepos
 from mlintern.tools.jobs.hardware import Hardware
 from mlintern.tools.jobs.job_results import HardwareList, JobEstimate
 from mlintern.tools.jobs.served_models import most_usd
@@ -30,6 +31,7 @@ class Planner:
         model_shape: the sizes of a model that is not a local folder, for estimates; None if unknown.
         environ: where the values of a job's named secrets come from.
         ledger: what jobs measured, which corrects estimates.
+        gated: which repositories of the Hub are gated; None says nothing of them.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Planner:
         environ: Mapping[str, str],
         model_shape: estimates.FindModelShape | None = None,
         ledger: Ledger | None = None,
+        gated: GatedRepos | None = None,
     ) -> None:
         self._ledger = ledger
+        self._gated = gated
         self._scripts = scripts
         self._backends = backends
         self._model_shape = model_shape
@@ -84,6 +88,7 @@ class Planner:
         named = arguments.check_secrets(secrets, available=available)
         risks.demand_token_to_push(script, named)
         risks.demand_data_there(script, backend=backend, capabilities=place.capabilities, args=args or ())
+        await self._look(script)
         variables = arguments.check_env(env)
         if probe:
             measured.demand_probe(script, scheduled=times is not None)
@@ -132,6 +137,7 @@ class Planner:
         script = await anyio.to_thread.run_sync(self._scripts.get, script_id)
         chosen = await self.hardware_named(backend, hardware)
         seconds = arguments.parse_timeout(timeout)
+        await self._look(script)
         history = await anyio.to_thread.run_sync(self._history, backend, chosen.name)
         found = await estimates.estimate(
             script, chosen, timeout_seconds=seconds, find_shape=self._model_shape, history=history
@@ -144,9 +150,15 @@ class Planner:
         with self._ledger.read() as connection:
             return measured.history(connection, backend=backend, hardware=hardware)
 
-    def warnings(self, script: ScriptFile, backend: str) -> list[str]:
-        """What will go wrong with a job of ``script`` there, as far as it is known before."""
-        return risks.warnings(script, backend=backend, capabilities=self.backend(backend).capabilities)
+    async def _look(self, script: ScriptFile) -> None:
+        if self._gated is not None:
+            await self._gated.look(script.recipe or {})
+
+    def warnings(self, script: ScriptFile, backend: str, *, secrets: Sequence[str] = ()) -> list[str]:
+        """What will go wrong with a job of ``script`` there, as far as it is known when it was planned."""
+        found = risks.warnings(script, backend=backend, capabilities=self.backend(backend).capabilities)
+        gated = self._gated.warnings(script.recipe or {}, secrets=secrets) if self._gated is not None else []
+        return [*found, *gated]
 
     def _check_schedule(self, backend: str, cron_text: str | None, runs: int | None) -> Schedule | None:
         schedule = cron.check_schedule(cron_text, runs)

@@ -60,7 +60,7 @@ SOURCES = (
 )
 """Fields of a recipe, at any depth, that name data or a model."""
 
-_SERVED = ("endpoint", "judge")
+SERVED = ("endpoint", "judge")
 """Parts of a recipe whose ``model`` is a name at a served address."""
 
 _DATA_ENDINGS = (".jsonl", ".json", ".ndjson", ".parquet", ".csv", ".tsv", ".arrow", ".txt", ".gguf", ".safetensors")
@@ -80,7 +80,7 @@ def _local_paths(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
             for key, text in value.items():
                 if isinstance(text, str) and text.startswith(("/", "~/")) and not key.endswith("_dir"):
                     yield f"{prefix}{name}: {key}", str(local_path(text).absolute())
-        if name in _SERVED or name == "hyperparameters":
+        if name in SERVED or name == "hyperparameters":
             continue
         inner = value if isinstance(value, list) else [value]
         for part in inner:

@@ -20,6 +20,7 @@ from mlintern.tools.jobs import cancellation, hardware, job_rows, job_views, log
 from mlintern.tools.jobs import estimate as estimates
 from mlintern.tools.jobs.backend import Backend
 from mlintern.tools.jobs.finishing import finish
+from mlintern.tools.jobs.gated import GatedRepos
 from mlintern.tools.jobs.job_results import HardwareList, JobPage, JobStatus, LogPage, Reconciled, SubmitResult
 from mlintern.tools.jobs.job_rows import JobRecord
 from mlintern.tools.jobs.passed_secrets import PassedSecrets
@@ -68,11 +69,17 @@ class JobService:
         model_shape: estimates.FindModelShape | None = None,
         budget_usd: float | None = None,
         environ: Mapping[str, str] | None = None,
+        gated: GatedRepos | None = None,
     ) -> None:
         self._environ = os.environ if environ is None else environ
         self._backends = dict(backends)
         self.planner = Planner(
-            scripts=scripts, backends=self._backends, environ=self._environ, model_shape=model_shape, ledger=ledger
+            scripts=scripts,
+            backends=self._backends,
+            environ=self._environ,
+            model_shape=model_shape,
+            ledger=ledger,
+            gated=gated,
         )
         self._scripts = scripts
         self._workspace = workspace
@@ -112,7 +119,7 @@ class JobService:
         """
         self.planner.backend(spec.backend)
         script = await anyio.to_thread.run_sync(self._scripts.get, spec.script_id)
-        foreseen = self.planner.warnings(script, spec.backend)
+        foreseen = self.planner.warnings(script, spec.backend, secrets=spec.secrets)
         created = await anyio.to_thread.run_sync(self._submitter.record_intent, spec)
         note = ""
         try:

@@ -69,6 +69,7 @@ def job_service(
     """
     from mlintern.tools.health.diagnose import diagnose_run
     from mlintern.tools.jobs import money
+    from mlintern.tools.jobs.gated import GatedRepos
     from mlintern.tools.jobs.model_shape import remote_shape
     from mlintern.tools.jobs.service import JobService
 
@@ -87,4 +88,5 @@ def job_service(
         diagnose=diagnose_run,
         model_shape=partial(remote_shape, hub),
         budget_usd=options.budget_usd,
+        gated=GatedRepos(hub),
     )

@@ -141,10 +141,10 @@ SHAPES: dict[str, tuple[str, Callable[[int], Row], Row]] = {
         lambda i: {"prompt": asked(i), "response": right(i), "stars": 5 - i % 5},
         {**SINGLE, "label": True},
     ),
-    "a transcript of User and Assistant in a text": (
-        "grpo",
-        lambda i: {"text": f"User: {asked(i)}\nAssistant: {right(i)}"},
-        {"prompt": [user(asked(0))], "answer": right(0)},
+    "a transcript of User and Assistant": (
+        "sft",
+        lambda i: {"transcript": f"User: {asked(i)}\nAssistant: {right(i)}"},
+        TALK,
     ),
     "a transcript of Human and Assistant": (
         "sft",
@@ -286,6 +286,8 @@ def test_a_transcript_that_would_be_trained_on_as_plain_text_becomes_messages(js
     verdict, read = judged(rows, "sft", jsonl, tmp_path)
     assert verdict.ok and any("one text" in warning for warning in verdict.warnings)
     assert prepared(verdict, read)[0] == TALK and account("sft", read, verdict) == []
+    verdict, read = judged(rows, "grpo", jsonl, tmp_path)
+    assert prepared(verdict, read)[0] == {"prompt": [user(asked(0))], "answer": right(0)}
 
 
 @pytest.mark.parametrize(
