@@ -162,6 +162,24 @@ def test_cut_short_long_and_nearly_equal_answers_are_not_kept(script: Script) ->
     assert [row["messages"][1]["content"] for row in module.rows_of([one])] == ["the answer is certainly B"]
 
 
+def test_a_prepare_that_returns_none_leaves_prompts_out_and_they_are_counted(
+    script: Script,
+) -> None:
+    texts = [item["prompt"][0]["content"] for item in tiny_model.grpo_rows(24, seed=9)]
+    kept = [text for text in dict.fromkeys(texts) if sum(map(ord, text)) % 2]
+    assert 0 < len(kept) < len(texts)
+    prepare = "def prepare(row):\n    return row if sum(map(ord, row['prompt'][0]['content'])) % 2 else None\n"
+    module, output = script(prepare=prepare)
+    output.mkdir()
+    assert [item.question[0]["content"] for item in module.read_prompts()] == kept
+    left_out = sum(1 for text in texts if not sum(map(ord, text)) % 2)
+    assert [row["left_out"] for row in rows(output / "metrics.jsonl") if "left_out" in row] == [left_out]
+    module, output = script(prepare="def prepare(row):\n    return None\n")
+    output.mkdir()
+    with pytest.raises(SystemExit, match="leaves out all of 24 rows"):
+        module.read_prompts()
+
+
 def test_prompts_that_share_their_words_with_held_out_data_are_left_out_and_counted(
     script: Script, tmp_path: Path
 ) -> None:
@@ -209,6 +227,7 @@ def test_an_answers_code_sees_no_variables_and_no_network(script: Script, monkey
     assert module.passes(look)
     if module.ALONE:
         assert not module.passes("import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=1)")
+        assert module.passes("import os\nassert len([p for p in os.listdir('/proc') if p.isdigit()]) >= 0")
 
 
 def test_a_schema_is_held(script: Script) -> None:
