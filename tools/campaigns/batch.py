@@ -180,13 +180,23 @@ def _check_recipe(trial: Trial, forbidden: Sequence[str]) -> None:
             )
 
 
-def most_jobs(trials: Sequence[Trial], request: SearchRequest | None, *, rungs: Sequence[float]) -> tuple[int, int]:
-    """The most jobs that a batch submits: those that make something, and those that measure it or its speed."""
+@dataclass(frozen=True, kw_only=True)
+class MostJobs:
+    """The most jobs that a batch submits: those that make something, that measure it, and that measure a speed."""
+
+    making: int
+    measuring: int
+    probing: int
+
+
+def most_jobs(trials: Sequence[Trial], request: SearchRequest | None, *, rungs: Sequence[float]) -> MostJobs:
+    """What `trials`, and a search that adds some, can come to."""
     kinds = [kind for trial in trials for kind in _jobs_of(trial)]
-    measuring = kinds.count("measure") + kinds.count("probe")
+    measuring, probing = kinds.count("measure"), kinds.count("probe")
     more = request.trials * (len(rungs) - 1 + len(request.seeds)) if request is not None else 0
     probes = request.trials if request is not None and more else 0
-    return len(kinds) - measuring + more, measuring + more + probes
+    making = len(kinds) - measuring - probing
+    return MostJobs(making=making + more, measuring=measuring + more, probing=probing + probes)
 
 
 def _jobs_of(trial: Trial) -> list[str]:

@@ -182,10 +182,11 @@ class CampaignService:
         )
         if search is not None:
             check_search(search, [*existing, *found])
-        making, measuring = most_jobs(found, search, rungs=rungs)
-        making, measuring = making + sum(one.jobs for one in more), measuring + sum(one.jobs for one in more)
+        most, again = most_jobs(found, search, rungs=rungs), sum(one.jobs for one in more)
+        making, measuring = most.making + again, most.measuring + again
         worst = {parse_duration(timeout): making}
-        worst[parse_duration(measure_timeout)] = worst.get(parse_duration(measure_timeout), 0) + measuring
+        short = parse_duration(measure_timeout)
+        worst[short] = worst.get(short, 0) + measuring + most.probing
         rate = chosen.usd_per_hour
         usd = sum(money.worst_of(backend, usd_per_hour=rate, seconds=each, jobs=n) for each, n in worst.items())
         usd += measuring * most_usd(plan.evaluation) + sum(most_usd(trial.data) for trial in found)
@@ -196,7 +197,7 @@ class CampaignService:
             body=body,
             backend=backend,
             hardware=chosen.name,
-            jobs=making + measuring,
+            jobs=making + measuring + most.probing,
             usd_worst=round(usd, 6),
             seconds_worst=sum(each * jobs for each, jobs in worst.items()),
             note=serially(plan.parallel, chosen),

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ class InChunks(DistantBackend):
 def copy(log: str | bytes, folder: Path) -> Path:
     """The job folder of a job whose log this is; ``folder`` may hold the copy of a beginning of it."""
     data = log.encode() if isinstance(log, str) else log
-    whole = anyio.run(mirror, DistantBackend(log=data, chunk_bytes=1 << 20), HANDLE, folder)
+    backend = DistantBackend(log=data, chunk_bytes=1 << 20)
+    whole = anyio.run(partial(mirror, backend, HANDLE, folder=folder))
     assert whole
     return folder
 
@@ -190,7 +192,7 @@ def test_pieces_are_found_in_a_log_of_which_everything_comes_at_once(tmp_path: P
     rows = random_answers(100)
     more = "a line of the training that followed\n" * (SAMPLES_BYTES // 30)
     backend = InChunks(chunks=((pieces.log_of(rows) + more).encode(),))
-    anyio.run(mirror, backend, HANDLE, tmp_path)
+    anyio.run(partial(mirror, backend, HANDLE, folder=tmp_path))
     assert kept(tmp_path) == pieces.file_of(rows)
 
 
@@ -237,7 +239,7 @@ def copy_through_crashes(chunks: Sequence[bytes], crashes: dict[int, set[str]], 
         backend = InChunks(chunks=tuple(chunks[:number]))
         with tempfile.TemporaryDirectory() as before:
             shutil.copytree(folder, before, dirs_exist_ok=True)
-            anyio.run(mirror, backend, HANDLE, folder)
+            anyio.run(partial(mirror, backend, HANDLE, folder=folder))
             if number - 1 not in crashes:
                 continue
             for name in {"mirror.json"} | crashes[number - 1] & set(files):
@@ -245,7 +247,7 @@ def copy_through_crashes(chunks: Sequence[bytes], crashes: dict[int, set[str]], 
                     shutil.copy(Path(before) / name, folder / name)
                 else:
                     (folder / name).unlink(missing_ok=True)
-        anyio.run(mirror, backend, HANDLE, folder)
+        anyio.run(partial(mirror, backend, HANDLE, folder=folder))
 
 
 @settings(deadline=None, max_examples=150)
