@@ -38,7 +38,7 @@ def finished(record: JobRecord, *, now: float) -> JobStatus:
             **collected,
             "log_tail": "" if well else summary.get("log_tail", ""),
             "detail": " ".join(summary.get("problems", ())),
-            "next_step": _after_success(collected)
+            "next_step": _after_success(record.job_id, collected)
             if well
             else "read_job_logs shows what happened; after a change, submit again with another run_name.",
         }
@@ -128,8 +128,11 @@ def note_after_submit(record: JobRecord, *, created: bool) -> str:
     return "This exact job was submitted before; nothing new was started. poll_job follows it."
 
 
-def _after_success(collected: Mapping[str, Any]) -> str:
+def _after_success(job_id: str, collected: Mapping[str, Any]) -> str:
     steps = ["read_eval reads its evaluation"] if collected.get("evaluations") else []
+    if not steps and (model := (collected.get("artifacts") or {}).get("model")):
+        recipe = f'{{"trainer": "evaluation", "model": "{model if "://" in model else job_id}", "dataset": ...}}'
+        steps = [f"Its model is not measured: render_script(recipe={recipe}) with the baseline's held-out items"]
     steps += ["diagnose_run judges its training curve"] if collected.get("metrics") else []
     return f"{'; '.join(steps) or 'read_job_logs shows what it printed'}."
 

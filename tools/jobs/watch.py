@@ -324,7 +324,7 @@ class Watcher:
         written = [path for path in (telemetry.model_path, *telemetry.checkpoints) if path is not None]
         if there is None and any("://" not in path for path in written):
             found["not_kept"] = f"{record.spec.backend} keeps no output, so what was not pushed to the Hub is gone."
-            return found
+            return found | ({"model": telemetry.model_path} if "://" in (telemetry.model_path or "") else {})
         if telemetry.model_path is not None:
             found["model"] = _address(there, telemetry.model_path)
         elif (output / "model").is_dir():

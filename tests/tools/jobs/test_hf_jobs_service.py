@@ -83,6 +83,17 @@ async def test_a_job_is_copied_home_log_telemetry_evaluation_and_bill(lab: Remot
     assert status.next_step == "read_eval reads its evaluation; diagnose_run judges its training curve."
 
 
+async def test_after_a_training_that_measured_nothing_the_next_step_is_to_measure_its_model(
+    lab: RemoteLab, hf_jobs: HfJobs
+) -> None:
+    pushed = SCRIPT.replace('model_path="model"', 'model_path="https://huggingface.co/org/trained"')
+    job_id = await lab.start("\n".join(line for line in pushed.splitlines() if "evaluation" not in line))
+    hf_jobs.run(only(hf_jobs))
+    step = (await lab.jobs.poll(job_id)).next_step or ""
+    assert 'render_script(recipe={"trainer": "evaluation", "model": "https://huggingface.co/org/trained"' in step
+    assert "diagnose_run judges its training curve" in step
+
+
 async def test_after_a_job_that_measured_nothing_its_log_is_what_to_read(lab: RemoteLab, hf_jobs: HfJobs) -> None:
     job_id = await lab.start("print('hello')")
     hf_jobs.run(only(hf_jobs))

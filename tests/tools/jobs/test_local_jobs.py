@@ -56,6 +56,12 @@ async def test_a_dataset_that_a_script_leaves_is_named(lab: LocalLab) -> None:
     assert status.artifacts["dataset"] == f"{status.artifacts['output']}/dataset"
 
 
+async def test_a_model_that_nothing_has_measured_is_to_be_measured_next(lab: LocalLab) -> None:
+    code = "import os, pathlib\n(pathlib.Path(os.environ['MLINTERN_OUTPUT_DIR']) / 'model').mkdir()\n"
+    status = await lab.end_of(await lab.start(code))
+    assert f'render_script(recipe={{"trainer": "evaluation", "model": "{status.job_id}"' in (status.next_step or "")
+
+
 async def test_a_script_that_raises_has_failed_and_the_error_names_the_exception(lab: LocalLab) -> None:
     status = await lab.end_of(await lab.start("raise ValueError('no such column: text')"))
     assert (status.state, status.exit_code) == ("failed", 1)
