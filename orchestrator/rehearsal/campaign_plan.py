@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-from mlintern.orchestrator.rehearsal.plan import EXPERIMENT, TARGET, Inputs, Stopped, ok
+from mlintern.orchestrator.rehearsal.plan import (
+    EXPERIMENT,
+    HYPERPARAMETERS,
+    MEASURED,
+    TARGET,
+    Inputs,
+    Stopped,
+    look,
+    ok,
+    until_stopped,
+)
 from mlintern.orchestrator.rehearsal.script import Call, Outcome, Plan, Say
 
 MAX_POLLS = 60
@@ -19,14 +29,7 @@ RECIPE: dict[str, Any] = {
     "trainer": "sft",
     "max_steps": 250,
     "limit": 16_000,
-    "hyperparameters": {
-        "learning_rate": 1.5e-3,
-        "lr_scheduler_type": "cosine",
-        "per_device_train_batch_size": 64,
-        "max_length": 64,
-        "gradient_checkpointing": False,
-        "logging_steps": 20,
-    },
+    "hyperparameters": HYPERPARAMETERS,
     "dtype": "float32",
     "use_cpu": True,
     "save_steps": 0,
@@ -45,29 +48,13 @@ LONGER: dict[str, Any] = {"base": "sft", "change": {"max_steps": 1000}, "seeds":
 
 def campaign(inputs: Inputs, *, on_stop: Callable[[str], None]) -> Plan:
     """Open, try, choose, confirm, report; see the module. ``on_stop`` hears why the plan could not go on."""
-    try:
-        yield from _campaign(inputs)
-    except Stopped as stopped:
-        on_stop(str(stopped))
-        yield Say(f"The rehearsal stops here: {stopped}")
+    yield from until_stopped(_campaign(inputs), on_stop=on_stop)
 
 
 def _campaign(inputs: Inputs) -> Plan:
-    data, trainer, hardware = yield Say(
-        "First I look at the training data, at what the trainer takes, and at this machine.",
-        [
-            Call("inspect_dataset", {"dataset": str(inputs.train), "trainer": "sft"}),
-            Call("describe_trainer", {"trainer": "sft"}),
-            Call("list_hardware", {"backend": "local"}),
-        ],
-    )
-    verdict = ok(data)["formats"]["sft"]
-    ok(trainer)
-    ok(hardware)
-    if not verdict["ok"]:
-        raise Stopped(f"the trainer does not take the data: {verdict['reason']}")
+    kind = yield from look(inputs)
     (opened,) = yield Say(
-        f"The data fits ({verdict['kind']}). I open the experiment: protocol, items, limits are fixed from here on.",
+        f"The data fits ({kind}). I open the experiment: protocol, items, limits are fixed from here on.",
         [Call("open_experiment", _experiment(inputs))],
     )
     detectable = str(ok(opened)["detectable"]).partition(";")[0]
@@ -101,15 +88,7 @@ def _experiment(inputs: Inputs) -> dict[str, Any]:
     return {
         "name": EXPERIMENT,
         "model": str(inputs.base),
-        "evaluation": {
-            "dataset": str(inputs.held_out),
-            "task": "largest-of-ten",
-            "kind": "multiple_choice",
-            "prompt": "{question}",
-            "max_new_tokens": 2,
-            "batch_size": 100,
-            "use_cpu": True,
-        },
+        "evaluation": {"dataset": str(inputs.held_out), **MEASURED},
         "limits": {"hours": 1, "usd": 0, "parallel": 2},
         "goal": "Name the option with the largest number.",
         "target": TARGET,

@@ -38,6 +38,16 @@ HYPERPARAMETERS = {
     "logging_steps": 20,
 }
 
+MEASURED = {
+    "task": "largest-of-ten",
+    "kind": "multiple_choice",
+    "prompt": "{question}",
+    "max_new_tokens": 2,
+    "batch_size": 100,
+    "use_cpu": True,
+}
+"""How the held-out items are asked and scored."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -54,14 +64,24 @@ class Stopped(OrchestratorError):
 
 def first_light(inputs: Inputs, *, on_stop: Callable[[str], None]) -> Plan:
     """Measure, train, measure, decide, report; see the module. ``on_stop`` hears why the plan could not go on."""
+    yield from until_stopped(_first_light(inputs), on_stop=on_stop)
+
+
+def until_stopped(plan: Plan, *, on_stop: Callable[[str], None]) -> Plan:
+    """``plan``, which says so and ends where it cannot go on; ``on_stop`` hears why."""
     try:
-        yield from _first_light(inputs)
+        yield from plan
     except Stopped as stopped:
         on_stop(str(stopped))
         yield Say(f"The rehearsal stops here: {stopped}")
 
 
-def _first_light(inputs: Inputs) -> Plan:
+def look(inputs: Inputs) -> Generator[Say, list[Outcome], str]:
+    """Look at the data, the trainer and the machine. Returns what kind of rows the data has.
+
+    Raises:
+        Stopped: the trainer does not take the data.
+    """
     data, trainer, hardware = yield Say(
         "First I look at the training data, at what the trainer takes, and at this machine.",
         [
@@ -75,9 +95,13 @@ def _first_light(inputs: Inputs) -> Plan:
     ok(hardware)
     if not verdict["ok"]:
         raise Stopped(f"the trainer does not take the data: {verdict['reason']}")
+    return str(verdict["kind"])
 
+
+def _first_light(inputs: Inputs) -> Plan:
+    kind = yield from look(inputs)
     baseline = yield from _evaluate(
-        inputs, model=inputs.base, name="baseline", why=f"The data fits ({verdict['kind']}). Now the baseline."
+        inputs, model=inputs.base, name="baseline", why=f"The data fits ({kind}). Now the baseline."
     )
     scored = f"The base model scores {baseline.accuracy:.1%} (chance is 10 %). "
     best: _Measured | None = None
@@ -120,12 +144,7 @@ def _evaluate(inputs: Inputs, *, model: Path | str, name: str, why: str) -> Gene
         "name": name,
         "model": str(model),
         "dataset": str(inputs.held_out),
-        "task": "largest-of-ten",
-        "kind": "multiple_choice",
-        "prompt": "{question}",
-        "max_new_tokens": 2,
-        "batch_size": 100,
-        "use_cpu": True,
+        **MEASURED,
     }
     job_id, _ = yield from _run(recipe, why=why, timeout="10m")
     (rows,) = yield Say("", [Call("read_eval", {"source": job_id})])

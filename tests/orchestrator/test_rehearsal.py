@@ -12,8 +12,9 @@ import pytest
 from mlintern.orchestrator.rehearsal.inputs import LETTERS, make_task
 from mlintern.orchestrator.rehearsal.plan import RECIPES, Inputs, first_light
 from mlintern.orchestrator.rehearsal.script import replay
-from mlintern.orchestrator.rehearsal.turns import Text, ToolUse, Turn
+from mlintern.orchestrator.rehearsal.turns import Text
 from mlintern.orchestrator.rehearsal.verify import Unproven, verify
+from tests.orchestrator.played import played
 
 INPUTS = Inputs(base=Path("/in/base"), train=Path("/in/train.jsonl"), held_out=Path("/in/held_out.jsonl"))
 TOOLS = [
@@ -68,39 +69,8 @@ class World:
 
 
 def play(world: World) -> tuple[list[str], list[str]]:
-    """What the plan says, turn by turn, and why it stopped if it did. Each request repeats the whole conversation."""
-    stopped: list[str] = []
-    request: dict[str, Any] = {
-        "tools": [{"name": f"mlintern__{name}"} for name in TOOLS],
-        "messages": [{"role": "user", "content": "go"}],
-    }
-    said = []
-    for _ in range(200):
-        turn = replay(lambda: first_light(INPUTS, on_stop=stopped.append), request)
-        assert replay(lambda: first_light(INPUTS, on_stop=lambda _: None), request) == turn
-        said.append(" ".join(block.text for block in turn.blocks if isinstance(block, Text)))
-        calls = [block for block in turn.blocks if isinstance(block, ToolUse)]
-        if not calls:
-            return said, stopped
-        request["messages"] += conversation(turn, calls, world)
-    raise AssertionError("the plan does not end")
-
-
-def conversation(turn: Turn, calls: list[ToolUse], world: World) -> list[dict[str, Any]]:
-    results = []
-    for number, call in enumerate(calls):
-        answer = world.answer(call.name.removeprefix("mlintern__"), call.input)
-        text = answer if isinstance(answer, str) else json.dumps(answer)
-        results.append(
-            {
-                "type": "tool_result",
-                "tool_use_id": f"t{number}",
-                "content": [{"type": "text", "text": text}],
-                "is_error": isinstance(answer, str),
-            }
-        )
-    uses = [{"type": "tool_use", "id": f"t{n}", "name": c.name, "input": c.input} for n, c in enumerate(calls)]
-    return [{"role": "assistant", "content": uses}, {"role": "user", "content": results}]
+    """What the plan says, turn by turn, and why it stopped if it did."""
+    return played(first_light, INPUTS, world=world, tools=TOOLS)
 
 
 def trainings(world: World) -> list[int]:

@@ -12,9 +12,8 @@ import pytest
 from mlintern.orchestrator.rehearsal.campaign_plan import CHANGES, LONGER, campaign
 from mlintern.orchestrator.rehearsal.campaign_verify import verify_campaign
 from mlintern.orchestrator.rehearsal.plan import Inputs
-from mlintern.orchestrator.rehearsal.script import replay
-from mlintern.orchestrator.rehearsal.turns import Text, ToolUse, Turn
 from mlintern.orchestrator.rehearsal.verify import Unproven
+from tests.orchestrator.played import played
 
 INPUTS = Inputs(base=Path("/in/base"), train=Path("/in/train.jsonl"), held_out=Path("/in/held_out.jsonl"))
 TOOLS = [
@@ -79,39 +78,8 @@ class World:
 
 
 def play(world: World) -> tuple[list[str], list[str]]:
-    """What the plan says, turn by turn, and why it stopped if it did. Each request repeats the whole conversation."""
-    stopped: list[str] = []
-    request: dict[str, Any] = {
-        "tools": [{"name": f"mlintern__{name}"} for name in TOOLS],
-        "messages": [{"role": "user", "content": "go"}],
-    }
-    said = []
-    for _ in range(200):
-        turn = replay(lambda: campaign(INPUTS, on_stop=stopped.append), request)
-        assert replay(lambda: campaign(INPUTS, on_stop=lambda _: None), request) == turn
-        said.append(" ".join(block.text for block in turn.blocks if isinstance(block, Text)))
-        calls = [block for block in turn.blocks if isinstance(block, ToolUse)]
-        if not calls:
-            return said, stopped
-        request["messages"] += conversation(turn, calls, world)
-    raise AssertionError("the plan does not end")
-
-
-def conversation(turn: Turn, calls: list[ToolUse], world: World) -> list[dict[str, Any]]:
-    results = []
-    for number, call in enumerate(calls):
-        answer = world.answer(call.name.removeprefix("mlintern__"), call.input)
-        text = answer if isinstance(answer, str) else json.dumps(answer)
-        results.append(
-            {
-                "type": "tool_result",
-                "tool_use_id": f"t{number}",
-                "content": [{"type": "text", "text": text}],
-                "is_error": isinstance(answer, str),
-            }
-        )
-    uses = [{"type": "tool_use", "id": f"t{n}", "name": c.name, "input": c.input} for n, c in enumerate(calls)]
-    return [{"role": "assistant", "content": uses}, {"role": "user", "content": results}]
+    """What the plan says, turn by turn, and why it stopped if it did."""
+    return played(campaign, INPUTS, world=world, tools=TOOLS)
 
 
 def test_four_trials_are_asked_for_at_once_and_the_best_is_confirmed() -> None:
