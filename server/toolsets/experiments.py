@@ -208,7 +208,7 @@ def register(registry: Registry, lab: Lab) -> None:
     ) -> ExperimentStatus:
         """End one trial early. Its running job is stopped; what it has measured is kept.
 
-        Clear losers end by themselves.
+        Clear losers end by themselves at a rung.
         """
         await lab.campaigns.cancel_trial(experiment, trial)
         return await lab.campaigns.poll(experiment)

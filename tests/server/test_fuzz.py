@@ -29,7 +29,7 @@ from mcp.types import ElicitRequestParams, ElicitResult, Tool
 from mlintern.server.app import build_server
 from mlintern.server.services import Lab
 from mlintern.server.settings import Settings
-from mlintern.server.toolsets import scripts
+from mlintern.tools.scripts import describe
 from tests.server.asking import CLOSED, NO, UNTICKED, YES
 from tests.server.test_bad_input import CASES as BAD_INPUT
 from tests.services.arxiv import ArxivApi, ArxivSite
@@ -431,6 +431,6 @@ async def test_the_fuzz_notices_a_crash(root: Path, environment: None, monkeypat
     def broken(trainer: str, **_: Any) -> None:
         raise KeyError(trainer)
 
-    monkeypatch.setattr(scripts, "describe", broken)
+    monkeypatch.setattr(describe, "describe_trainer", broken)
     async with desk(root, "describe_trainer") as (client, _):
         assert await _complaint(client, "describe_trainer", {"trainer": "sft"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +23,7 @@ from mlintern.tools.data.inspect_dataset import DatasetInspector
 from mlintern.tools.deadlines import CALL_SECONDS
 from mlintern.tools.errors import Conflict, Offline
 from mlintern.tools.hub.client import HubClient
+from mlintern.tools.hub.errors import hub_errors
 from mlintern.tools.hub.inspect_model import ModelInspector
 from mlintern.tools.ledger import Ledger
 from mlintern.tools.publish import files
@@ -109,6 +112,16 @@ async def test_a_model_of_which_nothing_came_in_time_is_an_error_that_says_so(hu
     hub.fail_always(STALL)
     with anyio.fail_after(CALL_SECONDS), pytest.raises(Offline, match="did not answer"):
         await ModelInspector(hub=HubClient(), seconds=0.5).inspect("org/tiny")
+
+
+def test_a_connection_that_was_closed_here_is_not_said_to_be_the_networks_fault() -> None:
+    closed, refused = httpx2.ReadError("[Errno 9] Bad file descriptor"), httpx2.ConnectError("refused")
+    closed.__cause__, refused.__cause__ = OSError(errno.EBADF, "Bad file descriptor"), ConnectionRefusedError()
+    said = "did not answer about org/tiny before the connection was closed"
+    with pytest.raises(Offline, match=said), hub_errors("org/tiny"):
+        raise closed
+    with pytest.raises(Offline, match="cannot be reached"), hub_errors("org/tiny"):
+        raise refused
 
 
 async def test_a_comparison_that_takes_too_long_says_how_far_it_came_and_writes_nothing_half_checked(

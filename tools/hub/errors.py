@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -89,11 +90,27 @@ def hub_errors(what: str, *, purpose: Purpose = "read") -> Iterator[None]:
             next_step="Check HF_ENDPOINT and the proxy.",
         ) from error
     except httpx2.TransportError as error:
+        if _closed_by_us(error):
+            raise Offline(
+                f"The Hub did not answer about {what} before the connection was closed.",
+                service=SERVICE,
+                next_step=_AGAIN[purpose],
+            ) from error
         raise Offline(
             f"The Hub cannot be reached: {_said(error)}.",
             service=SERVICE,
             next_step="Check the network and HF_ENDPOINT, or give a local path.",
         ) from error
+
+
+def _closed_by_us(error: BaseException) -> bool:
+    """Whether the connection was closed here: `huggingface_hub` closes that of all requests when one fails."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno == errno.EBADF:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 @contextmanager
